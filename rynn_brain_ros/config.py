@@ -1,0 +1,107 @@
+"""Configuration: frozen dataclasses, one source for YAML, ROS parameters and documentation.
+
+A field says what it is for with `setting`; its type and default are the dataclass's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rynn_brain_ros.values import ConfigError
+
+C = TypeVar("C")
+
+
+def setting(
+    default: Any, description: str, minimum: float | None = None, maximum: float | None = None
+) -> Any:
+    """A dataclass field with what a person needs to know about it."""
+    metadata = {"description": description, "minimum": minimum, "maximum": maximum}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One configurable value, as a ROS parameter descriptor or a line of documentation wants it."""
+
+    name: str
+    default: Any
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+def settings(config: type[Any]) -> Iterator[Setting]:
+    """All settings of a configuration class, in their order."""
+    for field in dataclasses.fields(config):
+        yield Setting(field.name, field.default, **field.metadata)
+
+
+def configure(config: type[C], values: Mapping[str, Any]) -> C:
+    """An instance of ``config``. Unknown keys, wrong types and values out of limits are a
+    `ConfigError` that names the key and, for a misspelled one, the nearest known."""
+    known = {item.name: item for item in settings(config)}
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"unknown setting {name!r}: {hint}")
+    return config(**{name: _checked(known[name], value) for name, value in values.items()})
+
+
+def _checked(item: Setting, value: Any) -> Any:
+    wanted = type(item.default)
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted:
+        raise ConfigError(
+            f"setting {item.name!r} is {value!r}, of type {type(value).__name__}; "
+            f"it must be of type {wanted.__name__}"
+        )
+    too_low = item.minimum is not None and value < item.minimum
+    too_high = item.maximum is not None and value > item.maximum
+    if too_low or too_high:
+        low = "…" if item.minimum is None else f"{item.minimum:g}"
+        high = "…" if item.maximum is None else f"{item.maximum:g}"
+        raise ConfigError(f"setting {item.name!r} is {value!r}; it must be within {low} to {high}")
+    return value
+
+
+@dataclass(frozen=True)
+class BrainConfig:
+    """The brain node's settings. Topic names are resolved in the node's namespace."""
+
+    color_topic: str = setting(
+        "/camera/color/image_raw",
+        "colour images: sensor_msgs/Image, or CompressedImage where the name ends in /compressed",
+    )
+    color_info_topic: str = setting(
+        "", "sensor_msgs/CameraInfo of the colour camera; empty: camera_info beside color_topic"
+    )
+    depth_topic: str = setting("", "depth images, best aligned to colour; empty: no depth, no 3D")
+    depth_info_topic: str = setting(
+        "", "sensor_msgs/CameraInfo of the depth camera where depth is not aligned to colour"
+    )
+    fixed_frame: str = setting(
+        "", "continuous frame that poses are kept in; empty: odom, else the robot's base"
+    )
+    engine: str = setting("color-baseline", "what answers: recorded:FILE or color-baseline")
+    frames: int = setting(8, "frames shown with a question, at most", 1, 512)
+    fps: float = setting(2.0, "frames per second of a question's history [Hz]", 0.01, 60.0)
+    horizon_s: float = setting(60.0, "how long frames are remembered [s]", 1.0, 3600.0)
+    buffer_mib: int = setting(512, "how much memory frames may take [MiB]", 1, 65536)
+    max_wait_s: float = setting(
+        0.3, "how long an image waits for depth and transform [s]", 0.0, 5.0
+    )
+    marker_lifetime_s: float = setting(10.0, "how long markers stay in RViz [s]", 0.0, 3600.0)
+
+    @property
+    def color_info(self) -> str:
+        if self.color_info_topic:
+            return self.color_info_topic
+        base = self.color_topic.removesuffix("/compressed").rsplit("/", 1)[0]
+        return f"{base}/camera_info"

@@ -1,0 +1,37 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from rynn_brain_ros.values import OutputError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes ``data`` to ``path`` through a temporary file beside it.
+
+    Readers see the old file or the new one, never a part. Raises `OutputError`.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise OutputError(f"cannot write {path}: {error.strerror}; {remedy(error)}") from error
+
+
+def remedy(error: OSError) -> str:
+    """What a person can do about a file that could not be written."""
+    return {
+        errno.ENOSPC: "free some disk space or choose another folder with --out",
+        errno.EFBIG: "the file-size limit was reached: free space or raise the limit",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EROFS: "the file system is read-only: choose another folder with --out",
+        errno.ENOTDIR: "a part of this path is a file, not a folder",
+    }.get(error.errno or 0, "check that the folder exists and that you may write there")

@@ -1,0 +1,79 @@
+"""Geometry: camera models, the transform tree, and lifting pixels to metres.
+
+Everything here is a pure function or a frozen value, except `TransformBuffer`. What cannot be
+known is a `Refusal` with a name; what cannot be meant (a quaternion of no length, an unknown
+encoding) is an error.
+"""
+
+from rynn_brain_ros.geometry.camera import (
+    IntrinsicsError,
+    PinholeCamera,
+    camera_or_refusal,
+    norm_to_pixel,
+    pixel_to_norm,
+    ray_grid,
+)
+from rynn_brain_ros.geometry.depth import DepthNoise, DepthView, depth_to_metres, register_depth
+from rynn_brain_ros.geometry.lifting import (
+    LiftedArea,
+    LiftLimits,
+    Segment,
+    lift_area,
+    lift_box,
+    lift_point,
+    lift_points,
+    lift_trajectory,
+    segment_at,
+    to_fixed,
+)
+from rynn_brain_ros.geometry.transforms import (
+    ROBOT_BASES,
+    TransformBuffer,
+    WaitingLookup,
+    apply,
+    compose,
+    continuous_frame,
+    from_matrix,
+    interpolate,
+    invert,
+    normalized,
+    optical_frame_refusal,
+    rotate_covariance,
+    to_matrix,
+)
+
+__all__ = [
+    "ROBOT_BASES",
+    "DepthNoise",
+    "DepthView",
+    "IntrinsicsError",
+    "LiftLimits",
+    "LiftedArea",
+    "PinholeCamera",
+    "Segment",
+    "TransformBuffer",
+    "WaitingLookup",
+    "apply",
+    "camera_or_refusal",
+    "compose",
+    "continuous_frame",
+    "depth_to_metres",
+    "from_matrix",
+    "interpolate",
+    "invert",
+    "lift_area",
+    "lift_box",
+    "lift_point",
+    "lift_points",
+    "lift_trajectory",
+    "norm_to_pixel",
+    "normalized",
+    "optical_frame_refusal",
+    "pixel_to_norm",
+    "ray_grid",
+    "register_depth",
+    "rotate_covariance",
+    "segment_at",
+    "to_fixed",
+    "to_matrix",
+]

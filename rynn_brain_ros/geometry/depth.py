@@ -1,0 +1,120 @@
+"""Depth images in metres: reading them, bringing them under a colour image, and their noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rynn_brain_ros.geometry.camera import Floats, PinholeCamera, ray_grid
+from rynn_brain_ros.geometry.transforms import apply
+from rynn_brain_ros.values import ImageError, Refusal, RefusalCode, RigidTransform
+
+Depth = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class DepthView:
+    """A depth image under a colour image.
+
+    ``depth_m`` [H, W] float32 is z along the optical axis in metres, NaN where unknown, in the
+    pixels of ``camera`` (registered: by the driver or by `register_depth`).
+    """
+
+    depth_m: Depth = field(repr=False)
+    camera: PinholeCamera
+
+    @property
+    def size_refusal(self) -> Refusal | None:
+        """DEPTH_SIZE where depth and intrinsics are not of one size."""
+        return _size_refusal(self.depth_m, self.camera)
+
+
+def _size_refusal(depth_m: Depth, camera: PinholeCamera) -> Refusal | None:
+    if depth_m.shape == (camera.height, camera.width):
+        return None
+    size = "×".join(map(str, depth_m.shape[::-1]))
+    return Refusal(
+        RefusalCode.DEPTH_SIZE,
+        f"the depth image is {size}, its camera_info says {camera.width}×{camera.height}; "
+        "depth that is not registered to colour needs its own camera_info and transform",
+    )
+
+
+@dataclass(frozen=True)
+class DepthNoise:
+    """Standard deviation of one depth pixel: ``floor_m + growth_per_m · (z − nearest_m)²``.
+
+    The default is what Nguyen, Izadi and Lovell measured for structured light ("Modeling Kinect
+    Sensor Noise for Improved 3D Reconstruction and Tracking", 3DIMPVT 2012): 1.2 mm at 0.5 m,
+    1.9 mm at 1 m, 6 mm at 2 m. ``quantum_m`` is the step of the stored numbers, ``correlation_px``
+    the side of the patch over which neighbouring pixels err together, since a depth sensor
+    matches patches: averaging n pixels counts as averaging n / correlation_px². With 2, predicted
+    and real scatter of local planes agree on Kinect recordings of a carpet, a table and a wall.
+    """
+
+    floor_m: float = 0.0012
+    growth_per_m: float = 0.0019
+    nearest_m: float = 0.4
+    quantum_m: float = 0.001
+    correlation_px: float = 2.0
+
+    def sigma_m(self, z_m: ArrayLike) -> Floats:
+        """Of pixels at depths ``z_m``, any shape."""
+        beyond = np.maximum(np.subtract(z_m, self.nearest_m), 0.0)
+        grown = self.floor_m + self.growth_per_m * beyond * beyond
+        return np.asarray(np.sqrt(grown * grown + self.quantum_m**2 / 12), np.float64)
+
+
+_UNIT_M = {"16UC1": 0.001, "mono16": 0.001, "32FC1": 1.0}
+
+
+def depth_to_metres(array: NDArray[np.uint16] | Depth, encoding: str) -> Depth:
+    """Depth as REP 118 stores it, in metres with NaN where unknown, float32 of the same shape.
+
+    ``16UC1`` (and ``mono16``, as some drivers call it) are millimetres with 0 for unknown;
+    ``32FC1`` is metres, where NaN, infinite and values ≤ 0 are unknown. `ImageError` otherwise.
+    """
+    unit_m = _UNIT_M.get(encoding)
+    expected = np.float32 if encoding == "32FC1" else np.uint16
+    if unit_m is None or array.dtype != expected or array.ndim != 2:
+        raise ImageError(
+            f"a depth image of encoding '{encoding}', type {array.dtype} and shape {array.shape} "
+            f"cannot be read; known encodings are {', '.join(_UNIT_M)}, one channel"
+        )
+    depth_m: Depth = array.astype(np.float32) * np.float32(unit_m)
+    depth_m[~(np.isfinite(depth_m) & (depth_m > 0))] = np.nan
+    return depth_m
+
+
+def register_depth(
+    depth_m: Depth,
+    depth_camera: PinholeCamera,
+    color_camera: PinholeCamera,
+    T_color_depth: RigidTransform,
+) -> Depth | Refusal:
+    """Depth [H, W] in the colour camera's pixels, made from a depth camera beside it.
+
+    Every depth pixel is moved by the extrinsics and drawn as the block of colour pixels that it
+    covers; the nearest surface wins. What the depth camera did not see stays NaN. Costs a pass
+    over the whole image: make it once per frame and keep it. Refuses with DEPTH_SIZE.
+    """
+    refusal = _size_refusal(depth_m, depth_camera)
+    if refusal is not None:
+        return refusal
+    known = np.isfinite(depth_m) & (depth_m > 0)
+    points = apply(T_color_depth, ray_grid(depth_camera)[known] * depth_m[known][:, None])
+    side = max(1, math.ceil(color_camera.fx / depth_camera.fx - 0.1))
+    corner = np.round(color_camera.project(points) - (side - 1) / 2)
+    in_front = np.isfinite(corner).all(axis=1)
+    u, v = corner[in_front].astype(np.int64).T
+    z = points[in_front, 2].astype(np.float32)
+    nearest = np.full((color_camera.height, color_camera.width), np.inf, np.float32)
+    for du, dv in np.ndindex(side, side):
+        inside = (u + du >= 0) & (u + du < color_camera.width)
+        inside &= (v + dv >= 0) & (v + dv < color_camera.height)
+        np.minimum.at(nearest, (v[inside] + dv, u[inside] + du), z[inside])
+    nearest[np.isinf(nearest)] = np.nan
+    return nearest

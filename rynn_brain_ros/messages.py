@@ -1,0 +1,282 @@
+"""Values ↔ ROS messages, written once and without ROS.
+
+A message to be sent is a nested dict with the fields of its ``.msg``: ``ros/`` fills the real
+classes from it, ``bags/`` the types of rosbags. A message received is any object with the fields
+of its ``.msg``: those of rclpy and of rosbags both serve.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from rynn_brain_ros.values import (
+    AnyGrounding,
+    CameraInfo,
+    ContactPoint,
+    Count,
+    EncodedImage,
+    Frame,
+    LiftedGrounding,
+    LiftedPoint,
+    Point2,
+    Response,
+    RigidTransform,
+    Trajectory,
+    Vector3,
+)
+
+MessageDict = dict[str, Any]
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+TF_MESSAGE = "tf2_msgs/msg/TFMessage"
+MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
+POSE_STAMPED = "geometry_msgs/msg/PoseStamped"
+PATH = "nav_msgs/msg/Path"
+GROUNDING_ARRAY = "rynn_brain_ros/msg/GroundingArray"
+
+_KINDS = {
+    "no_grounding": 0,
+    "object": 1,
+    "area": 2,
+    "affordance": 3,
+    "trajectory": 4,
+    "grasp_rectangle": 5,
+    "contact_point": 6,
+    "count": 7,
+    "box_3d": 8,
+}
+_NS = 1_000_000_000
+_NAN_COVARIANCE = [math.nan] * 9
+
+
+# --- received ----------------------------------------------------------------------------------
+
+
+def stamp_ns_of(stamp: Any) -> int:
+    """Nanoseconds of a builtin_interfaces/Time."""
+    return int(stamp.sec) * _NS + int(stamp.nanosec)
+
+
+def image_of(message: Any) -> EncodedImage:
+    """An `EncodedImage` over the bytes of a sensor_msgs/Image, not copied."""
+    return EncodedImage(
+        encoding=str(message.encoding),
+        data=memoryview(message.data).cast("B"),
+        width=int(message.width),
+        height=int(message.height),
+        step=int(message.step),
+        is_bigendian=bool(message.is_bigendian),
+    )
+
+
+def compressed_image_of(message: Any) -> EncodedImage:
+    """An `EncodedImage` over the bytes of a sensor_msgs/CompressedImage, not copied."""
+    data = memoryview(message.data).cast("B")
+    return EncodedImage(encoding=str(message.format), data=data, compressed=True)
+
+
+def camera_info_of(message: Any) -> CameraInfo:
+    k, r = _floats(message.k), _floats(message.r)
+    return CameraInfo(
+        width=int(message.width),
+        height=int(message.height),
+        k=k,  # type: ignore[arg-type]  # nine numbers by the message's definition
+        d=_floats(message.d),
+        distortion_model=str(message.distortion_model) or "plumb_bob",
+        r=r,  # type: ignore[arg-type]
+        p=_floats(message.p),
+        frame_id=str(message.header.frame_id),
+    )
+
+
+def transforms_of(message: Any) -> tuple[RigidTransform, ...]:
+    """The transforms of a tf2_msgs/TFMessage. Leading slashes of old frame names are dropped."""
+    return tuple(
+        RigidTransform(
+            parent=str(t.header.frame_id).lstrip("/"),
+            child=str(t.child_frame_id).lstrip("/"),
+            translation_m=_xyz(t.transform.translation),
+            rotation_xyzw=(*_xyz(t.transform.rotation), float(t.transform.rotation.w)),
+            stamp_ns=stamp_ns_of(t.header.stamp),
+        )
+        for t in message.transforms
+    )
+
+
+def _floats(values: Iterable[Any]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _xyz(vector: Any) -> Vector3:
+    return (float(vector.x), float(vector.y), float(vector.z))
+
+
+# --- to be sent --------------------------------------------------------------------------------
+
+
+def stamp(stamp_ns: int) -> MessageDict:
+    return {"sec": stamp_ns // _NS, "nanosec": stamp_ns % _NS}
+
+
+def header(stamp_ns: int, frame_id: str) -> MessageDict:
+    return {"stamp": stamp(stamp_ns), "frame_id": frame_id}
+
+
+def point(xyz: Vector3) -> MessageDict:
+    return {"x": float(xyz[0]), "y": float(xyz[1]), "z": float(xyz[2])}
+
+
+def image(encoded: EncodedImage, stamp_ns: int, frame_id: str) -> tuple[str, MessageDict]:
+    """The message type and fields that an `EncodedImage` arrived as."""
+    if encoded.compressed:
+        return COMPRESSED_IMAGE, {
+            "header": header(stamp_ns, frame_id),
+            "format": encoded.encoding,
+            "data": encoded.data,
+        }
+    return IMAGE, {
+        "header": header(stamp_ns, frame_id),
+        "height": encoded.height,
+        "width": encoded.width,
+        "encoding": encoded.encoding,
+        "is_bigendian": int(encoded.is_bigendian),
+        "step": encoded.step,
+        "data": encoded.data,
+    }
+
+
+def camera_info(info: CameraInfo, stamp_ns: int) -> MessageDict:
+    return {
+        "header": header(stamp_ns, info.frame_id),
+        "height": info.height,
+        "width": info.width,
+        "distortion_model": info.distortion_model,
+        "d": list(info.d),
+        "k": list(info.k),
+        "r": list(info.r),
+        "p": list(info.p) or [*info.k[:3], 0.0, *info.k[3:6], 0.0, *info.k[6:], 0.0],
+    }
+
+
+def transform_stamped(transform: RigidTransform) -> MessageDict:
+    x, y, z, w = transform.rotation_xyzw
+    return {
+        "header": header(transform.stamp_ns, transform.parent),
+        "child_frame_id": transform.child,
+        "transform": {
+            "translation": point(transform.translation_m),
+            "rotation": {"x": x, "y": y, "z": z, "w": w},
+        },
+    }
+
+
+def tf_message(transforms: Iterable[RigidTransform]) -> MessageDict:
+    return {"transforms": [transform_stamped(transform) for transform in transforms]}
+
+
+def grounding_array(response: Response) -> MessageDict:
+    """rynn_brain_ros/GroundingArray: every grounding of an answer, reasoning ones marked."""
+    query, answer = response.query, response.answer
+    now = query.frames[-1].frame if len(query.frames) else None
+    return {
+        "header": header(now.stamp_ns, now.frame_id) if now else header(0, ""),
+        "query_id": query.query_id,
+        "task": query.task.value,
+        "question": query.instruction,
+        "answer": answer.text,
+        "engine": answer.engine,
+        "model": answer.model,
+        "groundings": [
+            *(grounding(lifted, query.query_id, True) for lifted in response.reasoning),
+            *(grounding(lifted, query.query_id, False) for lifted in response.lifted),
+        ],
+    }
+
+
+def grounding(lifted: LiftedGrounding, query_id: str, reasoning: bool) -> MessageDict:
+    """rynn_brain_ros/Grounding."""
+    item, target = lifted.grounding, lifted.target
+    frame = lifted.frame.frame if lifted.frame is not None else None
+    fixed = target is not None and target.point_fixed_m is not None
+    refusal = lifted.refusal
+    return {
+        "header": header(frame.stamp_ns, frame.frame_id) if frame else header(0, ""),
+        "query_id": query_id,
+        "kind": _KINDS[item.kind],
+        "label": item.label,
+        "camera": frame.camera if frame else "",
+        "frame_index": -1 if item.frame is None else item.frame,
+        "reasoning": reasoning,
+        "actionable": item.actionable and not reasoning,
+        "points_norm": _planar(item.points),
+        "points_px": _planar(lifted.points_px),
+        "angle": _angle_rad(item),
+        "count": item.count if isinstance(item, Count) else -1,
+        "lifted": target is not None,
+        "point": point(target.point_camera_m if target else (math.nan,) * 3),
+        "covariance": list(target.covariance_camera_m2) if target else _NAN_COVARIANCE,
+        "points": [point(p.point_camera_m) for p in lifted.points],
+        "fixed": fixed,
+        "fixed_frame_id": lifted.fixed_frame_id if fixed else "",
+        "point_fixed": point((target and target.point_fixed_m) or (math.nan,) * 3),
+        "covariance_fixed": list((target and target.covariance_fixed_m2) or _NAN_COVARIANCE),
+        "confidence": float(lifted.confidence),
+        "refusal_code": refusal.code.value if refusal else "",
+        "refusal_text": refusal.text if refusal else "",
+    }
+
+
+def _planar(points: Iterable[Point2]) -> list[MessageDict]:
+    return [point((x, y, 0.0)) for x, y in points]
+
+
+def _angle_rad(item: AnyGrounding) -> float:
+    return math.radians(item.angle_deg) if isinstance(item, ContactPoint) else math.nan
+
+
+def place_of(lifted: LiftedGrounding, spot: LiftedPoint, frame: Frame) -> tuple[str, Vector3]:
+    """The best known frame of a lifted point and its coordinates there, metres."""
+    if spot.point_fixed_m is not None:
+        return lifted.fixed_frame_id, spot.point_fixed_m
+    return frame.frame_id, spot.point_camera_m
+
+
+def target_pose(lifted: LiftedGrounding) -> MessageDict | None:
+    """geometry_msgs/PoseStamped of the target at the image's stamp; its orientation is the
+    frame's own (a point has none). ``None`` without a target."""
+    if lifted.target is None or lifted.frame is None:
+        return None
+    frame = lifted.frame.frame
+    frame_id, xyz = place_of(lifted, lifted.target, frame)
+    return _pose_stamped(frame.stamp_ns, frame_id, xyz)
+
+
+def path(lifted: LiftedGrounding) -> MessageDict | None:
+    """nav_msgs/Path of a lifted trajectory at the image's stamp, else ``None``."""
+    is_path = isinstance(lifted.grounding, Trajectory) and lifted.points
+    if not is_path or lifted.frame is None:
+        return None
+    frame = lifted.frame.frame
+    places = [place_of(lifted, spot, frame) for spot in lifted.points]
+    return {
+        "header": header(frame.stamp_ns, places[0][0]),
+        "poses": [_pose_stamped(frame.stamp_ns, frame_id, xyz) for frame_id, xyz in places],
+    }
+
+
+def _pose_stamped(stamp_ns: int, frame_id: str, xyz: Vector3) -> MessageDict:
+    return {
+        "header": header(stamp_ns, frame_id),
+        "pose": {
+            "position": point(xyz),
+            "orientation": {"x": 0.0, "y": 0.0, "z": 0.0, "w": 1.0},
+        },
+    }
+
+
+def compressed_image(data: bytes, format_: str, stamp_ns: int, frame_id: str) -> MessageDict:
+    return {"header": header(stamp_ns, frame_id), "format": format_, "data": data}

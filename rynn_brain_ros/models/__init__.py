@@ -1,0 +1,48 @@
+"""Engines: whatever answers a `Query`.
+
+Each implements the `Engine` protocol of `rynn_brain_ros.values` and passes `check_engine`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rynn_brain_ros.models.check import check_engine
+from rynn_brain_ros.models.color_baseline import ColorBaselineEngine
+from rynn_brain_ros.models.recorded import (
+    RecordedAnswer,
+    RecordedEngine,
+    load_recorded,
+    plain_messages,
+    save_recorded,
+)
+from rynn_brain_ros.models.roles import Engines, Role, role_of
+from rynn_brain_ros.values import Engine, InputError
+
+ENGINE_SPELLINGS = "recorded:FILE or color-baseline"
+
+
+def open_engine(spec: str) -> Engine:
+    """Opens an engine by its command-line spelling. Raises `InputError` for an unknown one."""
+    name, _, argument = spec.partition(":")
+    if name == "recorded" and argument:
+        return RecordedEngine.open(Path(argument))
+    if spec == "color-baseline":
+        return ColorBaselineEngine()
+    raise InputError(f"unknown engine {spec!r}: use {ENGINE_SPELLINGS}")
+
+
+__all__ = [
+    "ENGINE_SPELLINGS",
+    "ColorBaselineEngine",
+    "Engines",
+    "RecordedAnswer",
+    "RecordedEngine",
+    "Role",
+    "check_engine",
+    "load_recorded",
+    "open_engine",
+    "plain_messages",
+    "role_of",
+    "save_recorded",
+]

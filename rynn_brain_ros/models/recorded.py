@@ -1,0 +1,227 @@
+"""The recorded engine: real answers, given again to exactly the question they were given to.
+
+The file is JSON Lines, one answer a line, readable and diffable::
+
+    {"model": "RynnBrain-8B", "generation": "1.0",
+     "messages": [{"role": "user", "content": ["<frame 0>: ", {"image": "sha256:9f…"}, "Where …"]}],
+     "text": "The affordance is at …", "finish_reason": "stop", "latency_s": 0.4}
+
+The key is ``model`` and ``messages``: the words and the pictures, nothing else. A question that
+the file does not hold is an error that says what was asked and what comes nearest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rynn_brain_ros.files import write_whole
+from rynn_brain_ros.language import compose
+from rynn_brain_ros.values import (
+    Answer,
+    Cancel,
+    EngineInfo,
+    FinishReason,
+    Generation,
+    ImagePart,
+    InputError,
+    Message,
+    Query,
+    RecordedAnswerMissingError,
+    TextPart,
+    Timings,
+    TokenProbability,
+)
+
+PlainMessage = Mapping[str, Any]
+"""``{"role": str, "content": [str | {"image": "sha256:…"}, …]}``"""
+
+
+@dataclass(frozen=True)
+class RecordedAnswer:
+    """One line of the file. ``latency_s`` is −1 where it was not measured."""
+
+    model: str
+    messages: tuple[PlainMessage, ...] = field(repr=False)
+    text: str
+    finish_reason: FinishReason = FinishReason.STOP
+    generation: Generation = Generation.V1_0
+    revision: str = ""
+    quantization: str = "none"
+    latency_s: float = -1.0
+    token_probabilities: tuple[TokenProbability, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return _key(self.model, self.messages)
+
+    @property
+    def question(self) -> str:
+        """The last words of the conversation."""
+        return next(reversed(_words(self.messages)), "")
+
+    def to_json(self) -> str:
+        record: dict[str, Any] = {
+            "model": self.model,
+            "generation": self.generation.value,
+            "revision": self.revision,
+            "quantization": self.quantization,
+            "messages": list(self.messages),
+            "text": self.text,
+            "finish_reason": self.finish_reason.value,
+            "latency_s": self.latency_s,
+        }
+        if self.token_probabilities:
+            record["token_probabilities"] = [
+                [t.start, t.end, t.probability] for t in self.token_probabilities
+            ]
+        return json.dumps(record, ensure_ascii=False)
+
+
+def plain_messages(messages: Iterable[Message]) -> tuple[PlainMessage, ...]:
+    """Chat messages as JSON: pictures by the digest of the bytes that were shown."""
+    return tuple(
+        {"role": message.role, "content": [_plain_part(part) for part in message.parts]}
+        for message in messages
+    )
+
+
+def _plain_part(part: TextPart | ImagePart) -> str | dict[str, str]:
+    if isinstance(part, ImagePart):
+        return {"image": f"sha256:{part.image.sha256}"}
+    return part.text
+
+
+def _key(model: str, messages: Iterable[PlainMessage]) -> str:
+    return json.dumps([model, *messages], ensure_ascii=False, sort_keys=True)
+
+
+def _words(messages: Iterable[PlainMessage]) -> list[str]:
+    return [part for m in messages for part in m["content"] if isinstance(part, str)]
+
+
+def save_recorded(path: Path, answers: Iterable[RecordedAnswer]) -> None:
+    """Writes a recorded-answers file, whole or not at all. Raises `OutputError`."""
+    write_whole(path, "".join(answer.to_json() + "\n" for answer in answers).encode())
+
+
+def load_recorded(path: Path) -> tuple[RecordedAnswer, ...]:
+    """Reads a recorded-answers file. Raises `InputError` with the line that is wrong."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read recorded answers from {path}: {error}") from error
+    return tuple(
+        _parse_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()
+    )
+
+
+def _parse_line(path: Path, number: int, line: str) -> RecordedAnswer:
+    try:
+        record = json.loads(line)
+        return RecordedAnswer(
+            model=str(record["model"]),
+            generation=Generation(record.get("generation", Generation.V1_0.value)),
+            revision=str(record.get("revision", "")),
+            quantization=str(record.get("quantization", "none")),
+            messages=tuple(record["messages"]),
+            text=str(record["text"]),
+            finish_reason=FinishReason(record.get("finish_reason", "stop")),
+            latency_s=float(record.get("latency_s", -1.0)),
+            token_probabilities=tuple(
+                TokenProbability(int(a), int(b), float(p))
+                for a, b, p in record.get("token_probabilities", ())
+            ),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{path}, line {number} is not a recorded answer ({type(error).__name__}: {error}); "
+            "each line is one JSON object with model, messages and text"
+        ) from error
+
+
+class RecordedEngine:
+    """Answers from a file of recorded answers. See the module's docstring for the format."""
+
+    def __init__(self, answers: Iterable[RecordedAnswer], source: str = "memory") -> None:
+        self._answers = tuple(answers)
+        self._source = source
+        if not self._answers:
+            raise InputError(f"{source} holds no recorded answers")
+        self._by_key = {answer.key: answer for answer in self._answers}
+        self._models = {
+            answer.model: answer for answer in reversed(self._answers)
+        }  # the first answer of each model says which prompts it was asked with
+        first = self._answers[0]
+        self._info = EngineInfo(
+            name="recorded",
+            model=", ".join(sorted(self._models)),
+            generation=first.generation,
+            revision=first.revision if len(self._models) == 1 else "",
+            quantization=first.quantization if len(self._models) == 1 else "",
+        )
+
+    @classmethod
+    def open(cls, path: Path) -> RecordedEngine:
+        return cls(load_recorded(path), str(path))
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    def ask(
+        self,
+        query: Query,
+        on_text: Callable[[str], None] | None = None,
+        cancel: Cancel | None = None,
+    ) -> Answer:
+        """Raises `RecordedAnswerMissingError` when this was never asked."""
+        recorded = self._find(query)
+        cancelled = cancel is not None and cancel.is_set()
+        text = "" if cancelled else recorded.text
+        if on_text is not None and text:
+            on_text(text)
+        latency = {"total_s": recorded.latency_s} if recorded.latency_s >= 0 else {}
+        return Answer(
+            query_id=query.query_id,
+            text=text,
+            finish_reason=FinishReason.CANCELLED if cancelled else recorded.finish_reason,
+            engine=self._info.name,
+            model=recorded.model,
+            revision=recorded.revision,
+            quantization=recorded.quantization,
+            timings=Timings(**latency),
+            token_probabilities=() if cancelled else recorded.token_probabilities,
+        )
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _find(self, query: Query) -> RecordedAnswer:
+        for model, sample in self._models.items():
+            found = self._by_key.get(_key(model, plain_messages(compose(query, sample.generation))))
+            if found is not None:
+                return found
+        raise RecordedAnswerMissingError(self._explain_miss(query))
+
+    def _explain_miss(self, query: Query) -> str:
+        words = _words(plain_messages(compose(query, self._info.generation)))
+        same_words = any(_words(answer.messages) == words for answer in self._answers)
+        if same_words:
+            hint = (
+                "the same words were recorded with other pictures: check --camera, --frames and "
+                "--at, and that the pictures were not re-encoded"
+            )
+        else:
+            known = sorted({answer.question for answer in self._answers})
+            near = difflib.get_close_matches(words[-1], known, n=1, cutoff=0.0)
+            hint = f"the nearest question it holds is {near[0]!r}"
+        digests = ", ".join(f.sha256[:12] for f in query.frames) or "no frames"
+        return (
+            f"{self._source} holds no answer to task {query.task.value}, {query.instruction!r}, "
+            f"{len(query.frames)} frames ({digests}); {hint}"
+        )

@@ -1,0 +1,63 @@
+"""Which engine answers what: roles.
+
+RynnBrain's Base, Plan, CoP and Nav are different checkpoints. Configuration maps roles to
+engines; one engine may serve several roles, and a missing role is a named refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from rynn_brain_ros.values import Engine, EngineError, Query, Task, UnsupportedTaskError
+
+
+class Role(str, Enum):
+    GROUND = "ground"
+    PLAN = "plan"
+    THINK = "think"
+    NAVIGATE = "navigate"
+
+
+_TASK_ROLES = {Task.PLAN: Role.PLAN, Task.NAVIGATE: Role.NAVIGATE, Task.THINK: Role.THINK}
+
+
+def role_of(query: Query) -> Role:
+    """The role that a question needs; Chain-of-Point questions go to `Role.THINK`."""
+    return _TASK_ROLES.get(query.task, Role.THINK if query.thinking else Role.GROUND)
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The configured engines by role."""
+
+    by_role: Mapping[Role, Engine]
+
+    @classmethod
+    def one(cls, engine: Engine) -> Engines:
+        """One engine for every role that it can serve."""
+        return cls(dict.fromkeys(Role, engine))
+
+    def select(self, query: Query) -> Engine:
+        """Raises `EngineError` for a missing role, `UnsupportedTaskError` for a task that the
+        role's engine does not know."""
+        role = role_of(query)
+        engine = self.by_role.get(role)
+        if engine is None:
+            configured = ", ".join(sorted(r.value for r in self.by_role)) or "none"
+            raise EngineError(
+                f"task {query.task.value} needs an engine in the role {role.value!r}, and none is "
+                f"configured (configured roles: {configured})"
+            )
+        if query.task not in engine.info.tasks:
+            known = ", ".join(sorted(task.value for task in engine.info.tasks))
+            raise UnsupportedTaskError(
+                f"engine {engine.info.name} cannot answer task {query.task.value}; "
+                f"it knows: {known}"
+            )
+        return engine
+
+    def close(self) -> None:
+        for engine in {id(e): e for e in self.by_role.values()}.values():
+            engine.close()

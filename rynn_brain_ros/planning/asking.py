@@ -1,0 +1,255 @@
+"""One question, end to end: engine → reading → pixels → metres.
+
+This is the chain that nothing may break: a grounding's ``<frame i>`` is resolved to one recorded
+frame here, and everything after (depth, intrinsics, pose at the stamp) comes from that frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from rynn_brain_ros.geometry import (
+    DepthView,
+    LiftLimits,
+    camera_or_refusal,
+    lift_area,
+    lift_box,
+    lift_point,
+    lift_trajectory,
+    norm_to_pixel,
+    register_depth,
+    to_fixed,
+)
+from rynn_brain_ros.language import coordinate_confidence, default_budget, parse
+from rynn_brain_ros.memory import decode_depth
+from rynn_brain_ros.values import (
+    Answer,
+    AnyGrounding,
+    Area,
+    Box,
+    Box3D,
+    Cancel,
+    Count,
+    Engine,
+    Flag,
+    Frame,
+    FrameSet,
+    ImageError,
+    LiftedGrounding,
+    LiftedPoint,
+    NoGrounding,
+    Point2,
+    Query,
+    Refusal,
+    RefusalCode,
+    Response,
+    SelectedFrame,
+    Task,
+    Trajectory,
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to ask, without any format prompt."""
+
+    text: str
+    task: Task = Task.DESCRIBE
+    thinking: bool = False
+    abstain: bool = False
+
+
+def make_query(number: int, question: Question, frames: FrameSet) -> Query:
+    """The question about these frames. Its id depends on nothing else, so that it is the same
+    in every replay."""
+    parts = [question.task.value, question.text, str(question.thinking), str(question.abstain)]
+    parts += [f"{f.frame.camera} {f.frame.stamp_ns}" for f in frames]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return Query(
+        query_id=f"q{number:04d}-{digest[:8]}",
+        task=question.task,
+        instruction=question.text,
+        frames=frames,
+        budget=default_budget(question.task, question.thinking),
+        thinking=question.thinking,
+        abstain=question.abstain,
+    )
+
+
+def ask(
+    engine: Engine,
+    query: Query,
+    limits: LiftLimits | None = None,
+    on_text: Callable[[str], None] | None = None,
+    cancel: Cancel | None = None,
+) -> Response:
+    """Asks the engine and binds everything it points at to the frames of the question.
+
+    Raises `EngineError` when there is no answer; an answer that cannot be used is no error but a
+    `Response` whose groundings carry refusals.
+    """
+    answer = engine.ask(query, on_text, cancel)
+    reading = parse(
+        answer.text, len(query.frames), task=query.task, finish_reason=answer.finish_reason
+    )
+    views = _Views(limits or LiftLimits())
+    return Response(
+        query=query,
+        answer=answer,
+        reading=reading,
+        lifted=_bind_all(reading.groundings, query.frames, answer, views),
+        reasoning=_bind_all(reading.reasoning, query.frames, answer, views),
+    )
+
+
+def bind(
+    grounding: AnyGrounding, frames: FrameSet, answer: Answer, limits: LiftLimits | None = None
+) -> LiftedGrounding:
+    """Binds one grounding to the frame it names, in pixels and, where possible, in metres."""
+    return _bind(grounding, frames, answer, _Views(limits or LiftLimits()))
+
+
+class _Views:
+    """Depth of each frame, decoded and registered once per question."""
+
+    def __init__(self, limits: LiftLimits) -> None:
+        self.limits = limits
+        self._views: dict[tuple[str, int], DepthView | Refusal] = {}
+
+    def of(self, selected: SelectedFrame) -> DepthView | Refusal:
+        key = selected.frame.key
+        if key not in self._views:
+            self._views[key] = depth_view(selected)
+        return self._views[key]
+
+
+def depth_view(selected: SelectedFrame) -> DepthView | Refusal:
+    """The frame's depth in its colour image's pixels, or why there is none."""
+    frame = selected.frame
+    where = f"{frame.camera} at {frame.stamp_ns / 1e9:.3f} s"
+    if frame.depth is None:
+        return Refusal(RefusalCode.NO_DEPTH, f"{where} came without a depth image")
+    if frame.camera_info is None:
+        return Refusal(RefusalCode.NO_INTRINSICS, f"no camera_info had arrived for {where}")
+    camera = camera_or_refusal(frame.camera_info)
+    if isinstance(camera, Refusal):
+        return camera
+    if (camera.width, camera.height) != (selected.width, selected.height):
+        return Refusal(
+            RefusalCode.NO_INTRINSICS,
+            f"camera_info of {where} is for {camera.width}×{camera.height} pixels, the image has "
+            f"{selected.width}×{selected.height}: is it the camera_info of another stream?",
+        )
+    try:
+        depth_m = decode_depth(frame.depth)
+    except ImageError as error:
+        return Refusal(RefusalCode.NO_DEPTH, f"depth of {where} cannot be read: {error}")
+    if frame.depth_info is None or frame.T_color_depth is None:
+        view = DepthView(depth_m, camera)
+        return view.size_refusal or view
+    depth_camera = camera_or_refusal(frame.depth_info)
+    if isinstance(depth_camera, Refusal):
+        return depth_camera
+    registered = register_depth(depth_m, depth_camera, camera, frame.T_color_depth)
+    return registered if isinstance(registered, Refusal) else DepthView(registered, camera)
+
+
+def _bind_all(
+    groundings: Sequence[AnyGrounding], frames: FrameSet, answer: Answer, views: _Views
+) -> tuple[LiftedGrounding, ...]:
+    return tuple(_bind(grounding, frames, answer, views) for grounding in groundings)
+
+
+def _bind(
+    grounding: AnyGrounding, frames: FrameSet, answer: Answer, views: _Views
+) -> LiftedGrounding:
+    index = grounding.frame
+    selected = frames[index] if index is not None and index < len(frames) else None
+    bound = LiftedGrounding(
+        grounding=grounding,
+        frame=selected,
+        points_px=_pixels(grounding, selected),
+        confidence=coordinate_confidence(grounding, answer.text, answer.token_probabilities),
+    )
+    refusal = _grounding_refusal(grounding, len(frames))
+    if refusal is not None or selected is None:
+        return replace(bound, refusal=refusal)
+    view = views.of(selected)
+    if isinstance(view, Refusal):
+        return replace(bound, refusal=view)
+    return _lift(bound, selected.frame, view, views.limits)
+
+
+def _pixels(grounding: AnyGrounding, selected: SelectedFrame | None) -> tuple[Point2, ...]:
+    if selected is None:
+        return ()
+    return norm_to_pixel(grounding.points, selected.width, selected.height)
+
+
+def _grounding_refusal(grounding: AnyGrounding, n_frames: int) -> Refusal | None:
+    """Why this grounding may not become a place in space, whatever the depth says."""
+    if isinstance(grounding, NoGrounding):
+        return Refusal(RefusalCode.NO_GROUNDING, grounding.reason or "the answer points at nothing")
+    if isinstance(grounding, Count | Box3D):
+        return Refusal(RefusalCode.NOT_SPATIAL, f"a {grounding.kind} names no pixels to lift")
+    if grounding.frame is None:
+        return Refusal(
+            RefusalCode.FRAME_IMPLICIT,
+            f"{n_frames} frames were shown and the answer does not say which one it means",
+        )
+    if Flag.OUT_OF_RANGE in grounding.flags:
+        return Refusal(
+            RefusalCode.OUT_OF_RANGE,
+            f"coordinates {list(grounding.points)} are not all within 0…1000 of the image",
+        )
+    if not grounding.actionable:
+        flags = ", ".join(sorted(flag.value for flag in grounding.flags))
+        return Refusal(RefusalCode.INCOMPLETE, f"the {grounding.kind} cannot be used: {flags}")
+    return None
+
+
+def _lift(
+    bound: LiftedGrounding, frame: Frame, view: DepthView, limits: LiftLimits
+) -> LiftedGrounding:
+    points, target = _lift_points(bound, view, limits)
+    if isinstance(target, Refusal):
+        return replace(bound, refusal=target)
+    pose = frame.T_fixed_camera
+    if pose is None:
+        return replace(bound, points=points, target=target, pose_refusal=frame.pose_refusal)
+    return replace(
+        bound,
+        points=tuple(to_fixed(point, pose) for point in points),
+        target=to_fixed(target, pose),
+        fixed_frame_id=pose.parent,
+    )
+
+
+def _lift_points(
+    bound: LiftedGrounding, view: DepthView, limits: LiftLimits
+) -> tuple[tuple[LiftedPoint, ...], LiftedPoint | Refusal]:
+    """All lifted points and the one that stands for them, or why there is none."""
+    grounding, points_px = bound.grounding, bound.points_px
+    if isinstance(grounding, Box):
+        (ua, va), (ub, vb) = points_px
+        box = lift_box((min(ua, ub), min(va, vb), max(ua, ub), max(va, vb)), view, limits)
+        return _single(box if isinstance(box, Refusal) else box[0])
+    if isinstance(grounding, Area):
+        area = lift_area(points_px, view, limits)
+        if isinstance(area, Refusal):
+            return (), area
+        return tuple(p for p in area.points if isinstance(p, LiftedPoint)), area.target
+    if isinstance(grounding, Trajectory):
+        path = lift_trajectory(points_px, view, limits)
+        return ((), path) if isinstance(path, Refusal) else (path, path[0])
+    # An affordance, a contact point, or the middle of a grasp rectangle's corners.
+    center = tuple(sum(axis) / len(points_px) for axis in zip(*points_px, strict=True))
+    return _single(lift_point((center[0], center[1]), view, limits))
+
+
+def _single(
+    lifted: LiftedPoint | Refusal,
+) -> tuple[tuple[LiftedPoint, ...], LiftedPoint | Refusal]:
+    return ((), lifted) if isinstance(lifted, Refusal) else ((lifted,), lifted)

@@ -1,0 +1,128 @@
+"""What the brain sees: camera streams and transforms in, a buffer of whole frames out.
+
+The same object serves the live node and a replay; only the messages come from elsewhere. It is
+driven by a clock (``now_ns``), owns no thread and never sleeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rynn_brain_ros.geometry import TransformBuffer, continuous_frame, optical_frame_refusal
+from rynn_brain_ros.memory import (
+    AssemblyConfig,
+    AssemblyStats,
+    BufferLimits,
+    FrameAssembler,
+    FrameBuffer,
+    SelectionPolicy,
+    select_frames,
+)
+from rynn_brain_ros.values import (
+    CameraInfo,
+    EncodedImage,
+    Frame,
+    FrameSet,
+    InputError,
+    Refusal,
+    RefusalCode,
+    RigidTransform,
+)
+
+
+@dataclass(frozen=True)
+class PerceptionConfig:
+    """Cameras to watch, how much to remember, and which fixed frame poses are kept in.
+
+    ``fixed_frame`` is a continuous frame (odom or the robot's base); empty: chosen from the tree.
+    """
+
+    cameras: tuple[AssemblyConfig, ...]
+    limits: BufferLimits = field(default_factory=BufferLimits)
+    fixed_frame: str = ""
+
+
+class _Poses:
+    """Camera poses out of the transform tree, at a stamp and never later."""
+
+    def __init__(self, transforms: TransformBuffer, fixed_frame: str) -> None:
+        self._transforms = transforms
+        self._fixed_frame = fixed_frame
+
+    def camera_pose(self, frame_id: str, stamp_ns: int) -> RigidTransform | Refusal:
+        fixed = self._fixed_frame or continuous_frame(self._transforms, frame_id)
+        if fixed is None:
+            return Refusal(
+                RefusalCode.NO_TRANSFORM,
+                f"no transform names the camera's frame {frame_id!r}: is /tf_static recorded, and "
+                "does the image's frame_id match the robot's description?",
+            )
+        pose = self._transforms.lookup(fixed, frame_id, stamp_ns)
+        if isinstance(pose, Refusal):
+            return pose
+        return optical_frame_refusal(self._transforms, frame_id, stamp_ns) or pose
+
+    def relative(self, target: str, source: str, stamp_ns: int) -> RigidTransform | Refusal:
+        return self._transforms.lookup(target, source, stamp_ns)
+
+
+class Perception:
+    """Frames of all cameras, assembled, posed and remembered."""
+
+    def __init__(self, config: PerceptionConfig) -> None:
+        if not config.cameras:
+            raise InputError("no camera to watch: name at least one colour topic")
+        self.transforms = TransformBuffer(history_s=config.limits.horizon_s)
+        self.buffer = FrameBuffer(config.limits)
+        self.problems: list[str] = []
+        poses = _Poses(self.transforms, config.fixed_frame)
+        self._assemblers = {c.camera: FrameAssembler(c, poses) for c in config.cameras}
+        self._newest_color_ns: dict[str, int] = {}
+
+    @property
+    def cameras(self) -> Sequence[str]:
+        return tuple(self._assemblers)
+
+    def add_color(self, camera: str, stamp_ns: int, frame_id: str, image: EncodedImage) -> None:
+        self._newest_color_ns[camera] = stamp_ns
+        self._assemblers[camera].add_color(stamp_ns, frame_id, image)
+
+    def add_depth(self, camera: str, stamp_ns: int, frame_id: str, image: EncodedImage) -> None:
+        self._assemblers[camera].add_depth(stamp_ns, frame_id, image)
+
+    def add_color_info(self, camera: str, info: CameraInfo, stamp_ns: int) -> None:
+        self._assemblers[camera].add_color_info(info, stamp_ns)
+
+    def add_depth_info(self, camera: str, info: CameraInfo, stamp_ns: int) -> None:
+        self._assemblers[camera].add_depth_info(info, stamp_ns)
+
+    def add_transforms(self, transforms: Iterable[RigidTransform], static: bool) -> None:
+        for problem in self.transforms.add(transforms, static=static):
+            if problem not in self.problems:
+                self.problems.append(problem)
+
+    def poll(self, now_ns: int) -> tuple[Frame, ...]:
+        """Moves every frame that is complete, or has waited long enough, into the buffer."""
+        ready = [f for a in self._assemblers.values() for f in a.poll(now_ns)]
+        self._remember(ready)
+        return tuple(ready)
+
+    def flush(self) -> None:
+        """Moves everything that still waits into the buffer: nothing more will come."""
+        for assembler in self._assemblers.values():
+            self._remember(assembler.flush())
+
+    def stats(self, camera: str) -> AssemblyStats:
+        return self._assemblers[camera].stats
+
+    def _remember(self, frames: Iterable[Frame]) -> None:
+        for frame in frames:
+            self.buffer.append(frame)
+
+    def newest_stamp_ns(self, camera: str) -> int | None:
+        """Stamp of the newest image received, whether or not it is complete yet."""
+        return self._newest_color_ns.get(camera)
+
+    def select(self, policy: SelectionPolicy, camera: str, until_ns: int) -> FrameSet:
+        return select_frames(self.buffer, policy, camera, until_ns)

@@ -1,0 +1,230 @@
+"""``answers.jsonl``: one line per question, the same bytes for the same bag and answers.
+
+Lengths are metres rounded to a tenth of a micrometre, pixels to a thousandth; what is unknown is
+``null``. Timings are not in it: they differ from run to run and are in ``run.mcap``'s report.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rynn_brain_ros.values import (
+    AnyGrounding,
+    ContactPoint,
+    Count,
+    InputError,
+    LiftedGrounding,
+    LiftedPoint,
+    NoGrounding,
+    Reading,
+    Refusal,
+    Response,
+)
+
+
+def answer_line(response: Response) -> str:
+    """One JSON line, ending in a newline."""
+    return json.dumps(answer_record(response), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def answer_record(response: Response) -> dict[str, Any]:
+    query, answer = response.query, response.answer
+    return {
+        "query_id": query.query_id,
+        "task": query.task.value,
+        "ask": query.instruction,
+        "stamp_ns": query.frames[-1].frame.stamp_ns if len(query.frames) else None,
+        "engine": answer.engine,
+        "model": answer.model,
+        "text": answer.text,
+        "finish_reason": answer.finish_reason.value,
+        "frames": [
+            {"camera": f.frame.camera, "stamp_ns": f.frame.stamp_ns, "sha256": f.sha256}
+            for f in query.frames
+        ],
+        "groundings": [_lifted_record(lifted) for lifted in response.lifted],
+        "reasoning": [_lifted_record(lifted) for lifted in response.reasoning],
+        "rejected": rejected_records(response.reading),
+    }
+
+
+def grounding_record(grounding: AnyGrounding) -> dict[str, Any]:
+    """A grounding as the model wrote it: what `rynn-brain parse` prints."""
+    record: dict[str, Any] = {
+        "kind": grounding.kind,
+        "tag": grounding.tag,
+        "label": grounding.label,
+        "frame": grounding.frame,
+        "points": [list(point) for point in grounding.points],
+        "flags": sorted(flag.value for flag in grounding.flags),
+        "actionable": grounding.actionable,
+        "span": list(grounding.span),
+    }
+    if isinstance(grounding, ContactPoint):
+        record["angle_deg"] = grounding.angle_deg
+    if isinstance(grounding, Count):
+        record["count"] = grounding.count
+    if isinstance(grounding, NoGrounding):
+        record["abstained"], record["reason"] = grounding.abstained, grounding.reason
+    return record
+
+
+def rejected_records(reading: Reading) -> list[dict[str, Any]]:
+    return [
+        {"reason": r.reason, "detail": r.detail, "text": r.text, "span": list(r.span)}
+        for r in reading.rejected
+    ]
+
+
+def _lifted_record(lifted: LiftedGrounding) -> dict[str, Any]:
+    item, target = lifted.grounding, lifted.target
+    frame = lifted.frame.frame if lifted.frame is not None else None
+    record = {
+        "kind": item.kind,
+        "label": item.label,
+        "frame": item.frame,
+        "camera": frame.camera if frame else None,
+        "frame_stamp_ns": frame.stamp_ns if frame else None,
+        "frame_id": frame.frame_id if frame else None,
+        "points_norm": [list(point) for point in item.points],
+        "points_px": [_rounded(point, 3) for point in lifted.points_px],
+        "flags": sorted(flag.value for flag in item.flags),
+        "point_camera_m": _rounded(target.point_camera_m, 7) if target else None,
+        "point_fixed_m": _fixed(target),
+        "fixed_frame_id": lifted.fixed_frame_id or None,
+        "points_camera_m": [_rounded(point.point_camera_m, 7) for point in lifted.points],
+        "covariance": [_significant(v) for v in target.covariance_camera_m2] if target else None,
+        "confidence": None if math.isnan(lifted.confidence) else _significant(lifted.confidence),
+        "refusal": _refusal(lifted.refusal),
+        "pose_refusal": _refusal(lifted.pose_refusal),
+    }
+    if isinstance(item, ContactPoint):
+        record["angle_deg"] = item.angle_deg
+    if isinstance(item, Count):
+        record["count"] = item.count
+    return record
+
+
+def _fixed(target: LiftedPoint | None) -> list[float] | None:
+    if target is None or target.point_fixed_m is None:
+        return None
+    return _rounded(target.point_fixed_m, 7)
+
+
+def _rounded(values: Iterable[float], digits: int) -> list[float]:
+    # + 0.0 turns −0.0 into 0.0: one number, one spelling.
+    return [round(float(value), digits) + 0.0 for value in values]
+
+
+def _significant(value: float) -> float:
+    return float(f"{value:.6g}") + 0.0
+
+
+def _refusal(refusal: Refusal | None) -> dict[str, str] | None:
+    return {"code": refusal.code.value, "text": refusal.text} if refusal else None
+
+
+# --- comparing ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an answer may drift: pixels for image points, metres for places."""
+
+    px: float = 2.0
+    m: float = 0.01
+
+
+def read_answers(path: Path) -> list[dict[str, Any]]:
+    """The records of an answers.jsonl. Raises `InputError` with the line that is wrong."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read expected answers from {path}: {error}") from error
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            _ = record["query_id"], record["text"], record["groundings"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(
+                f"{path}, line {number} is no answer ({type(error).__name__}: {error}); expected "
+                "is an answers.jsonl that a replay wrote"
+            ) from error
+        records.append(record)
+    return records
+
+
+def compare_answers(
+    expected: Sequence[Mapping[str, Any]], actual: Sequence[Mapping[str, Any]], within: Tolerance
+) -> list[str]:
+    """What drifted, as sentences; empty when every answer still says and points the same.
+
+    Questions are matched by their place. Words may change where there are groundings, as long as
+    these agree; without groundings the words are the answer.
+    """
+    drifts = []
+    if len(expected) != len(actual):
+        drifts.append(f"expected {len(expected)} answers, got {len(actual)}")
+    for want, got in zip(expected, actual, strict=False):
+        name = str(got["query_id"])
+        if (want.get("task"), want.get("ask")) != (got["task"], got["ask"]):
+            drifts.append(
+                f"{name}: expected the question {want.get('task')} {want.get('ask')!r}, asked was "
+                f"{got['task']} {got['ask']!r}"
+            )
+            continue
+        drifts += [f"{name}: {drift}" for drift in _compare_one(want, got, within)]
+    return drifts
+
+
+def _compare_one(want: Mapping[str, Any], got: Mapping[str, Any], within: Tolerance) -> list[str]:
+    a, b = want["groundings"], got["groundings"]
+    if not a and not b:
+        same = want["text"] == got["text"]
+        return [] if same else [f"expected {want['text']!r}, answered {got['text']!r}"]
+    if [g["kind"] for g in a] != [g["kind"] for g in b]:
+        return [f"expected {_kinds(a)}, got {_kinds(b)}"]
+    return [
+        f"{g['kind']} {index}: {drift}"
+        for index, (w, g) in enumerate(zip(a, b, strict=True))
+        for drift in _compare_grounding(w, g, within)
+    ]
+
+
+def _kinds(groundings: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(str(g["kind"]) for g in groundings) or "no groundings"
+
+
+def _compare_grounding(
+    want: Mapping[str, Any], got: Mapping[str, Any], within: Tolerance
+) -> list[str]:
+    drifts = [
+        f"{name} was {want.get(name)!r}, is {got.get(name)!r}"
+        for name in ("camera", "frame_stamp_ns", "frame_id", "count")
+        if want.get(name) != got.get(name)
+    ]
+    drifts += _distance("image points", want["points_px"], got["points_px"], within.px, "px")
+    code_want, code_got = (r and r["code"] for r in (want.get("refusal"), got.get("refusal")))
+    if code_want != code_got:
+        drifts.append(f"refusal was {code_want or 'none'}, is {code_got or 'none'}")
+    for name in ("point_camera_m", "point_fixed_m"):
+        w, g = want.get(name), got.get(name)
+        drifts += _distance(name, [w] if w else [], [g] if g else [], within.m, "m")
+    return drifts
+
+
+def _distance(
+    name: str, want: Sequence[Any], got: Sequence[Any], limit: float, unit: str
+) -> list[str]:
+    if len(want) != len(got):
+        return [f"{name}: expected {len(want)}, got {len(got)}"]
+    worst = max((math.dist(w, g) for w, g in zip(want, got, strict=True)), default=0.0)
+    if worst <= limit:
+        return []
+    return [f"{name} moved by {worst:.4g} {unit} (allowed {limit:g} {unit}): {want} → {got}"]

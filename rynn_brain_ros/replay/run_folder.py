@@ -1,0 +1,175 @@
+"""The folder of one run: ``run.mcap``, ``answers.jsonl``, ``overlays/`` and ``report.html``.
+
+Each file carries its final name only when it is whole. A run that dies keeps what it recorded
+under names that say so (``run.partial.mcap``, ``answers.partial.jsonl``); a run that is
+interrupted is closed properly and says in its metadata that it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+
+from rynn_brain_ros import messages
+from rynn_brain_ros.bags import BagMessage, BagWriter
+from rynn_brain_ros.files import remedy, write_whole
+from rynn_brain_ros.replay.answers import answer_line
+from rynn_brain_ros.values import OutputError, Response, SelectedFrame
+from rynn_brain_ros.view import RunReport, marker_array, write_report
+from rynn_brain_ros.view.annotated import annotated_frames
+
+GROUNDINGS_TOPIC = "/rynn_brain/groundings"
+MARKERS_TOPIC = "/rynn_brain/markers"
+TARGET_TOPIC = "/rynn_brain/target"
+PATH_TOPIC = "/rynn_brain/path"
+ANNOTATED_TOPIC = "/rynn_brain/annotated/compressed"
+
+
+class RunFolder:
+    """Writes one run. Use as a context manager; `close` makes it whole.
+
+    Raises `OutputError` when the folder cannot be made or written.
+    """
+
+    def __init__(self, path: Path, provenance: Mapping[str, str]) -> None:
+        self.path = path
+        self.provenance = dict(provenance)
+        self.responses: list[Response] = []
+        self._written: set[tuple[str, int]] = set()
+        self._answers_partial = path / "answers.partial.jsonl"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._clear_old()
+            self._answers = self._answers_partial.open("w", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {path}: {error.strerror}; {remedy(error)}"
+            ) from error
+        self._bag = BagWriter(path / "run.mcap", self.provenance)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            return
+        self._answers.close()
+        self._bag.close(complete=False)
+
+    def copy(self, message: BagMessage) -> None:
+        """An input as it was recorded: transforms, since frames are written when used."""
+        self._bag.write_raw(
+            message.topic,
+            message.typename,
+            message.raw,
+            message.log_time_ns,
+            offered_qos=message.connection.offered_qos,
+        )
+
+    def add(self, response: Response, now_ns: int) -> None:
+        """One answered question, at log time ``now_ns``."""
+        for selected in response.query.frames:
+            self._add_frame(selected, now_ns)
+        latency_s = response.answer.timings.total_s
+        answered_ns = now_ns + (round(latency_s * 1e9) if _latency_is_recorded(response) else 0)
+        self._add_messages(response, answered_ns)
+        self.responses.append(response)
+        try:
+            self._answers.write(answer_line(response))
+            self._answers.flush()
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self._answers_partial}: {error.strerror}; {remedy(error)}"
+            ) from error
+
+    def close(
+        self,
+        title: str,
+        subtitle: str,
+        engine_note: str,
+        problems: tuple[str, ...],
+        complete: bool = True,
+    ) -> Path:
+        """Makes everything whole and returns the report's path."""
+        self._bag.close(complete=complete)
+        try:
+            self._answers.close()
+            self._answers_partial.replace(self.path / "answers.jsonl")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.path / 'answers.jsonl'}: {error.strerror}; {remedy(error)}"
+            ) from error
+        report = self.path / "report.html"
+        write_report(
+            report,
+            RunReport(
+                title=title,
+                subtitle=subtitle,
+                provenance=self.provenance,
+                responses=tuple(self.responses),
+                problems=problems,
+                engine_note=engine_note,
+            ),
+        )
+        return report
+
+    def _clear_old(self) -> None:
+        """What an earlier run left must not look like a part of this one."""
+        for name in ("run.mcap", "answers.jsonl", "report.html"):
+            (self.path / name).unlink(missing_ok=True)
+        for overlay in (self.path / "overlays").glob("*.png"):
+            overlay.unlink()
+
+    def _add_frame(self, selected: SelectedFrame, now_ns: int) -> None:
+        frame = selected.frame
+        if frame.key in self._written:
+            return
+        self._written.add(frame.key)
+        base = frame.camera.removesuffix("/compressed").rsplit("/", 1)[0]
+        typename, data = messages.image(frame.color, frame.stamp_ns, frame.frame_id)
+        self._bag.write(frame.camera, typename, data, now_ns)
+        if frame.camera_info is not None:
+            info = messages.camera_info(frame.camera_info, frame.stamp_ns)
+            self._bag.write(f"{base}/camera_info", messages.CAMERA_INFO, info, now_ns)
+        if frame.depth is not None:
+            depth_frame = frame.T_color_depth.child if frame.T_color_depth else frame.frame_id
+            typename, data = messages.image(frame.depth, frame.stamp_ns, depth_frame)
+            suffix = "/compressedDepth" if frame.depth.compressed else ""
+            self._bag.write(f"{base}/depth/image{suffix}", typename, data, now_ns)
+            if frame.depth_info is not None:
+                info = messages.camera_info(frame.depth_info, frame.stamp_ns)
+                self._bag.write(f"{base}/depth/camera_info", messages.CAMERA_INFO, info, now_ns)
+
+    def _add_messages(self, response: Response, log_ns: int) -> None:
+        write = self._bag.write
+        groundings = messages.grounding_array(response)
+        write(GROUNDINGS_TOPIC, messages.GROUNDING_ARRAY, groundings, log_ns)
+        write(MARKERS_TOPIC, messages.MARKER_ARRAY, marker_array(response), log_ns)
+        for lifted in response.lifted:
+            pose, path = messages.target_pose(lifted), messages.path(lifted)
+            if pose is not None:
+                write(TARGET_TOPIC, messages.POSE_STAMPED, pose, log_ns)
+            if path is not None:
+                write(PATH_TOPIC, messages.PATH, path, log_ns)
+        for index, selected, picture in annotated_frames(response):
+            png = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+            write_whole(self.path / "overlays" / f"{response.query.query_id}_frame{index}.png", png)
+            frame = selected.frame
+            jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+            data = messages.compressed_image(
+                jpeg.tobytes(), "rgb8; jpeg compressed bgr8", frame.stamp_ns, frame.frame_id
+            )
+            write(ANNOTATED_TOPIC, messages.COMPRESSED_IMAGE, data, log_ns)
+
+
+def _latency_is_recorded(response: Response) -> bool:
+    """A measured latency differs from run to run; a recorded one belongs to the answer."""
+    return response.answer.engine == "recorded" and response.answer.timings.total_s >= 0

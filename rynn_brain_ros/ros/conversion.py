@@ -1,0 +1,25 @@
+"""Nested dicts → real message objects."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from rosidl_runtime_py.set_message import set_message_fields
+
+M = TypeVar("M")
+
+
+def to_ros(message_class: type[M], data: Mapping[str, Any]) -> M:
+    """Fills a message from a nested dict.
+
+    ``set_message_fields`` casts numbers, which on Jazzy would otherwise be serialised as garbage
+    without an error. Bytes are set directly: it would take a Python list of them.
+    """
+    message = message_class()
+    buffers = {k: v for k, v in data.items() if isinstance(v, bytes | bytearray | memoryview)}
+    set_message_fields(message, {k: v for k, v in data.items() if k not in buffers})
+    for name, value in buffers.items():
+        setattr(message, name, array("B", value))
+    return message

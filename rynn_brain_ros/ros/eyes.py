@@ -1,0 +1,167 @@
+"""Subscriptions that store bytes, and the one thread that looks at them.
+
+A callback only puts the serialised message into a bounded queue. The worker decodes headers
+(pixels stay untouched), feeds `Perception` and wakes whoever waits for frames.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
+
+from rynn_brain_ros import messages
+from rynn_brain_ros.bags import typestore
+from rynn_brain_ros.config import BrainConfig
+from rynn_brain_ros.memory import AssemblyConfig, BufferLimits
+from rynn_brain_ros.planning import Perception, PerceptionConfig
+from rynn_brain_ros.values import RynnBrainError
+
+_QUEUE = 256
+_TF_QOS = QoSProfile(depth=100)
+_TF_STATIC_QOS = QoSProfile(
+    depth=100,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    reliability=ReliabilityPolicy.RELIABLE,
+)
+_TYPES = {
+    Image: messages.IMAGE,
+    CompressedImage: messages.COMPRESSED_IMAGE,
+    CameraInfo: messages.CAMERA_INFO,
+    TFMessage: messages.TF_MESSAGE,
+}
+
+
+class Eyes:
+    """Receives one camera and the transforms, from `start` until `stop`."""
+
+    def __init__(self, node: Node, config: BrainConfig) -> None:
+        self._node, self._config = node, config
+        self.camera = node.resolve_topic_name(config.color_topic)
+        assembly = AssemblyConfig(
+            self.camera, expects_depth=bool(config.depth_topic), max_wait_s=config.max_wait_s
+        )
+        limits = BufferLimits(horizon_s=config.horizon_s, max_bytes=config.buffer_mib << 20)
+        self.perception = Perception(PerceptionConfig((assembly,), limits, config.fixed_frame))
+        self.dropped: Counter[str] = Counter()
+        self._store = typestore()
+        self._inbox: deque[tuple[str, str, Callable[[Any], None], bytes]] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._subscriptions: list[Any] = []
+        self._worker: threading.Thread | None = None
+
+    def start(self) -> None:
+        config, perception = self._config, self.perception
+        self._stopping = False
+        self._subscribe_image(config.color_topic, perception.add_color)
+        self._subscribe_info(config.color_info, perception.add_color_info)
+        if config.depth_topic:
+            self._subscribe_image(config.depth_topic, perception.add_depth)
+        if config.depth_info_topic:
+            self._subscribe_info(config.depth_info_topic, perception.add_depth_info)
+        self._subscribe(TFMessage, "/tf", self._transforms(static=False), _TF_QOS)
+        self._subscribe(TFMessage, "/tf_static", self._transforms(static=True), _TF_STATIC_QOS)
+        self._worker = threading.Thread(target=self._work, name="eyes", daemon=True)
+        self._worker.start()
+
+    def stop(self) -> None:
+        """May be called twice."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._worker is not None:
+            self._worker.join()
+            self._worker = None
+
+    def wait_for_newest(self, timeout_s: float) -> int | None:
+        """Stamp of the newest image received by now, once it is in the buffer with its depth and
+        pose (or has waited long enough for them). ``None`` when no image came."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopping or self.perception.newest_stamp_ns(self.camera) is not None,
+                timeout_s,
+            )
+            until_ns = self.perception.newest_stamp_ns(self.camera)
+            if until_ns is not None:
+                self._changed.wait_for(lambda: self._stopping or self._seen(until_ns), timeout_s)
+        return until_ns
+
+    def _seen(self, stamp_ns: int) -> bool:
+        newest = self.perception.buffer.latest(self.camera)
+        return newest is not None and newest.stamp_ns >= stamp_ns
+
+    def _subscribe_image(self, topic: str, add: Callable[..., None]) -> None:
+        compressed = topic.endswith(("/compressed", "/compressedDepth"))
+        read = messages.compressed_image_of if compressed else messages.image_of
+
+        def take(message: Any) -> None:
+            stamp_ns = messages.stamp_ns_of(message.header.stamp)
+            add(self.camera, stamp_ns, message.header.frame_id.lstrip("/"), read(message))
+
+        type_ = CompressedImage if compressed else Image
+        self._subscribe(type_, topic, take, qos_profile_sensor_data)
+
+    def _subscribe_info(self, topic: str, add: Callable[..., None]) -> None:
+        def take(message: Any) -> None:
+            stamp_ns = messages.stamp_ns_of(message.header.stamp)
+            add(self.camera, messages.camera_info_of(message), stamp_ns)
+
+        self._subscribe(CameraInfo, topic, take, qos_profile_sensor_data)
+
+    def _transforms(self, static: bool) -> Callable[[Any], None]:
+        def take(message: Any) -> None:
+            self.perception.add_transforms(messages.transforms_of(message), static)
+
+        return take
+
+    def _subscribe(
+        self, type_: type, topic: str, take: Callable[[Any], None], qos: QoSProfile
+    ) -> None:
+        def store(raw: bytes) -> None:
+            with self._changed:
+                if len(self._inbox) >= _QUEUE:
+                    self.dropped[self._inbox.popleft()[0]] += 1
+                self._inbox.append((topic, _TYPES[type_], take, raw))
+                self._changed.notify_all()
+
+        subscription = self._node.create_subscription(
+            type_, topic, store, qos, callback_group=self._group, raw=True
+        )
+        self._subscriptions.append(subscription)
+
+    def _work(self) -> None:
+        """The worker: everything that touches `Perception` but the buffer happens here."""
+        while True:
+            with self._changed:
+                # Wakes without a message too: an image's wait for depth or transform runs out.
+                self._changed.wait_for(lambda: self._inbox or self._stopping, timeout=0.05)
+                if self._stopping:
+                    return
+                batch = tuple(self._inbox)
+                self._inbox.clear()
+            for topic, typename, take, raw in batch:
+                self._take(topic, typename, take, raw)
+            self.perception.poll(self._node.get_clock().now().nanoseconds)
+            with self._changed:
+                self._changed.notify_all()
+
+    def _take(self, topic: str, typename: str, take: Callable[[Any], None], raw: bytes) -> None:
+        try:
+            take(self._store.deserialize_cdr(raw, typename))
+        except (RynnBrainError, ValueError, IndexError) as error:
+            self.dropped[topic] += 1
+            self._node.get_logger().warning(
+                f"{topic}: a message cannot be used: {error}", throttle_duration_sec=5.0
+            )

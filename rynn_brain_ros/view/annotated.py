@@ -1,0 +1,17 @@
+"""The pictures of one answer, with everything that it points at."""
+
+from __future__ import annotations
+
+from rynn_brain_ros.memory import decode_color
+from rynn_brain_ros.values import Response, SelectedFrame
+from rynn_brain_ros.view.overlay import Image, draw
+
+
+def annotated_frames(response: Response) -> tuple[tuple[int, SelectedFrame, Image], ...]:
+    """(index, frame, uint8 RGB picture [H, W, 3]) of each frame that a grounding names."""
+    named = {lifted.grounding.frame for lifted in response.lifted if lifted.frame is not None}
+    return tuple(
+        (index, selected, draw(decode_color(selected.frame.color), response.lifted, selected))
+        for index, selected in enumerate(response.query.frames)
+        if index in named
+    )

@@ -1,0 +1,33 @@
+"""One colour per grounding of an answer, the same in text, picture and marker."""
+
+from __future__ import annotations
+
+Color = tuple[int, int, int]
+"""Red, green, blue in 0…255."""
+
+# Okabe & Ito's colour-blind-safe palette without black, ordered so that neighbours differ in
+# hue and lightness. https://jfly.uni-koeln.de/color/
+PALETTE: tuple[Color, ...] = (
+    (230, 159, 0),  # orange
+    (86, 180, 233),  # sky blue
+    (0, 158, 115),  # bluish green
+    (204, 121, 167),  # reddish purple
+    (213, 94, 0),  # vermillion
+    (0, 114, 178),  # blue
+    (240, 228, 66),  # yellow
+)
+REFUSED: Color = (158, 158, 158)
+_DARK: Color = (24, 24, 24)
+_WHITE: Color = (255, 255, 255)
+
+
+def color_of(index: int, *, refused: bool = False) -> Color:
+    """The colour of the ``index``-th grounding of an answer; grey where it was refused."""
+    return REFUSED if refused else PALETTE[index % len(PALETTE)]
+
+
+def rim_of(color: Color) -> Color:
+    """Dark around light colours, white around dark ones: one of the two shows on any picture."""
+    red, green, blue = color
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    return _DARK if luma > 120 else _WHITE

@@ -1,0 +1,43 @@
+# Sourced by scripts/test and scripts/demo: makes .venv in the project root and installs the
+# package with the extras named in its arguments. Does nothing when that was done before.
+
+make_environment() {
+  local extras="$1" python stamp wanted
+  python="$(find_python)" || return 1
+  if [ ! -x .venv/bin/python ]; then
+    "$python" -m venv .venv 2>/dev/null || { rm -rf .venv; install_venv "$python" || return 1; }
+  fi
+  stamp=".venv/.installed${extras:+-$extras}"
+  wanted="$(cat pyproject.toml setup.py | cksum) $(pwd)"
+  if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    echo "Installing into .venv (first time: a minute or two) …" >&2
+    # An editable install: the tests and the demo run the code of this folder.
+    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet --upgrade pip >&2 || return 1
+    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet --editable ".${extras:+[$extras]}" >&2 || return 1
+    echo "$wanted" > "$stamp"
+  fi
+}
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3 python3.12 python3.11 python3.10; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+      echo "$candidate"
+      return 0
+    fi
+  done
+  echo "Python 3.10 or newer is needed: sudo apt install python3 python3-venv" >&2
+  return 1
+}
+
+# Debian and Ubuntu ship venv apart from Python.
+install_venv() {
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Installing python3-venv …" >&2
+    apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >&2 &&
+      "$1" -m venv .venv
+  else
+    echo "Python's venv module is missing: sudo apt install python3-venv" >&2
+    return 1
+  fi
+}

@@ -1,0 +1,355 @@
+"""Separate streams become frames: exact, bounded, in order, and never later than allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from memory_examples import TINY, raw
+
+from rynn_brain_ros.memory import AssemblyConfig, FrameAssembler
+from rynn_brain_ros.values import (
+    CameraInfo,
+    ConfigError,
+    Frame,
+    Refusal,
+    RefusalCode,
+    RigidTransform,
+)
+
+MS = 1_000_000
+DEPTH = raw("16UC1", np.ones((2, 2), np.uint16))
+INFO = CameraInfo(2, 2, (2.0, 0.0, 0.5, 0.0, 2.0, 0.5, 0.0, 0.0, 1.0))
+OTHER_INFO = replace(INFO, k=(3.0, 0.0, 0.5, 0.0, 3.0, 0.5, 0.0, 0.0, 1.0))
+UNKNOWN = Refusal(RefusalCode.NO_TRANSFORM, "not yet")
+
+
+@dataclass
+class Poses:
+    """A transform tree that knows every stamp up to ``until_ns``."""
+
+    until_ns: int = 10**18
+    relative_known: bool = True
+    asked: list[tuple[str, int]] = field(default_factory=list)
+
+    def camera_pose(self, frame_id: str, stamp_ns: int) -> RigidTransform | Refusal:
+        self.asked.append((frame_id, stamp_ns))
+        known = stamp_ns <= self.until_ns
+        return RigidTransform("odom", frame_id, stamp_ns=stamp_ns) if known else UNKNOWN
+
+    def relative(
+        self, color_frame: str, depth_frame: str, stamp_ns: int
+    ) -> RigidTransform | Refusal:
+        transform = RigidTransform(color_frame, depth_frame, (0.015, 0.0, 0.0), stamp_ns=stamp_ns)
+        return transform if self.relative_known else UNKNOWN
+
+
+def assembler(poses: Poses | None = None, **settings: object) -> FrameAssembler:
+    config = AssemblyConfig("head", **settings)  # type: ignore[arg-type]
+    made = FrameAssembler(config, poses or Poses())
+    made.add_color_info(INFO, 0)
+    return made
+
+
+def color(made: FrameAssembler, *stamps_ms: float) -> None:
+    for stamp in stamps_ms:
+        made.add_color(round(stamp * MS), "optical", TINY)
+
+
+def depth(made: FrameAssembler, *stamps_ms: float, frame_id: str = "optical") -> None:
+    for stamp in stamps_ms:
+        made.add_depth(round(stamp * MS), frame_id, replace(DEPTH, step=4 + round(stamp)))
+
+
+def depth_stamp_ms(frame: Frame) -> int | None:
+    """Which depth it is, told by its step."""
+    return None if frame.depth is None else frame.depth.step - 4
+
+
+def test_color_alone_is_a_frame_at_once_when_no_depth_is_expected() -> None:
+    made = assembler(expects_depth=False)
+    color(made, 100)
+    (frame,) = made.poll(100 * MS)
+    assert frame.key == ("head", 100 * MS)
+    assert frame.camera_info == INFO
+    assert frame.T_fixed_camera == RigidTransform("odom", "optical", stamp_ns=100 * MS)
+
+
+def test_frame_waits_for_its_depth_and_goes_with_it() -> None:
+    made = assembler()
+    color(made, 100)
+    assert made.poll(110 * MS) == ()
+    depth(made, 100)
+    (frame,) = made.poll(120 * MS)
+    assert frame.depth is not None
+    assert frame.depth_info is None
+
+
+def test_nearest_depth_wins_even_if_it_comes_last() -> None:
+    made = assembler()
+    color(made, 100)
+    depth(made, 90)
+    assert made.poll(101 * MS) == ()
+    depth(made, 104)
+    assert [depth_stamp_ms(f) for f in made.poll(105 * MS)] == [104]
+
+
+def test_depth_beyond_the_tolerance_is_not_taken() -> None:
+    made = assembler(sync_tolerance_s=0.02)
+    color(made, 100)
+    depth(made, 79, 121)
+    (frame,) = made.poll(125 * MS)
+    assert frame.depth is None
+    assert made.stats.missing == {"depth": 1}
+
+
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=30, unique=True), st.integers(0, 400))
+def test_match_is_the_nearest_of_all_depths(stamps: list[int], at: int) -> None:
+    made = assembler(sync_tolerance_s=0.05)
+    depth(made, *sorted(stamps))
+    color(made, at)
+    (frame,) = made.flush()
+    distance = min(abs(stamp - at) for stamp in stamps)
+    found = depth_stamp_ms(frame)
+    assert (found is None) == (distance > 50)
+    assert found is None or abs(found - at) == distance
+
+
+def test_frame_goes_without_depth_when_the_wait_is_over() -> None:
+    made = assembler(max_wait_s=0.3)
+    color(made, 100)
+    assert made.poll(120 * MS) == ()
+    assert made.poll(419 * MS) == ()
+    (frame,) = made.poll(420 * MS)
+    assert frame.depth is None
+
+
+def test_pose_that_arrives_after_the_image_is_waited_for() -> None:
+    poses = Poses(until_ns=0)
+    made = assembler(poses, expects_depth=False)
+    color(made, 100)
+    assert made.poll(100 * MS) == ()
+    poses.until_ns = 100 * MS
+    (frame,) = made.poll(150 * MS)
+    assert frame.T_fixed_camera is not None
+    assert frame.pose_refusal is None
+
+
+def test_missing_pose_is_named_after_the_wait() -> None:
+    made = assembler(Poses(until_ns=-1), expects_depth=False)
+    color(made, 100)
+    made.poll(100 * MS)
+    (frame,) = made.poll(400 * MS)
+    assert frame.T_fixed_camera is None
+    assert frame.pose_refusal == UNKNOWN
+    assert made.stats.missing == {"pose": 1}
+
+
+def test_pose_is_asked_at_the_images_stamp() -> None:
+    poses = Poses()
+    made = assembler(poses, expects_depth=False)
+    color(made, 100)
+    made.poll(900 * MS)
+    assert set(poses.asked) == {("optical", 100 * MS)}
+
+
+def test_frames_leave_in_stamp_order_though_a_later_one_is_ready() -> None:
+    made = assembler()
+    color(made, 133, 100)
+    depth(made, 133)
+    made.poll(140 * MS)
+    depth(made, 166)
+    assert [f.stamp_ns // MS for f in made.poll(500 * MS)] == []
+    assert made.stats.emitted == 2
+
+
+def test_flush_gives_what_still_waits() -> None:
+    made = assembler()
+    color(made, 100, 133)
+    depth(made, 95)
+    assert [depth_stamp_ms(f) for f in made.flush()] == [95, None]
+
+
+# --- registered or not
+
+
+def test_same_frame_id_and_lens_means_registered() -> None:
+    made = assembler()
+    made.add_depth_info(INFO, 0)
+    color(made, 100)
+    depth(made, 100)
+    (frame,) = made.poll(100 * MS)
+    assert frame.depth is not None
+    assert (frame.depth_info, frame.T_color_depth) == (None, None)
+
+
+def test_same_frame_id_and_another_lens_is_placed_at_the_same_centre() -> None:
+    made = assembler()
+    made.add_depth_info(OTHER_INFO, 0)
+    color(made, 100)
+    depth(made, 100)
+    (frame,) = made.poll(100 * MS)
+    assert frame.depth_info == OTHER_INFO
+    assert frame.T_color_depth == RigidTransform("optical", "optical", stamp_ns=100 * MS)
+
+
+def test_another_frame_id_is_placed_by_the_transform_tree() -> None:
+    made = assembler()
+    made.add_depth_info(INFO, 0)
+    color(made, 100)
+    depth(made, 100, frame_id="depth_optical")
+    (frame,) = made.poll(100 * MS)
+    assert frame.depth_info == INFO
+    assert frame.T_color_depth is not None
+    assert frame.T_color_depth.translation_m == (0.015, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("knows_info", "missing"), [(False, "depth_info"), (True, "depth_transform")]
+)
+def test_unregistered_depth_that_cannot_be_placed_is_left_out(
+    knows_info: bool, missing: str
+) -> None:
+    made = assembler(Poses(relative_known=False))
+    if knows_info:
+        made.add_depth_info(INFO, 0)
+    color(made, 100)
+    depth(made, 100, frame_id="depth_optical")
+    assert made.poll(100 * MS) == ()
+    (frame,) = made.poll(400 * MS)
+    assert (frame.depth, frame.depth_info) == (None, None)
+    assert made.stats.missing == {missing: 1}
+
+
+def test_configuration_may_declare_depth_registered() -> None:
+    made = assembler(depth_registered=True)
+    color(made, 100)
+    depth(made, 100, frame_id="depth_optical")
+    (frame,) = made.poll(100 * MS)
+    assert frame.depth is not None
+    assert frame.depth_info is None
+
+
+# --- camera_info
+
+
+def test_latest_info_at_or_before_the_image_is_taken() -> None:
+    made = assembler(expects_depth=False)
+    made.add_color_info(OTHER_INFO, 200 * MS)
+    color(made, 150, 200)
+    assert [f.camera_info for f in made.poll(200 * MS)] == [INFO, OTHER_INFO]
+
+
+def test_first_info_may_arrive_within_the_wait() -> None:
+    made = FrameAssembler(AssemblyConfig("head", expects_depth=False), Poses())
+    color(made, 100)
+    assert made.poll(100 * MS) == ()
+    made.add_color_info(INFO, 110 * MS)
+    assert [f.camera_info for f in made.poll(120 * MS)] == [INFO]
+
+
+def test_frame_goes_without_info_when_the_wait_is_over() -> None:
+    made = FrameAssembler(AssemblyConfig("head", expects_depth=False), Poses())
+    color(made, 100)
+    made.poll(100 * MS)
+    (frame,) = made.poll(400 * MS)
+    assert frame.camera_info is None
+    assert made.stats.missing == {"camera_info": 1}
+
+
+# --- bounds and clocks
+
+
+def test_pending_images_are_bounded_and_the_oldest_go() -> None:
+    made = assembler(max_pending=3)
+    color(made, 10, 20, 30, 40, 50)
+    assert [f.stamp_ns // MS for f in made.flush()] == [30, 40, 50]
+    assert made.stats.dropped == {"overflow": 2}
+
+
+def test_duplicate_image_is_dropped_and_counted() -> None:
+    made = assembler(expects_depth=False)
+    color(made, 100, 100)
+    made.poll(100 * MS)
+    color(made, 100)
+    assert made.poll(101 * MS) == ()
+    assert made.stats.dropped == {"duplicate": 2}
+
+
+def test_image_older_than_an_emitted_one_is_dropped_and_counted() -> None:
+    made = assembler(expects_depth=False)
+    color(made, 100)
+    made.poll(100 * MS)
+    color(made, 90)
+    assert made.poll(101 * MS) == ()
+    assert made.stats.dropped == {"late": 1}
+
+
+@pytest.mark.parametrize("stream", ["color", "depth", "now"])
+def test_any_clock_that_jumps_back_clears_what_waits(stream: str) -> None:
+    made = assembler()
+    made.poll(60_000 * MS)
+    color(made, 60_000)
+    depth(made, 59_990)
+    if stream == "color":
+        color(made, 0)
+    elif stream == "depth":
+        depth(made, 0)
+    else:
+        made.poll(0)
+    assert made.stats.resets == 1
+    assert made.stats.dropped == {"reset": 1}
+    assert made.stats.pending == (1 if stream == "color" else 0)
+
+
+def test_looping_bag_is_assembled_again_and_keeps_its_lens() -> None:
+    made = FrameAssembler(AssemblyConfig("head"), Poses())
+    made.add_color_info(INFO, 5000 * MS)
+    for _ in range(2):
+        for stamp in (5000, 5033, 5066):
+            depth(made, stamp)
+            color(made, stamp)
+            (frame,) = made.poll(stamp * MS)
+            assert frame.camera_info == INFO
+            assert depth_stamp_ms(frame) == stamp
+        depth(made, 4000)
+    assert made.stats.emitted == 6
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["color", "depth", "poll"]), st.integers(-150, 200)),
+        max_size=80,
+    )
+)
+def test_any_order_of_arrivals_gives_sorted_frames_and_no_lost_count(
+    arrivals: list[tuple[str, int]],
+) -> None:
+    made = assembler(max_pending=5)
+    now_ms = n_color = resets = 0
+    last = -(10**18)
+    for stream, step in arrivals:
+        now_ms += step
+        if stream == "color":
+            n_color += 1
+            color(made, now_ms)
+        elif stream == "depth":
+            depth(made, max(0, now_ms))
+        else:
+            for frame in made.poll(now_ms * MS):
+                last = -(10**18) if made.stats.resets > resets else last
+                resets = made.stats.resets
+                assert frame.stamp_ns > last
+                last = frame.stamp_ns
+        stats = made.stats
+        assert stats.pending <= 5
+        assert stats.emitted + stats.pending + sum(stats.dropped.values()) == n_color
+
+
+@pytest.mark.parametrize("bad", [{"max_wait_s": -1.0}, {"max_pending": 0}])
+def test_impossible_settings_are_a_config_error(bad: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="'head'"):
+        AssemblyConfig("head", **bad)  # type: ignore[arg-type]
