@@ -111,6 +111,8 @@ class McapFile:
         footer = records.Footer.read(_stream(tail[_RECORD.size : _FOOTER_LENGTH]))
         if footer.summary_start == 0:
             return False
+        if not len(MCAP_MAGIC) <= footer.summary_start <= footer_at:
+            raise ValueError(f"it claims to be at byte {footer.summary_start} of {size}")
         stream.seek(footer.summary_start)
         summary = stream.read(footer_at - footer.summary_start)
         covered = summary + tail[: _FOOTER_LENGTH - 4]
@@ -122,7 +124,7 @@ class McapFile:
         statistics: records.Statistics | None = None
         chunks: list[_Chunk] = []
         metadata_at: list[int] = []
-        for opcode, content in _walk_buffer(summary):
+        for opcode, content in walk_records(summary):
             if opcode == Opcode.STATISTICS:
                 statistics = records.Statistics.read(_stream(content))
             elif opcode == Opcode.CHUNK_INDEX:
@@ -272,7 +274,7 @@ class McapFile:
         except DAMAGE as error:
             report(
                 f"{self.path.name}: the chunk at byte {chunk.offset} ({chunk.start_ns} to "
-                f"{chunk.end_ns} ns) is damaged ({error!r}); {len(chosen)} messages were read from it"
+                f"{chunk.end_ns} ns) is damaged ({error!r}); {len(chosen)} messages of it were read"
             )
         return iter(sorted(chosen, key=lambda item: item[0]))
 
@@ -322,7 +324,7 @@ def _walk_chunk(content: bytes) -> Iterator[tuple[int, memoryview]]:
     """
     chunk = records.Chunk.read(_stream(content))
     data = _unpack(chunk)
-    yield from _walk_buffer(data)
+    yield from walk_records(data)
     if chunk.uncompressed_crc and zlib.crc32(data) != chunk.uncompressed_crc:
         raise ValueError("its checksum is wrong: values in it may be false")
 
@@ -347,6 +349,8 @@ def _unpack(chunk: records.Chunk) -> bytes:
 
 
 def _record_at(stream: IO[bytes], offset: int, size: int) -> tuple[int, bytes]:
+    if offset > size - _RECORD.size:
+        raise ValueError("the record starts beyond the end of the file")
     stream.seek(offset)
     opcode, length = _RECORD.unpack(stream.read(_RECORD.size))
     if length > size - offset - _RECORD.size:
@@ -354,7 +358,8 @@ def _record_at(stream: IO[bytes], offset: int, size: int) -> tuple[int, bytes]:
     return opcode, stream.read(length)
 
 
-def _walk_buffer(data: bytes) -> Iterator[tuple[int, memoryview]]:
+def walk_records(data: bytes) -> Iterator[tuple[int, memoryview]]:
+    """(opcode, content) of each record in ``data``."""
     view = memoryview(data)
     offset = 0
     while offset < len(view):

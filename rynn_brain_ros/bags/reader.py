@@ -351,8 +351,11 @@ class BagReader:
 
             def load() -> Iterator[Item]:
                 selection = Selection(wanted.keys(), start_ns, stop_ns)
-                for item in file.messages(selection, self._report):
-                    yield (item[0], item[1], wanted[item[2]], item[3])
+                try:
+                    for item in file.messages(selection, self._report):
+                        yield (item[0], item[1], wanted[item[2]], item[3])
+                except OSError as error:
+                    self._report(f"{file.path.name} cannot be read any further ({error})")
 
             return load
 

@@ -14,7 +14,7 @@ import json
 import os
 import struct
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
 from rosbags.typesys.store import Typestore
 
+from rynn_brain_ros.bags.mcap_storage import walk_records
 from rynn_brain_ros.bags.storage import MCAP_MAGIC, Channel
 from rynn_brain_ros.bags.types import DECODE_ERRORS, message, normalise_type, typestore
 from rynn_brain_ros.values import ConfigError, OutputError
@@ -95,7 +96,10 @@ def qos_text(latched: bool) -> str:
 
 @dataclass
 class _OpenChunk:
-    """The chunk being written: where its placeholder is, and what its header will say."""
+    """The chunk being written: where its placeholder is, and what its header will say.
+
+    ``entries`` are (log time, place in the chunk) of the messages, by channel.
+    """
 
     offset: int
     crc: int = 0
@@ -103,6 +107,26 @@ class _OpenChunk:
     start_ns: int = 2**64 - 1
     end_ns: int = 0
     entries: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def records_offset(self) -> int:
+        return self.offset + _CHUNK_HEADER.size
+
+    def note(self, key: int, log_time_ns: int, place: int) -> None:
+        self.entries[key].append((log_time_ns, place))
+        self.start_ns = min(self.start_ns, log_time_ns)
+        self.end_ns = max(self.end_ns, log_time_ns)
+
+
+@dataclass(frozen=True)
+class _SealedChunk:
+    """What the summary needs to know of a finished chunk."""
+
+    offset: int
+    start_ns: int
+    end_ns: int
+    counts: dict[int, int]
+    index: bytes
 
 
 class BagWriter:
@@ -134,11 +158,10 @@ class BagWriter:
         self._schemas: dict[tuple[str, str, str], int] = {}
         self._channels: dict[str, tuple[int, str]] = {}
         self._described: list[bytes] = []
-        self._counts: dict[int, int] = {}
+        self._sequence: dict[int, int] = {}
         self._chunk: _OpenChunk | None = None
-        self._chunk_indexes: list[bytes] = []
+        self._sealed: list[_SealedChunk] = []
         self._metadata_indexes: list[records.MetadataIndex] = []
-        self._start_ns, self._end_ns = 2**64 - 1, 0
         self._offset = 0
         self._fd = self._create()
         self._append(MCAP_MAGIC + _bytes_of(records.Header("ros2", LIBRARY)))
@@ -215,9 +238,9 @@ class BagWriter:
         if self._fd < 0:
             return
         try:
-            indexed = self._settle()
+            self._settle()
             self.add_metadata(ENDING, {"ending": "complete" if complete else "interrupted"})
-            self._append(_bytes_of(records.DataEnd(0)) + self._summary(indexed) + MCAP_MAGIC)
+            self._append(_bytes_of(records.DataEnd(0)) + self._summary() + MCAP_MAGIC)
             os.fsync(self._fd)
         except OSError as error:
             self._fail(error)
@@ -225,19 +248,31 @@ class BagWriter:
             self._release()
         self._rename()
 
-    def _settle(self) -> bool:
-        """Whether the books agree with the file.
+    def _settle(self) -> None:
+        """Make the books agree with the file: Ctrl-C may come between any two steps of a write.
 
-        Ctrl-C may come between any two steps of a write. What that write left is cut off; when it
-        came in between the books, the file is closed without an index, which readers rebuild.
+        ``_offset`` only ever moves past whole records, and a chunk's entry in ``_sealed`` is the
+        last step of sealing it; the open chunk is read back.
         """
+        chunk, self._chunk = self._chunk, None
+        if chunk is not None and not (self._sealed and self._sealed[-1].offset == chunk.offset):
+            self._chunk = self._read_back(chunk)
         os.ftruncate(self._fd, self._offset)
         os.lseek(self._fd, self._offset, os.SEEK_SET)
-        chunk = self._chunk
-        if chunk is None or chunk.offset + _CHUNK_HEADER.size + chunk.size == self._offset:
-            return True
-        self._chunk = None
-        return False
+
+    def _read_back(self, chunk: _OpenChunk) -> _OpenChunk:
+        start, found = chunk.records_offset, _OpenChunk(chunk.offset)
+        data = os.pread(self._fd, self._offset - start, start)
+        for opcode, content in walk_records(data):
+            if opcode == Opcode.MESSAGE:
+                key, _, log_time_ns, _ = struct.unpack_from("<HIQQ", content)
+                found.note(key, log_time_ns, found.size)
+            elif opcode not in (Opcode.SCHEMA, Opcode.CHANNEL):
+                break  # sealing had begun; it is done again
+            found.size += _RECORD_HEADER_BYTES + len(content)
+        found.crc = zlib.crc32(data[: found.size])
+        self._offset = start + found.size
+        return found
 
     # --- channels ----------------------------------------------------------------------------
 
@@ -266,7 +301,7 @@ class BagWriter:
         records.Channel(key, channel.topic, "cdr", metadata, schema_id).write(builder)
         data = _taken(builder)
         self._described.append(data)
-        self._counts[key] = 0
+        self._sequence[key] = 0
         self._append_to_chunk(data)
         self._channels[channel.topic] = (key, typename)
         return key
@@ -286,7 +321,7 @@ class BagWriter:
         self, key: int, raw: bytes | memoryview, log_time_ns: int, publish_time_ns: int | None
     ) -> None:
         publish_ns = log_time_ns if publish_time_ns is None else publish_time_ns
-        sequence = self._counts[key] % 2**32
+        sequence = self._sequence[key] % 2**32
         try:
             header = _MESSAGE_HEADER.pack(
                 Opcode.MESSAGE, 22 + len(raw), key, sequence, log_time_ns, publish_ns
@@ -296,10 +331,8 @@ class BagWriter:
                 f"{log_time_ns} is no time in nanoseconds: 0 … 2^64 − 1 can be recorded."
             ) from error
         chunk, place = self._append_to_chunk(header + raw)
-        chunk.entries[key].append((log_time_ns, place))
-        chunk.start_ns = min(chunk.start_ns, log_time_ns)
-        chunk.end_ns = max(chunk.end_ns, log_time_ns)
-        self._counts[key] += 1
+        chunk.note(key, log_time_ns, place)
+        self._sequence[key] += 1
         if chunk.size >= _CHUNK_BYTES:
             self._seal()
 
@@ -313,7 +346,7 @@ class BagWriter:
         chunk, place = self._chunk, self._chunk.size
         self._append(data)
         chunk.crc = zlib.crc32(data, chunk.crc)
-        chunk.size += len(data)  # last: `_settle` looks at it
+        chunk.size += len(data)
         return chunk, place
 
     def _seal(self) -> None:
@@ -336,11 +369,13 @@ class BagWriter:
             os.pwrite(self._fd, header, chunk.offset)
         except OSError as error:
             self._fail(error)
-        self._start_ns = min(self._start_ns, chunk.start_ns)
-        self._end_ns = max(self._end_ns, chunk.end_ns)
-        self._write_indexes(chunk)
+        index = self._write_indexes(chunk)
+        counts = {key: len(entries) for key, entries in chunk.entries.items()}
+        self._sealed.append(_SealedChunk(chunk.offset, chunk.start_ns, chunk.end_ns, counts, index))
+        self._chunk = None
 
-    def _write_indexes(self, chunk: _OpenChunk) -> None:
+    def _write_indexes(self, chunk: _OpenChunk) -> bytes:
+        """Write the chunk's message indexes; returns its own index record."""
         builder = RecordBuilder()
         offsets: dict[int, int] = {}
         for key, entries in sorted(chunk.entries.items()):
@@ -360,27 +395,26 @@ class BagWriter:
             uncompressed_size=chunk.size,
         )
         self._append(data)
-        self._chunk_indexes.append(_bytes_of(index))
-        self._chunk = None
+        return _bytes_of(index)
 
-    def _summary(self, indexed: bool) -> bytes:
+    def _summary(self) -> bytes:
         """Summary section and footer, without the closing magic."""
-        if not indexed:
-            return _bytes_of(records.Footer(0, 0, 0))
         start = self._offset + len(_bytes_of(records.DataEnd(0)))
-        total = sum(self._counts.values())
+        counts = Counter(dict.fromkeys(self._sequence, 0))
+        for chunk in self._sealed:
+            counts.update(chunk.counts)
         statistics = records.Statistics(
             attachment_count=0,
-            channel_count=len(self._channels),
-            channel_message_counts=self._counts,
-            chunk_count=len(self._chunk_indexes),
-            message_count=total,
-            message_end_time=self._end_ns,
-            message_start_time=self._start_ns if total else 0,
+            channel_count=len(counts),
+            channel_message_counts=dict(sorted(counts.items())),
+            chunk_count=len(self._sealed),
+            message_count=sum(counts.values()),
+            message_end_time=max((chunk.end_ns for chunk in self._sealed), default=0),
+            message_start_time=min((chunk.start_ns for chunk in self._sealed), default=0),
             metadata_count=len(self._metadata_indexes),
             schema_count=len(self._schemas),
         )
-        parts = [*self._described, _bytes_of(statistics), *self._chunk_indexes]
+        parts = [*self._described, _bytes_of(statistics), *(c.index for c in self._sealed)]
         parts += [_bytes_of(index) for index in self._metadata_indexes]
         summary = b"".join(parts)
         footer = _FOOTER.pack(Opcode.FOOTER, 20, start, 0)

@@ -139,14 +139,17 @@ class PinholeCamera:
         guess = invert(pixels[:, None], self.matrix, np.array(self.distortion)).reshape(-1, 2)
         # OpenCV marks a failed point with -1e6; start again from the undistorted pixel.
         ideal = np.asarray(np.where(np.abs(guess) < 1e3, guess, ideal), np.float64)
+        pending = np.arange(len(pixels))
         for _ in range(_REFINEMENTS):
-            error = self._project_ideal(ideal) - pixels
-            # A fisheye squeezes its rim, so a pixel there is a longer step.
-            stretch = 1 + np.sum(ideal**2, axis=1, keepdims=True) if fisheye else 1.0
-            off = np.abs(error).max(axis=1) > _ROUND_TRIP_PX / 100
+            at = ideal[pending]
+            error = self._project_ideal(at) - pixels[pending]
+            off = ~(np.abs(error).max(axis=1) < _ROUND_TRIP_PX / 10)
             if not off.any():
                 break
-            ideal = np.where(off[:, None], ideal - stretch * error / (self.fx, self.fy), ideal)
+            pending, at, error = pending[off], at[off], error[off]
+            # A fisheye squeezes its rim, so a pixel there is a longer step.
+            stretch = 1 + np.sum(at**2, axis=1, keepdims=True) if fisheye else 1.0
+            ideal[pending] = at - stretch * error / (self.fx, self.fy)
         error = np.abs(self._project_ideal(ideal) - pixels).max(axis=1)
         return np.where((error < _ROUND_TRIP_PX)[:, None], ideal, np.nan)
 

@@ -49,8 +49,8 @@ class LiftLimits:
     are the radii in which surfaces are told apart and in which the plane is fitted.
     ``min_valid`` pixels make a surface. ``min_share`` of the depth around the point must agree
     on one surface, else it is an edge. ``sigma_px`` is the camera's own error (calibration,
-    registration), if known; the rounding of coordinates to 0…1000 is always added. ``rise_m`` is how far a thing must
-    stand out of its surroundings to be separated from them.
+    registration), if known; the rounding of coordinates to 0…1000 is always added. ``rise_m`` is
+    how far a thing must stand out of its surroundings to be separated from them.
     """
 
     min_range_m: float = 0.15
@@ -302,8 +302,11 @@ class _Crop:
         return np.column_stack([columns, rows]) * self.stride + (self.left, self.top)
 
 
-def _crop(bounds_px: Bounds, view: DepthView, limits: LiftLimits) -> _Crop:
-    """Surfaces in the box that stand out of the planes around it (table, wall), if any do."""
+def _crop(bounds_px: Bounds, core_px: Bounds, view: DepthView, limits: LiftLimits) -> _Crop:
+    """Surfaces in the box that stand out of the planes around it (table, wall).
+
+    All of its surfaces where hardly anything in the core stands out: a sheet, or the table itself.
+    """
     u0, v0, u1, v1 = bounds_px
     margin = max(8.0, 0.25 * max(u1 - u0, v1 - v0))
     left, top = max(0, math.floor(u0 - margin)), max(0, math.floor(v0 - margin))
@@ -313,10 +316,13 @@ def _crop(bounds_px: Bounds, view: DepthView, limits: LiftLimits) -> _Crop:
     z, rays = view.depth_m[area], ray_grid(view.camera)[area]
     valid = valid_depth(z) & np.isfinite(rays[..., 0])
     u, v = left + stride * np.arange(z.shape[1]), top + stride * np.arange(z.shape[0])[:, None]
-    inside = (u >= u0) & (u <= u1) & (v >= v0) & (v <= v1)
-    standing = valid & inside & _stands_out(rays, z, valid, inside, limits)
-    if standing.sum() < 0.15 * (valid & inside).sum():
-        standing = valid & inside
+    inside, core = (
+        valid & (u >= box[0]) & (u <= box[2]) & (v >= box[1]) & (v <= box[3])
+        for box in (bounds_px, core_px)
+    )
+    standing = inside & _stands_out(rays, z, valid, inside, limits)
+    if (standing & core).sum() < 0.15 * core.sum():
+        standing = inside
     labels, sizes = label_surfaces(z, standing, view.camera.fx / stride, limits.noise)
     return _Crop(left, top, stride, z, labels, sizes)
 
@@ -374,7 +380,7 @@ def lift_box(
         return refusal
     if bounds_px[2] <= bounds_px[0] or bounds_px[3] <= bounds_px[1]:
         return _refuse(RefusalCode.INCOMPLETE, corners[0], f"the box {bounds_px} has no area")
-    crop = _crop(bounds_px, view, limits)
+    crop = _crop(bounds_px, bounds_px, view, limits)
     refusal = _too_little(crop, corners[0], limits)
     if refusal is not None:
         return refusal
@@ -445,7 +451,9 @@ def segment_at(
         min(camera.width - 1.0, uv[0] + across),
         min(camera.height - 1.0, uv[1] + down),
     )
-    crop = _crop(bounds, view, limits)
+    near = 2 * _scale(camera)
+    core = (uv[0] - near, uv[1] - near, uv[0] + near, uv[1] + near)
+    crop = _crop(bounds, core, view, limits)
     known = (crop.sizes * crop.stride**2 >= limits.min_valid)[crop.labels]
     if not known.any():
         return _refuse(RefusalCode.TOO_FEW_VALID, uv, "no surface around the point")
@@ -454,8 +462,8 @@ def segment_at(
     mask = crop.labels == crop.labels[known][nearest]
     pixels = crop.pixels(mask)
     points = ray_grid(camera)[pixels[:, 1], pixels[:, 0]] * crop.z[mask][:, None]
-    near = np.linalg.norm(points - lifted.point_camera_m, axis=1) <= reach_m
-    return lifted, Segment(points[near], pixels[near])
+    reached = np.linalg.norm(points - lifted.point_camera_m, axis=1) <= reach_m
+    return lifted, Segment(points[reached], pixels[reached])
 
 
 # --- trajectories and areas ----------------------------------------------------------------------

@@ -53,9 +53,9 @@ def label_surfaces(
     limit = link_limit_m(depth_m, focal_px, noise)
     links = np.zeros((2 * height - 1, 2 * width - 1), np.uint8)
     links[::2, ::2] = valid
-    # A comparison with NaN is false, so an unknown pixel links to nothing.
-    links[::2, 1::2] = np.abs(depth_m[:, 1:] - depth_m[:, :-1]) < limit[:, 1:]
-    links[1::2, ::2] = np.abs(depth_m[1:] - depth_m[:-1]) < limit[1:]
+    with np.errstate(invalid="ignore"):  # infinite depth; what is not valid links to nothing below
+        links[::2, 1::2] = np.abs(depth_m[:, 1:] - depth_m[:, :-1]) < limit[:, 1:]
+        links[1::2, ::2] = np.abs(depth_m[1:] - depth_m[:-1]) < limit[1:]
     links[::2, 1::2] &= links[::2, :-1:2] & links[::2, 2::2]
     links[1::2, ::2] &= links[:-1:2, ::2] & links[2::2, ::2]
     count, labels = cv2.connectedComponents(links, connectivity=4, ltype=cv2.CV_32S)

@@ -175,6 +175,9 @@ def accept(item: Item, n_frames: int, *, cut: bool) -> AnyGrounding | Rejected:
         flags.add(Flag.TRUNCATED if truncated else Flag.UNCLOSED)
     if truncated and not payload.points:
         return Rejected("truncated", "The answer was cut before any point.", span, item.text)
+    if item.ending is Ending.TEXT and not truncated and item.payload.rstrip().endswith(","):
+        detail = "The answer ended after a comma: more was to come."
+        return Rejected("truncated", detail, span, item.text)
     partial = _PARTIAL_END if truncated else _PARTIAL_CLOSING
     ended_early = item.ending is Ending.TEXT and partial.fullmatch(payload.rest) is not None
     if payload.rest and not ended_early:

@@ -186,7 +186,8 @@ def thumbnail(image: EncodedImage) -> NDArray[np.uint8]:
         return _imdecode(image, _REDUCED_GREY[factor], resized=True)
     layout = _layout(image)
     rows = _pixels(image, layout)[: image.height]
-    return np.ascontiguousarray(rows[::factor, ::factor, layout.luma])
+    middle = factor // 2  # of each block, as the mean of a JPEG's block is
+    return np.ascontiguousarray(rows[middle::factor, middle::factor, layout.luma])
 
 
 # --- raw -------------------------------------------------------------------------------------

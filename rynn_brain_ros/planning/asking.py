@@ -92,7 +92,11 @@ def ask(
     """
     answer = engine.ask(query, on_text, cancel)
     reading = parse(
-        answer.text, len(query.frames), task=query.task, finish_reason=answer.finish_reason
+        answer.text,
+        len(query.frames),
+        task=query.task,
+        finish_reason=answer.finish_reason,
+        thinking=query.thinking,
     )
     views = _Views(limits or LiftLimits())
     return Response(

@@ -79,13 +79,16 @@ class Perception:
         poses = _Poses(self.transforms, config.fixed_frame)
         self._assemblers = {c.camera: FrameAssembler(c, poses) for c in config.cameras}
         self._newest_color_ns: dict[str, int] = {}
+        self._skew_ns = round(config.limits.max_backward_skew_s * 1e9)
 
     @property
     def cameras(self) -> Sequence[str]:
         return tuple(self._assemblers)
 
     def add_color(self, camera: str, stamp_ns: int, frame_id: str, image: EncodedImage) -> None:
-        self._newest_color_ns[camera] = stamp_ns
+        newest_ns = self._newest_color_ns.get(camera, stamp_ns)
+        is_reset = stamp_ns < newest_ns - self._skew_ns
+        self._newest_color_ns[camera] = stamp_ns if is_reset else max(stamp_ns, newest_ns)
         self._assemblers[camera].add_color(stamp_ns, frame_id, image)
 
     def add_depth(self, camera: str, stamp_ns: int, frame_id: str, image: EncodedImage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from rynn_brain_ros.values import (
     ImageError,
     InputError,
 )
+
+MIN_EVERY_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,20 @@ def replay(
 def _check(config: ReplayConfig) -> None:
     if config.at_s is not None and config.every_s is not None:
         raise InputError("a replay asks at one time or every so often, not both")
-    if config.every_s is not None and config.every_s <= 0:
-        raise InputError(f"cannot ask every {config.every_s} s: give a time above 0")
-    if config.at_s is not None and config.at_s < 0:
-        raise InputError(f"cannot ask at {config.at_s} s: the bag begins at 0")
-    if not config.questions:
-        raise InputError("no question was given")
+    if config.every_s is not None and not MIN_EVERY_S <= config.every_s < math.inf:
+        raise InputError(f"cannot ask every {config.every_s} s: give {MIN_EVERY_S} s or more")
+    if config.at_s is not None and not 0 <= config.at_s < math.inf:
+        raise InputError(f"cannot ask at {config.at_s} s: give the seconds since the bag begins")
+    if not config.questions or not all(question.text.strip() for question in config.questions):
+        raise InputError("no question was given: say what to ask")
+    for question in config.questions:
+        if _is_no_text(question.text):
+            raise InputError(f"the question {question.text!r} is no UTF-8 text")
+
+
+def _is_no_text(text: str) -> bool:
+    """Bytes of an argument that are no UTF-8 arrive as lone surrogates."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def choose_camera(info: BagInfo, wanted: str = "") -> CameraTopics:

@@ -7,6 +7,7 @@ interrupted is closed properly and says in its metadata that it was.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +64,8 @@ class RunFolder:
             return
         self._answers.close()
         self._bag.close(complete=False)
+        with contextlib.suppress(OSError):  # closed and readable, but no whole run
+            self._bag.path.replace(self._bag.partial_path)
 
     def copy(self, message: BagMessage) -> None:
         """An input as it was recorded: transforms, since frames are written when used."""
@@ -81,7 +84,6 @@ class RunFolder:
         latency_s = response.answer.timings.total_s
         answered_ns = now_ns + (round(latency_s * 1e9) if _latency_is_recorded(response) else 0)
         self._add_messages(response, answered_ns)
-        self.responses.append(response)
         try:
             self._answers.write(answer_line(response))
             self._answers.flush()
@@ -89,6 +91,7 @@ class RunFolder:
             raise OutputError(
                 f"cannot write {self._answers_partial}: {error.strerror}; {remedy(error)}"
             ) from error
+        self.responses.append(response)
 
     def close(
         self,
@@ -123,7 +126,7 @@ class RunFolder:
 
     def _clear_old(self) -> None:
         """What an earlier run left must not look like a part of this one."""
-        for name in ("run.mcap", "answers.jsonl", "report.html"):
+        for name in ("run.mcap", "answers.jsonl", "report.html", "run.partial.mcap"):
             (self.path / name).unlink(missing_ok=True)
         for overlay in (self.path / "overlays").glob("*.png"):
             overlay.unlink()

@@ -49,7 +49,7 @@ class BrainNode(LifecycleNode):
         self._numbers = itertools.count(1)
         self._config = BrainConfig()
         self._engines: Engines | None = None
-        self._eyes: Eyes | None = None
+        self.eyes: Eyes | None = None
         self._active = False
         self._asking = ""
         self._latency_s = math.nan
@@ -63,7 +63,7 @@ class BrainNode(LifecycleNode):
         try:
             self._config = configure(BrainConfig, values)
             self._engines = Engines.one(open_engine(self._config.engine))
-            self._eyes = Eyes(self, self._config)
+            self.eyes = Eyes(self, self._config)
         except RynnBrainError as error:
             self.get_logger().error(f"cannot configure: {error}")
             return TransitionCallbackReturn.FAILURE
@@ -76,7 +76,7 @@ class BrainNode(LifecycleNode):
         )
         self._status = self.create_lifecycle_publisher(BrainStatus, "~/status", 10)
         group = self._questions
-        self._services = [
+        self._question_services = [
             self.create_service(Ask, "~/ask", self._on_ask, callback_group=group),
             self.create_service(Ground, "~/ground", self._on_ground, callback_group=group),
         ]
@@ -84,8 +84,8 @@ class BrainNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
-        if self._eyes is not None:
-            self._eyes.start()
+        if self.eyes is not None:
+            self.eyes.start()
         self._active = True
         self._timer = self.create_timer(_STATUS_PERIOD_S, self._publish_status)
         info = next(iter(self._engines.by_role.values())).info if self._engines else None
@@ -97,8 +97,8 @@ class BrainNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._active = False
         self.destroy_timer(self._timer)
-        if self._eyes is not None:
-            self._eyes.stop()
+        if self.eyes is not None:
+            self.eyes.stop()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -111,13 +111,13 @@ class BrainNode(LifecycleNode):
 
     def release(self) -> None:
         self._active = False
-        if self._eyes is not None:
-            self._eyes.stop()
-            self._eyes = None
+        if self.eyes is not None:
+            self.eyes.stop()
+            self.eyes = None
         if self._engines is not None:
             self._engines.close()
             self._engines = None
-            for service in self._services:
+            for service in self._question_services:
                 self.destroy_service(service)
             for publisher in (
                 self._groundings,
@@ -168,7 +168,7 @@ class BrainNode(LifecycleNode):
         return response
 
     def _ask(self, text: str, task: str, request: Any) -> Response:
-        eyes, engines, config = self._eyes, self._engines, self._config
+        eyes, engines, config = self.eyes, self._engines, self._config
         if not self._active or eyes is None or engines is None:
             raise InputError("the brain is not active: activate it first (ros2 lifecycle set)")
         if request.camera and self.resolve_topic_name(request.camera) != eyes.camera:
@@ -216,7 +216,7 @@ class BrainNode(LifecycleNode):
             self._annotated.publish(to_ros(CompressedImage, data))
 
     def _publish_status(self) -> None:
-        eyes, engines = self._eyes, self._engines
+        eyes, engines = self.eyes, self._engines
         if eyes is None or engines is None:
             return
         now_ns = self.get_clock().now().nanoseconds

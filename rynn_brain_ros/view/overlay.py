@@ -146,14 +146,17 @@ def _disc(image: Image, center: Point2, radius: float, color: Color) -> None:
 
 
 def _blend(image: Image, patch: Patch, color: Color) -> None:
-    """A quarter of the colour inside the grown hull, fading at its edge; refused ones as well."""
-    mask = np.zeros(image.shape[:2], dtype=np.uint8)
-    outline = _fixed_point(patch.points)
-    cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA, _SHIFT)
-    thickness = max(1, round(2 * patch.radius))
-    cv2.polylines(mask, [outline], True, 255, thickness, cv2.LINE_AA, _SHIFT)
-    weight = cv2.GaussianBlur(mask, (0, 0), max(0.5, patch.radius / 4))[..., None] / (255 * 3.0)
-    image[:] = np.rint(image * (1 - weight) + np.array(color) * weight).astype(np.uint8)
+    """A third of the colour inside the grown hull, fading at its edge."""
+    reach = math.ceil(2 * patch.radius)
+    (left, top), (right, bottom) = np.min(patch.points, axis=0), np.max(patch.points, axis=0)
+    u, v = max(0, math.floor(left) - reach), max(0, math.floor(top) - reach)
+    region = image[v : math.ceil(bottom) + reach + 1, u : math.ceil(right) + reach + 1]
+    outline = _fixed_point([(pu - u, pv - v) for pu, pv in patch.points])
+    mask = np.zeros(region.shape[:2], dtype=np.float32)
+    cv2.fillPoly(mask, [outline], 0.33, cv2.LINE_8, _SHIFT)
+    cv2.polylines(mask, [outline], True, 0.33, _pixels(2 * patch.radius), cv2.LINE_8, _SHIFT)
+    weight = cv2.GaussianBlur(mask, (0, 0), max(0.5, patch.radius / 4))
+    region[:] = cv2.blendLinear(_filled(region, color), region.copy(), weight, 1 - weight)
 
 
 def _fixed_point(points: Sequence[Point2]) -> NDArray[np.int32]:
@@ -229,4 +232,8 @@ def _ascii(text: str) -> str:
 
 def _shade(image: Image, left: int, top: int, right: int, bottom: int) -> None:
     region = image[max(0, top) : bottom + 1, max(0, left) : right + 1]
-    region[:] = np.rint(0.2 * region + 0.8 * np.array(_PAPER)).astype(np.uint8)
+    region[:] = cv2.addWeighted(region, 0.2, _filled(region, _PAPER), 0.8, 0)
+
+
+def _filled(region: Image, color: Color) -> Image:
+    return np.full(region.shape, color, np.uint8)

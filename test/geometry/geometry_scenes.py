@@ -13,6 +13,8 @@ from rynn_brain_ros.geometry import DepthNoise, DepthView, PinholeCamera, ray_gr
 
 Floats = NDArray[np.float64]
 
+NOISE = DepthNoise()
+
 VGA = PinholeCamera(640, 480, 525.0, 525.0, 319.5, 239.5)
 
 
@@ -80,7 +82,7 @@ def render(scene: Scene, camera: PinholeCamera = VGA) -> NDArray[np.float32]:
 def with_noise(
     depth_m: NDArray[np.float32],
     rng: np.random.Generator,
-    noise: DepthNoise = DepthNoise(),
+    noise: DepthNoise = NOISE,
     patch_px: int = 1,
     hole_share: float = 0.0,
 ) -> NDArray[np.float32]:
@@ -111,7 +113,7 @@ def random_scene(rng: np.random.Generator) -> Scene:
             scene.append(Sphere(center, float(rng.uniform(0.03, 0.15))))
         else:
             half = tuple(float(x) for x in rng.uniform(0.02, 0.15, 3))
-            scene.append(Box(center, half, Quaternion.random()))
+            scene.append(Box(center, half, Quaternion(rng.standard_normal(4)).normalised))
     return scene
 
 

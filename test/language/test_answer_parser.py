@@ -421,6 +421,7 @@ def test_the_end_of_the_answer_closes_a_tag() -> None:
 def test_an_incomplete_answer_that_claims_to_be_finished_is_rejected() -> None:
     assert reasons("<affordance> <frame 0>: (1, 2") == ["wrong_number_of_points"]
     assert reasons("<area> <frame 0>: (1, 2), (3") == ["unreadable"]
+    assert reasons("<area> <frame 0>: (1, 2), ") == ["truncated"]
 
 
 def test_an_opened_tag_inside_another_breaks_the_outer_one() -> None:

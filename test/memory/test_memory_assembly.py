@@ -156,14 +156,20 @@ def test_pose_is_asked_at_the_images_stamp() -> None:
     assert set(poses.asked) == {("optical", 100 * MS)}
 
 
-def test_frames_leave_in_stamp_order_though_a_later_one_is_ready() -> None:
-    made = assembler()
+def test_images_that_arrive_out_of_order_leave_in_order() -> None:
+    made = assembler(expects_depth=False)
     color(made, 133, 100)
+    assert [f.stamp_ns // MS for f in made.poll(140 * MS)] == [100, 133]
+
+
+def test_ready_frame_waits_behind_an_earlier_one() -> None:
+    made = assembler(Poses(relative_known=False))
+    made.add_depth_info(INFO, 0)
+    color(made, 100, 133)
+    depth(made, 100, frame_id="depth_optical")
     depth(made, 133)
-    made.poll(140 * MS)
-    depth(made, 166)
-    assert [f.stamp_ns // MS for f in made.poll(500 * MS)] == []
-    assert made.stats.emitted == 2
+    assert made.poll(140 * MS) == ()
+    assert [depth_stamp_ms(f) for f in made.poll(440 * MS)] == [None, 133]
 
 
 def test_flush_gives_what_still_waits() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -281,7 +282,7 @@ def test_thinning_never_opens_a_gap_wider_than_the_sparse_period(steps_ms: list[
     for stamp_ms in arrived:
         buffer.append(frame(int(stamp_ms) * 1_000_000))
     kept = np.array([f.stamp_ns for f in buffer.frames()]) // 1_000_000
-    for a, b in zip(kept[:-1], kept[1:], strict=True):
+    for a, b in pairwise(kept):
         assert b - a <= 500 or not ((arrived > a) & (arrived < b)).any()
 
 

@@ -100,7 +100,7 @@ def test_a_point_outside_is_shown_at_the_border_only(make_frame, lift):
     right = Affordance(0, ((1400.0, 500.0),), (0, 1), "affordance")
     drawn = draw(_picture(), [lift(right, frame, refusal=refusal)], frame)
     assert tuple(drawn[240, 636]) == REFUSED
-    assert (drawn[:, :400] == 90).all()
+    assert (drawn[:, :300] == 90).all()
 
 
 def test_not_finite_coordinates_draw_nothing_wrong(make_frame, lift, nan):

@@ -1,0 +1,503 @@
+"""Lifting against scenes whose truth is known exactly."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from geometry_scenes import (
+    VGA,
+    Box,
+    Plane,
+    Scene,
+    Sphere,
+    random_scene,
+    render,
+    scene_depth,
+    view_of,
+    with_noise,
+)
+from pyquaternion import Quaternion
+
+from rynn_brain_ros.geometry import (
+    DepthView,
+    LiftedArea,
+    PinholeCamera,
+    Segment,
+    depth_to_metres,
+    lift_area,
+    lift_box,
+    lift_point,
+    lift_points,
+    lift_trajectory,
+    norm_to_pixel,
+    pixel_to_norm,
+    register_depth,
+    segment_at,
+    to_fixed,
+)
+from rynn_brain_ros.values import (
+    ImageError,
+    LiftedPoint,
+    Point2,
+    Refusal,
+    RefusalCode,
+    RigidTransform,
+)
+
+WALL: Scene = [Plane((0, 0, 1.0), (0, 0, -1))]
+TABLE: Scene = [Plane((0, 0, 0.9), (0, math.sin(0.6), -math.cos(0.6)))]
+STEEP: Scene = [Plane((0, 0, 0.8), (math.sin(1.1), 0, -math.cos(1.1)))]
+CUBE = Box((0.0, -0.02, 0.87), (0.03, 0.03, 0.03), Quaternion(axis=(1, 0, 0), radians=-0.6))
+
+
+def truth_at(scene: Scene, uv: Point2, camera: PinholeCamera = VGA) -> np.ndarray:
+    rays = camera.pixel_to_ray([uv])
+    return np.asarray(rays[0] * scene_depth(scene, rays)[0])
+
+
+def as_answered(uv: Point2, camera: PinholeCamera = VGA) -> Point2:
+    """Through the brain's integers 0…1000."""
+    ((x, y),) = pixel_to_norm([uv], camera.width, camera.height)
+    return norm_to_pixel([(round(x), round(y))], camera.width, camera.height)[0]
+
+
+def lifted(answer: object) -> LiftedPoint:
+    assert isinstance(answer, LiftedPoint), answer
+    return answer
+
+
+def code(answer: object) -> RefusalCode:
+    assert isinstance(answer, Refusal), answer
+    return answer.code
+
+
+def box_of(answer: tuple[LiftedPoint, Segment] | Refusal) -> tuple[LiftedPoint, Segment]:
+    assert isinstance(answer, tuple), answer
+    return answer
+
+
+def two_walls(edge_u: int, near_m: float = 0.6) -> DepthView:
+    depth_m = render(WALL)
+    depth_m[:, :edge_u] = near_m
+    return view_of(depth_m)
+
+
+# --- truth
+
+
+@pytest.mark.parametrize(
+    ("scene", "limit_m"),
+    [
+        (WALL, 1e-4),
+        (TABLE, 1e-4),
+        (STEEP, 1e-4),
+        ([*TABLE, CUBE], 0.003),
+        ([*WALL, Sphere((0.02, -0.03, 0.7), 0.06)], 0.003),
+    ],
+    ids=["frontal", "slanted", "steep", "creased", "round"],
+)
+def test_planes_are_met_exactly_and_bends_closely(scene: Scene, limit_m: float) -> None:
+    view = view_of(render(scene))
+    for uv in ((329.3, 222.8), (312.5, 236.0), (325.0, 215.2)):
+        point = lifted(lift_point(uv, view)).point_camera_m
+        assert math.dist(point, truth_at(scene, uv)) < limit_m
+
+
+@pytest.mark.parametrize("patch_px", [1, 2], ids=["white noise", "noise in patches"])
+def test_errors_are_small_and_as_large_as_predicted(patch_px: int) -> None:
+    """NEES: squared error over predicted covariance; 3 for three honest dimensions."""
+    rng = np.random.default_rng(7)
+    errors, nees, refused = [], [], 0
+    for _ in range(40):
+        scene = random_scene(rng)
+        view = view_of(with_noise(render(scene), rng, patch_px=patch_px, hole_share=0.03))
+        for uv in rng.uniform((8, 8), (632, 472), (40, 2)):
+            truth = truth_at(scene, tuple(uv))
+            answer = lift_point(as_answered(tuple(uv)), view)
+            if isinstance(answer, Refusal):
+                refused += 1
+            elif truth[2] < 1.5:
+                error = answer.point_camera_m - truth
+                covariance = np.reshape(answer.covariance_camera_m2, (3, 3))
+                errors.append(np.linalg.norm(error))
+                nees.append(error @ np.linalg.solve(covariance, error))
+    assert len(errors) > 1300
+    assert refused < 40
+    assert np.quantile(errors, 0.99) < 0.005
+    assert max(errors) < 0.02
+    assert 2 < np.mean(nees) < 4
+
+
+def test_a_distorted_lens_is_lifted_as_well() -> None:
+    camera = PinholeCamera(640, 480, 525.0, 525.0, 319.5, 239.5, (-0.2, 0.05, 0.001, 0.0))
+    view = DepthView(render(TABLE, camera), camera)
+    for uv in ((30.0, 30.0), (600.3, 440.1)):
+        assert (
+            math.dist(lifted(lift_point(uv, view)).point_camera_m, truth_at(TABLE, uv, camera))
+            < 1e-3
+        )
+
+
+def test_the_covariance_grows_with_distance() -> None:
+    sigmas = [
+        lifted(lift_point((320, 240), view_of(np.full((480, 640), z, np.float32)))).sigma_m
+        for z in (0.5, 1.0, 2.0, 4.0)
+    ]
+    assert sigmas == sorted(sigmas) and sigmas[3] > 4 * sigmas[0]
+
+
+def test_a_pixel_error_moves_the_point_along_a_steep_surface() -> None:
+    answer = lifted(lift_point((320, 240), view_of(render(STEEP))))
+    values, vectors = np.linalg.eigh(np.reshape(answer.covariance_camera_m2, (3, 3)))
+    along = vectors[:, -1]
+    assert abs(along @ (math.sin(1.1), 0, -math.cos(1.1))) < 0.15
+    assert values[-1] > 4 * values[0]
+
+
+# --- refusals
+
+
+def test_a_missing_depth_is_refused() -> None:
+    assert code(lift_point((320, 240), view_of(np.full((480, 640), np.nan, np.float32)))) is (
+        RefusalCode.NO_DEPTH
+    )
+
+
+def test_zero_and_infinite_depth_are_unknown() -> None:
+    depth_m = np.zeros((480, 640), np.float32)
+    depth_m[::2] = np.inf
+    assert code(lift_point((320, 240), view_of(depth_m))) is RefusalCode.NO_DEPTH
+
+
+def test_a_few_specks_are_no_surface() -> None:
+    depth_m = np.full((480, 640), np.nan, np.float32)
+    depth_m[238:241, 319:322] = 1.0
+    assert code(lift_point((320, 240), view_of(depth_m))) is RefusalCode.TOO_FEW_VALID
+
+
+def test_a_point_on_an_edge_is_refused() -> None:
+    refusal = lift_point((319.5, 240), two_walls(320))
+    assert code(refusal) is RefusalCode.DEPTH_EDGE
+    assert "0.600 m and 1.000 m" in str(refusal)
+
+
+@pytest.mark.parametrize(("u", "z"), [(318.0, 0.6), (321.0, 1.0)])
+def test_a_point_beside_an_edge_gets_its_own_surface(u: float, z: float) -> None:
+    assert math.isclose(
+        lifted(lift_point((u, 240), two_walls(320))).point_camera_m[2], z, abs_tol=1e-4
+    )
+
+
+@pytest.mark.parametrize("z", [0.1, 7.0])
+def test_a_depth_the_sensor_is_not_trusted_at_is_refused(z: float) -> None:
+    view = view_of(np.full((480, 640), z, np.float32))
+    assert code(lift_point((320, 240), view)) is RefusalCode.DEPTH_OUT_OF_RANGE
+
+
+def test_depth_of_another_size_is_refused() -> None:
+    view = view_of(np.ones((240, 320), np.float32))
+    answers = (
+        lift_point((10, 10), view),
+        lift_box((10, 10, 50, 50), view),
+        segment_at((10, 10), view),
+    )
+    for answer in answers:
+        assert code(answer) is RefusalCode.DEPTH_SIZE
+        assert "320×240" in str(answer) and "640×480" in str(answer)
+
+
+@pytest.mark.parametrize("uv", [(640.0, 10.0), (-1.0, 10.0), (10.0, 480.0), (math.nan, 10.0)])
+def test_a_pixel_outside_the_image_is_refused(uv: Point2) -> None:
+    assert code(lift_point(uv, view_of(render(WALL)))) is RefusalCode.OUT_OF_RANGE
+
+
+def test_the_image_corners_can_be_lifted() -> None:
+    view = view_of(render(TABLE))
+    for uv in norm_to_pixel([(0, 0), (1000, 0), (0, 1000), (1000, 1000)], 640, 480):
+        assert math.dist(lifted(lift_point(uv, view)).point_camera_m, truth_at(TABLE, uv)) < 1e-3
+
+
+def test_a_lens_without_a_ray_there_is_refused() -> None:
+    camera = PinholeCamera(640, 480, 525.0, 525.0, 319.5, 239.5, (-2.0, 0.0, 0.0, 0.0))
+    answer = lift_point((5, 5), DepthView(np.ones((480, 640), np.float32), camera))
+    assert code(answer) is RefusalCode.NO_INTRINSICS
+
+
+# --- holes and outliers
+
+
+def test_a_hole_inside_a_surface_is_filled() -> None:
+    depth_m = render(TABLE)
+    depth_m[236:245, 316:325] = np.nan
+    answer = lifted(lift_point((320, 240), view_of(depth_m)))
+    assert math.dist(answer.point_camera_m, truth_at(TABLE, (320, 240))) < 1e-3
+    assert answer.sigma_m > lifted(lift_point((320, 240), view_of(render(TABLE)))).sigma_m
+
+
+def test_a_hole_between_two_surfaces_is_refused() -> None:
+    depth_m = two_walls(320).depth_m.copy()
+    depth_m[:, 316:325] = np.nan
+    assert code(lift_point((320, 240), view_of(depth_m))) is RefusalCode.DEPTH_EDGE
+
+
+def test_a_hole_far_beside_a_surface_is_refused() -> None:
+    depth_m = render(WALL)
+    depth_m[:, 313:] = np.nan
+    assert code(lift_point((320, 240), view_of(depth_m))) is RefusalCode.NO_DEPTH
+
+
+def test_a_hole_just_beside_a_surface_takes_it() -> None:
+    depth_m = render(WALL)
+    depth_m[:, 319:] = np.nan
+    assert math.isclose(lifted(lift_point((320, 240), view_of(depth_m))).point_camera_m[2], 1.0)
+
+
+def test_flying_pixels_do_not_bend_the_surface() -> None:
+    depth_m = render(WALL)
+    depth_m[236:244:3, 316:324:3] = 0.7
+    answer = lifted(lift_point((320, 240), view_of(depth_m)))
+    assert math.isclose(answer.point_camera_m[2], 1.0, abs_tol=1e-4)
+
+
+def test_one_wrong_pixel_under_the_point_does_not_count() -> None:
+    depth_m = render(WALL)
+    depth_m[240, 320] = 0.4
+    answer = lifted(lift_point((320, 240), view_of(depth_m)))
+    assert math.isclose(answer.point_camera_m[2], 1.0, abs_tol=1e-4)
+
+
+def test_a_thin_rod_is_lifted_on_itself() -> None:
+    depth_m = render(WALL)
+    depth_m[:, 319:322] = 0.7
+    assert math.isclose(
+        lifted(lift_point((320, 240), view_of(depth_m))).point_camera_m[2], 0.7, abs_tol=1e-3
+    )
+
+
+# --- boxes
+
+
+def test_a_box_gives_the_object_and_not_the_table() -> None:
+    rng = np.random.default_rng(3)
+    view = view_of(with_noise(render([*TABLE, CUBE]), rng))
+    target, segment = box_of(lift_box((295, 195, 345, 255), view))
+    assert math.dist(target.point_camera_m, truth_at([*TABLE, CUBE], target.pixel)) < 0.003
+    local = (segment.points_m - CUBE.center) @ CUBE.rotation.rotation_matrix
+    on_cube = np.abs(np.abs(local / CUBE.half).max(axis=1) - 1) < 0.2
+    assert on_cube.mean() > 0.98
+    assert len(segment.points_m) > 0.8 * (render([*TABLE, CUBE]) != render(TABLE)).sum()
+
+
+def test_a_tall_box_does_not_reach_the_wall_behind() -> None:
+    scene: Scene = [*WALL, Box((0, 0, 0.7), (0.02, 0.12, 0.02), Quaternion())]
+    target, segment = box_of(lift_box((280, 140, 360, 340), view_of(render(scene))))
+    assert math.isclose(target.point_camera_m[2], 0.68, abs_tol=1e-3)
+    assert segment.points_m[:, 2].max() < 0.75
+    u0, v0, u1, v1 = segment.bounds_px
+    assert 300 < u0 < u1 < 340 and v1 - v0 > 170
+
+
+def test_a_ring_is_targeted_on_its_material() -> None:
+    depth_m = render(WALL)
+    v, u = np.mgrid[0:480, 0:640]
+    radius = np.hypot(u - 320, v - 240)
+    depth_m[(radius > 20) & (radius < 32)] = 0.9
+    target, _ = box_of(lift_box((288, 208, 352, 272), view_of(depth_m)))
+    assert math.isclose(target.point_camera_m[2], 0.9, abs_tol=1e-3)
+
+
+def test_a_sheet_on_the_table_is_lifted_on_the_table() -> None:
+    target, segment = box_of(lift_box((280, 200, 360, 280), view_of(render(TABLE))))
+    assert math.dist(target.point_camera_m, truth_at(TABLE, target.pixel)) < 1e-3
+    assert len(segment.points_m) == 81 * 81
+
+
+def test_a_large_box_is_lifted_with_a_stride() -> None:
+    scene: Scene = [*WALL, Sphere((0, 0, 0.8), 0.25)]
+    target, segment = box_of(lift_box((120, 40, 520, 440), view_of(render(scene))))
+    assert math.dist(target.point_camera_m, (0, 0, 0.55)) < 0.005
+    assert len(segment.points_m) < 90_000
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ((600, 10, 700, 50), RefusalCode.OUT_OF_RANGE),
+        ((100, 100, 100, 200), RefusalCode.INCOMPLETE),
+    ],
+)
+def test_an_impossible_box_is_refused(
+    bounds: tuple[float, float, float, float], expected: RefusalCode
+) -> None:
+    assert code(lift_box(bounds, view_of(render(WALL)))) is expected
+
+
+def test_a_box_without_depth_is_refused() -> None:
+    depth_m = render(WALL)
+    depth_m[90:210, 90:210] = np.nan
+    assert code(lift_box((100, 100, 200, 200), view_of(depth_m))) is RefusalCode.NO_DEPTH
+    depth_m[150, 150:153] = 1.0
+    assert code(lift_box((100, 100, 200, 200), view_of(depth_m))) is RefusalCode.TOO_FEW_VALID
+
+
+def test_a_point_on_a_cube_gives_the_cube() -> None:
+    rng = np.random.default_rng(4)
+    scene: Scene = [*TABLE, CUBE]
+    point, segment = box_of(segment_at((320, 225), view_of(with_noise(render(scene), rng))))
+    assert math.dist(point.point_camera_m, truth_at(scene, (320, 225))) < 0.003
+    extent = np.ptp(segment.points_m @ CUBE.rotation.rotation_matrix, axis=0)
+    assert (extent < 0.075).all()
+
+
+def test_a_point_on_the_table_gives_the_table_within_reach() -> None:
+    point, segment = box_of(segment_at((100, 400), view_of(render(TABLE)), reach_m=0.08))
+    away = np.linalg.norm(segment.points_m - point.point_camera_m, axis=1)
+    assert 0.07 < away.max() <= 0.08
+
+
+# --- trajectories and areas
+
+
+def test_a_trajectory_in_mid_air_is_a_straight_line_between_its_anchors() -> None:
+    depth_m = np.full((480, 640), 2.0, np.float32)
+    depth_m[200:280, 80:140] = 0.6
+    depth_m[200:280, 500:560] = 1.0
+    path: list[Point2] = [(110, 240), (200, 240), (350, 240), (530, 240)]
+    points = lift_trajectory(path, view_of(depth_m))
+    assert isinstance(points, tuple)
+    assert [p.interpolated for p in points] == [False, True, True, False]
+    xyz = np.array([p.point_camera_m for p in points])
+    line = (xyz[-1] - xyz[0]) / np.linalg.norm(xyz[-1] - xyz[0])
+    assert np.abs(np.cross(xyz - xyz[0], line)).max() < 1e-6
+    assert np.allclose(VGA.project(xyz), path)
+    assert points[1].sigma_m > 10 * points[0].sigma_m
+
+
+def test_a_trajectory_needs_both_anchors() -> None:
+    depth_m = render(WALL)
+    depth_m[200:280, 400:500] = np.nan
+    refusal = lift_trajectory([(100, 240), (450, 240)], view_of(depth_m))
+    assert code(refusal) is RefusalCode.NO_DEPTH and "end" in str(refusal)
+
+
+def test_a_trajectory_that_leaves_the_image_is_refused() -> None:
+    path: list[Point2] = [(100, 240), (700, 240), (300, 240)]
+    assert code(lift_trajectory(path, view_of(render(WALL)))) is RefusalCode.OUT_OF_RANGE
+
+
+def test_a_trajectory_of_one_point_is_that_point() -> None:
+    points = lift_trajectory([(100, 240)], view_of(render(WALL)))
+    assert isinstance(points, tuple) and len(points) == 1
+
+
+def test_a_trajectory_of_no_points_is_refused() -> None:
+    assert code(lift_trajectory([], view_of(render(WALL)))) is RefusalCode.INCOMPLETE
+
+
+def test_an_area_is_targeted_where_its_points_agree() -> None:
+    depth_m = render(WALL)
+    depth_m[220:260, 500:560] = 0.4
+    uvs: list[Point2] = [(300, 240), (320, 240), (340, 240), (530, 240), (330, 250)]
+    area = lift_area(uvs, view_of(depth_m))
+    assert isinstance(area, LiftedArea)
+    assert area.target in area.points and len(area.points) == 5
+    assert math.isclose(area.target.point_camera_m[2], 1.0, abs_tol=1e-4)
+
+
+def test_an_area_keeps_its_refused_points_in_place() -> None:
+    depth_m = render(WALL)
+    depth_m[200:280, 400:500] = np.nan
+    area = lift_area([(100, 240), (450, 240)], view_of(depth_m))
+    assert isinstance(area, LiftedArea)
+    assert isinstance(area.points[0], LiftedPoint) and isinstance(area.points[1], Refusal)
+
+
+def test_an_area_without_any_depth_is_refused() -> None:
+    view = view_of(np.full((480, 640), np.nan, np.float32))
+    assert code(lift_area([(100, 240), (450, 240)], view)) is RefusalCode.NO_DEPTH
+    assert code(lift_area([], view)) is RefusalCode.INCOMPLETE
+
+
+def test_many_points_are_lifted_in_their_order() -> None:
+    view = view_of(render(TABLE))
+    points = lift_points([(100, 100), (700, 0), (200, 300)], view)
+    assert [isinstance(p, LiftedPoint) for p in points] == [True, False, True]
+
+
+# --- fixed frame, encodings, registration
+
+
+def test_a_point_is_placed_in_the_fixed_frame() -> None:
+    T_odom_optical = RigidTransform("odom", "optical", (1, 2, 3), (-0.5, 0.5, -0.5, 0.5))
+    answer = to_fixed(lifted(lift_point((319.5, 239.5), view_of(render(WALL)))), T_odom_optical)
+    assert answer.point_fixed_m is not None and answer.covariance_fixed_m2 is not None
+    assert np.allclose(answer.point_fixed_m, (2, 2, 3), atol=1e-4)
+    assert math.isclose(answer.covariance_fixed_m2[0], answer.covariance_camera_m2[8])
+
+
+def test_millimetres_and_metres_are_read() -> None:
+    mm = np.array([[0, 500], [1234, 65535]], np.uint16)
+    for encoding in ("16UC1", "mono16"):
+        metres = depth_to_metres(mm, encoding)
+        assert metres.dtype == np.float32 and np.isnan(metres[0, 0])
+        assert np.allclose(metres.ravel()[1:], (0.5, 1.234, 65.535))
+    metres = depth_to_metres(np.array([[0, -1], [np.inf, 0.7]], np.float32), "32FC1")
+    assert np.isnan(metres.ravel()[:3]).all() and metres[1, 1] == np.float32(0.7)
+
+
+@pytest.mark.parametrize(
+    ("array", "encoding"),
+    [
+        (np.ones((2, 2), np.uint16), "32FC1"),
+        (np.ones((2, 2), np.float32), "16UC1"),
+        (np.ones((2, 2), np.uint16), "rgb8"),
+        (np.ones((2, 2, 3), np.uint16), "16UC1"),
+    ],
+)
+def test_another_depth_encoding_is_an_error(array: np.ndarray, encoding: str) -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        depth_to_metres(array, encoding)
+
+
+@pytest.mark.parametrize(
+    "color",
+    [
+        PinholeCamera(640, 480, 600.0, 600.0, 310.0, 250.0),
+        PinholeCamera(1280, 720, 920.0, 920.0, 639.5, 359.5, (0.1, -0.2, 0.0, 0.0)),
+    ],
+    ids=["same size", "larger and distorted"],
+)
+def test_a_depth_camera_beside_the_colour_camera_is_registered(color: PinholeCamera) -> None:
+    turn = Quaternion(axis=(0, 1, 0), degrees=2.0)
+    R, offset = turn.rotation_matrix, np.array((0.025, 0.0, 0.002))
+    T_color_depth = RigidTransform(
+        "color", "depth", tuple(offset), (turn.x, turn.y, turn.z, turn.w)
+    )
+    point, normal = np.array((0, 0, 1.0)), np.array((0, math.sin(0.6), -math.cos(0.6)))
+    center = np.array((0, 0, 0.7))
+    in_depth: Scene = [Plane(tuple(point), tuple(normal)), Sphere(tuple(center), 0.08)]
+    center = R @ center + offset
+    in_color: Scene = [Plane(tuple(R @ point + offset), tuple(R @ normal)), Sphere(center, 0.08)]
+    registered = register_depth(render(in_depth), VGA, color, T_color_depth)
+    assert isinstance(registered, np.ndarray) and registered.shape == (color.height, color.width)
+    view = DepthView(registered, color)
+    u, v = color.project([center])[0]
+    for uv in ((u, v), (u + 20, v - 15), (200.0, 150.0), (480.0, 330.0)):
+        answer = lifted(lift_point(uv, view))
+        assert math.dist(answer.point_camera_m, truth_at(in_color, uv, color)) < 0.003
+
+
+def test_the_nearest_surface_hides_what_is_behind_it() -> None:
+    T_color_depth = RigidTransform("color", "depth", (0.2, 0.0, 0.0))
+    depth_m = np.full((480, 640), 2.0, np.float32)
+    depth_m[:, 200:300] = 0.7
+    registered = register_depth(depth_m, VGA, VGA, T_color_depth)
+    assert isinstance(registered, np.ndarray)
+    assert np.allclose(registered[240, 352:448], 0.7)
+
+
+def test_depth_of_the_wrong_size_is_not_registered() -> None:
+    answer = register_depth(np.ones((10, 10), np.float32), VGA, VGA, RigidTransform("c", "d"))
+    assert code(answer) is RefusalCode.DEPTH_SIZE
