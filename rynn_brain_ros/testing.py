@@ -1,10 +1,10 @@
 """For users' own tests: a recording must keep giving the answers that it gave.
 
-    from rynn_brain_ros.testing import assert_replay
+from rynn_brain_ros.testing import assert_replay
 
-    def test_the_brain_still_finds_the_cup():
-        assert_replay("cup.mcap", ask="Pick up the cup", task="affordance",
-                      engine="recorded:cup_answers.jsonl", expect="cup_expected.jsonl")
+def test_the_brain_still_finds_the_cup():
+    assert_replay("cup.mcap", ask="Pick up the cup", task="affordance",
+                  engine="recorded:cup_answers.jsonl", expect="cup_expected.jsonl")
 """
 
 from __future__ import annotations

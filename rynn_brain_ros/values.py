@@ -189,8 +189,8 @@ class Frame:
     colour (same size, same optical centre); otherwise it describes ``depth`` and
     ``T_color_depth`` places the depth camera in the colour camera's optical frame.
     ``T_fixed_camera`` is the pose of the colour camera's optical frame in a fixed, continuous
-    frame (odom or the robot's base) *at this frame's stamp*; where it is missing,
-    ``pose_refusal`` says why.
+    frame (odom or the robot's base) *at this frame's stamp*. Where pose or depth is missing,
+    ``pose_refusal`` or ``depth_refusal`` says why.
     """
 
     camera: str
@@ -203,6 +203,7 @@ class Frame:
     T_color_depth: RigidTransform | None = None
     T_fixed_camera: RigidTransform | None = None
     pose_refusal: Refusal | None = None
+    depth_refusal: Refusal | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -519,7 +520,8 @@ class GraspRectangle(Grounding):
 class ContactPoint(Grounding):
     """A grasp centre with an in-plane angle (generation 1.1).
 
-    ``angle_deg`` is from image +x, clockwise as seen in the image (y points down), modulo 180.
+    ``angle_deg`` is from image +x, clockwise as seen in the image (y points down), as written;
+    angles that differ by 180 are the same grasp.
     """
 
     kind: ClassVar[str] = "contact_point"

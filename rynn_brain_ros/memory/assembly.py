@@ -21,6 +21,7 @@ from rynn_brain_ros.values import (
     EncodedImage,
     Frame,
     Refusal,
+    RefusalCode,
     RigidTransform,
 )
 
@@ -97,6 +98,7 @@ class _Depth:
     info: CameraInfo | None = None
     T_color_depth: RigidTransform | None = None
     missing: str = ""
+    refusal: Refusal | None = None
     settled: bool = True
 
 
@@ -259,6 +261,7 @@ class FrameAssembler:
             T_color_depth=depth.T_color_depth,
             T_fixed_camera=None if isinstance(pose, Refusal) else pose,
             pose_refusal=refusal,
+            depth_refusal=depth.refusal,
         )
 
     def _depth_of(self, color: _Image, color_info: CameraInfo | None) -> _Depth:
@@ -267,21 +270,25 @@ class FrameAssembler:
         settled = at < len(self._depth)
         depth = self._nearest(self._depth[max(0, at - 1) : at + 1], color.stamp_ns)
         if depth is None:
-            return _Depth(missing="depth", settled=settled)
+            text = f"no depth image within {self._config.sync_tolerance_s:g} s of this image"
+            refusal = Refusal(RefusalCode.NO_DEPTH, text)
+            return _Depth(missing="depth", refusal=refusal, settled=settled)
         info = self._depth_infos.at(depth.stamp_ns)
         same_frame = depth.frame_id == color.frame_id
         if self._registered(same_frame, color_info, info):
             return _Depth(depth.image, settled=settled)
         # Without these two a reader would take the depth for registered: better none.
         if info is None:
-            return _Depth(missing="depth_info", settled=False)
+            text = "depth is not registered to colour, and its own camera_info has not arrived"
+            refusal = Refusal(RefusalCode.NO_INTRINSICS, text)
+            return _Depth(missing="depth_info", refusal=refusal, settled=False)
         transform = (
             RigidTransform(color.frame_id, depth.frame_id, stamp_ns=color.stamp_ns)
             if same_frame
             else self._poses.relative(color.frame_id, depth.frame_id, color.stamp_ns)
         )
         if isinstance(transform, Refusal):
-            return _Depth(missing="depth_transform", settled=False)
+            return _Depth(missing="depth_transform", refusal=transform, settled=False)
         return _Depth(depth.image, info, transform, settled=settled)
 
     def _nearest(self, around: list[_Image], stamp_ns: int) -> _Image | None:

@@ -134,7 +134,9 @@ def depth_view(selected: SelectedFrame) -> DepthView | Refusal:
     frame = selected.frame
     where = f"{frame.camera} at {frame.stamp_ns / 1e9:.3f} s"
     if frame.depth is None:
-        return Refusal(RefusalCode.NO_DEPTH, f"{where} came without a depth image")
+        no_depth = Refusal(RefusalCode.NO_DEPTH, "this camera has no depth images")
+        refusal = frame.depth_refusal or no_depth
+        return replace(refusal, text=f"{where}: {refusal.text}")
     if frame.camera_info is None:
         return Refusal(RefusalCode.NO_INTRINSICS, f"no camera_info had arrived for {where}")
     camera = camera_or_refusal(frame.camera_info)

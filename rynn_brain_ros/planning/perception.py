@@ -14,8 +14,12 @@ from rynn_brain_ros.memory import (
     AssemblyConfig,
     AssemblyStats,
     BufferLimits,
+    DropReason,
     FrameAssembler,
     FrameBuffer,
+    KeyframeDetector,
+    KeyframeWindow,
+    SelectionKind,
     SelectionPolicy,
     select_frames,
 )
@@ -24,11 +28,15 @@ from rynn_brain_ros.values import (
     EncodedImage,
     Frame,
     FrameSet,
+    ImageError,
     InputError,
     Refusal,
     RefusalCode,
     RigidTransform,
 )
+
+_WORTH_TELLING = {DropReason.UNREADABLE, DropReason.OVERSIZE, DropReason.RESET}
+_MAX_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,8 @@ class Perception:
         self.transforms = TransformBuffer(history_s=config.limits.horizon_s)
         self.buffer = FrameBuffer(config.limits)
         self.problems: list[str] = []
+        self._keyframes = KeyframeDetector()
+        self._windows: dict[tuple[str, int], KeyframeWindow] = {}
         poses = _Poses(self.transforms, config.fixed_frame)
         self._assemblers = {c.camera: FrameAssembler(c, poses) for c in config.cameras}
         self._newest_color_ns: dict[str, int] = {}
@@ -102,8 +112,7 @@ class Perception:
 
     def add_transforms(self, transforms: Iterable[RigidTransform], static: bool) -> None:
         for problem in self.transforms.add(transforms, static=static):
-            if problem not in self.problems:
-                self.problems.append(problem)
+            self._note(problem)
 
     def poll(self, now_ns: int) -> tuple[Frame, ...]:
         """Moves every frame that is complete, or has waited long enough, into the buffer."""
@@ -121,11 +130,26 @@ class Perception:
 
     def _remember(self, frames: Iterable[Frame]) -> None:
         for frame in frames:
-            self.buffer.append(frame)
+            try:
+                look = self._keyframes.look(frame)
+            except ImageError:
+                look = None  # the buffer refuses what cannot be read, and says so
+            for event in self.buffer.append(frame, look):
+                if event.reason in _WORTH_TELLING:
+                    self._note(event.text)
+
+    def _note(self, problem: str) -> None:
+        """Once each, and not without end: a problem of every frame is one problem."""
+        if problem not in self.problems and len(self.problems) < _MAX_PROBLEMS:
+            self.problems.append(problem)
 
     def newest_stamp_ns(self, camera: str) -> int | None:
         """Stamp of the newest image received, whether or not it is complete yet."""
         return self._newest_color_ns.get(camera)
 
     def select(self, policy: SelectionPolicy, camera: str, until_ns: int) -> FrameSet:
-        return select_frames(self.buffer, policy, camera, until_ns)
+        """The frames of one question, as of ``until_ns``. Raises `InputError` without any."""
+        window = None
+        if policy.kind is SelectionKind.KEYFRAMES:
+            window = self._windows.setdefault((camera, policy.n), KeyframeWindow(policy.n))
+        return select_frames(self.buffer, policy, camera, until_ns, window)

@@ -15,7 +15,7 @@ from rynn_brain_ros.geometry import LiftLimits
 from rynn_brain_ros.memory import AssemblyConfig, SelectionPolicy
 from rynn_brain_ros.models import Engines
 from rynn_brain_ros.planning import Perception, PerceptionConfig, Question, ask, make_query
-from rynn_brain_ros.replay.run_folder import RunFolder
+from rynn_brain_ros.replay.run_folder import OWN_TOPICS, RunFolder
 from rynn_brain_ros.values import (
     BagError,
     CameraInfo,
@@ -77,7 +77,7 @@ def replay(
         info = reader.info()
         camera = choose_camera(info, config.camera)
         run = _Run(reader, info, camera, config, engines)
-        with RunFolder(out, run.provenance()) as folder:
+        with RunFolder(out, run.provenance(), camera) as folder:
             complete = run.play(folder, progress)
             problems = (*info.problems, *reader.warnings, *run.problems())
             problems = tuple(dict.fromkeys(problems))
@@ -113,6 +113,8 @@ def _is_no_text(text: str) -> bool:
 def choose_camera(info: BagInfo, wanted: str = "") -> CameraTopics:
     """The camera to replay. Raises `BagError` with what the bag has instead."""
     cameras = [camera for camera in find_cameras(info) if camera.can_show]
+    if not wanted:  # a run.mcap also holds the pictures that we drew on
+        cameras = [c for c in cameras if not color_topic_of(c).startswith(OWN_TOPICS)]
     if not cameras:
         types = ", ".join(sorted({topic.typename for topic in info.topics})) or "nothing"
         raise BagError(
@@ -184,26 +186,23 @@ class _Run:
 
     def problems(self) -> tuple[str, ...]:
         stats = self._perception.stats(self._name)
+        # What the bag has no topic for is said once, not for every frame.
+        never = {"camera_info"} if self._camera.color_info_topic is None else set()
+        if not any(topic.typename == messages.TF_MESSAGE for topic in self._info.topics):
+            never.add("pose")
         missing = [
             f"{self._name}: {count} of {stats.emitted} frames came without {what}"
             for what, count in sorted(stats.missing.items())
+            if what not in never
         ]
-        resets = [
-            f"{self._name}: the clock jumped back {stats.resets} times; older frames are forgotten"
-        ]
+        no_tf = ["no /tf: places are told in the camera's own frame"] if "pose" in never else []
         damaged = [f"{topic}: {n} messages could not be read" for topic, n in self._damaged.items()]
-        return (
-            *self._camera.problems,
-            *self._perception.problems,
-            *missing,
-            *(resets if stats.resets else ()),
-            *damaged,
-        )
+        return (*self._camera.problems, *no_tf, *self._perception.problems, *missing, *damaged)
 
     def provenance(self) -> dict[str, str]:
         selection = self._config.selection
         infos = {e.info.name: e.info for e in self._engines.by_role.values()}
-        return {
+        known = {
             "rynn_brain_ros": __version__,
             "bag": self._info.path.name,
             "camera": self._name,
@@ -214,6 +213,7 @@ class _Run:
             "frames": f"{selection.kind.value}, at most {selection.n}, {selection.fps:g} Hz",
             "questions": "; ".join(f"{q.task.value}: {q.text}" for q in self._config.questions),
         }
+        return {name: value for name, value in known.items() if value}
 
     def subtitle(self) -> str:
         duration = f"{self._info.duration_s:.1f} s"

@@ -15,28 +15,31 @@ from types import TracebackType
 import cv2
 
 from rynn_brain_ros import messages
-from rynn_brain_ros.bags import BagMessage, BagWriter
+from rynn_brain_ros.bags import BagMessage, BagWriter, CameraTopics
 from rynn_brain_ros.files import remedy, write_whole
 from rynn_brain_ros.replay.answers import answer_line
-from rynn_brain_ros.values import OutputError, Response, SelectedFrame
-from rynn_brain_ros.view import RunReport, marker_array, write_report
-from rynn_brain_ros.view.annotated import annotated_frames
+from rynn_brain_ros.values import CameraInfo, OutputError, Response, SelectedFrame
+from rynn_brain_ros.view import RunReport, annotated_frames, marker_array, write_report
 
-GROUNDINGS_TOPIC = "/rynn_brain/groundings"
-MARKERS_TOPIC = "/rynn_brain/markers"
-TARGET_TOPIC = "/rynn_brain/target"
-PATH_TOPIC = "/rynn_brain/path"
-ANNOTATED_TOPIC = "/rynn_brain/annotated/compressed"
+OWN_TOPICS = "/rynn_brain/"
+GROUNDINGS_TOPIC = f"{OWN_TOPICS}groundings"
+MARKERS_TOPIC = f"{OWN_TOPICS}markers"
+TARGET_TOPIC = f"{OWN_TOPICS}target"
+PATH_TOPIC = f"{OWN_TOPICS}path"
+ANNOTATED_TOPIC = f"{OWN_TOPICS}annotated/compressed"
 
 
 class RunFolder:
-    """Writes one run. Use as a context manager; `close` makes it whole.
+    """Writes one run of one camera. Use as a context manager; `close` makes it whole.
+
+    Inputs keep the topics that they were recorded on, so that the run can be replayed like them.
 
     Raises `OutputError` when the folder cannot be made or written.
     """
 
-    def __init__(self, path: Path, provenance: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, provenance: Mapping[str, str], camera: CameraTopics) -> None:
         self.path = path
+        self._camera = camera
         self.provenance = dict(provenance)
         self.responses: list[Response] = []
         self._written: set[tuple[str, int]] = set()
@@ -136,20 +139,22 @@ class RunFolder:
         if frame.key in self._written:
             return
         self._written.add(frame.key)
-        base = frame.camera.removesuffix("/compressed").rsplit("/", 1)[0]
+        topics = self._camera
         typename, data = messages.image(frame.color, frame.stamp_ns, frame.frame_id)
         self._bag.write(frame.camera, typename, data, now_ns)
-        if frame.camera_info is not None:
-            info = messages.camera_info(frame.camera_info, frame.stamp_ns)
-            self._bag.write(f"{base}/camera_info", messages.CAMERA_INFO, info, now_ns)
-        if frame.depth is not None:
+        self._add_info(topics.color_info_topic, frame.camera_info, frame.stamp_ns, now_ns)
+        if frame.depth is not None and topics.depth_topic is not None:
             depth_frame = frame.T_color_depth.child if frame.T_color_depth else frame.frame_id
             typename, data = messages.image(frame.depth, frame.stamp_ns, depth_frame)
-            suffix = "/compressedDepth" if frame.depth.compressed else ""
-            self._bag.write(f"{base}/depth/image{suffix}", typename, data, now_ns)
-            if frame.depth_info is not None:
-                info = messages.camera_info(frame.depth_info, frame.stamp_ns)
-                self._bag.write(f"{base}/depth/camera_info", messages.CAMERA_INFO, info, now_ns)
+            self._bag.write(topics.depth_topic, typename, data, now_ns)
+            self._add_info(topics.depth_info_topic, frame.depth_info, frame.stamp_ns, now_ns)
+
+    def _add_info(
+        self, topic: str | None, info: CameraInfo | None, stamp_ns: int, now_ns: int
+    ) -> None:
+        if topic is not None and info is not None:
+            data = messages.camera_info(info, stamp_ns)
+            self._bag.write(topic, messages.CAMERA_INFO, data, now_ns)
 
     def _add_messages(self, response: Response, log_ns: int) -> None:
         write = self._bag.write

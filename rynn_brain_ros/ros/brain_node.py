@@ -33,8 +33,7 @@ from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.eyes import Eyes
 from rynn_brain_ros.srv import Ask, Ground
 from rynn_brain_ros.values import InputError, Response, RynnBrainError, Task
-from rynn_brain_ros.view import marker_array
-from rynn_brain_ros.view.annotated import annotated_frames
+from rynn_brain_ros.view import annotated_frames, marker_array
 
 _STATUS_PERIOD_S = 1.0
 

@@ -5,6 +5,7 @@ visualization_msgs/MarkerArray in plain dicts, `write_report` puts a whole run i
 A grounding has the same colour and number in all three.
 """
 
+from rynn_brain_ros.view.annotated import annotated_frames
 from rynn_brain_ros.view.colors import PALETTE, REFUSED, Color, color_of
 from rynn_brain_ros.view.markers import delete_all, marker_array
 from rynn_brain_ros.view.overlay import draw
@@ -15,6 +16,7 @@ __all__ = [
     "REFUSED",
     "Color",
     "RunReport",
+    "annotated_frames",
     "color_of",
     "delete_all",
     "draw",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rynn_brain_ros.values import LiftedGrounding
+
 Color = tuple[int, int, int]
 """Red, green, blue in 0…255."""
 
@@ -22,7 +24,7 @@ _WHITE: Color = (255, 255, 255)
 
 
 def color_of(index: int, *, refused: bool = False) -> Color:
-    """The colour of the ``index``-th grounding of an answer; grey where it was refused."""
+    """The colour of the ``index``-th grounding of an answer; grey where it may not be used."""
     return REFUSED if refused else PALETTE[index % len(PALETTE)]
 
 
@@ -31,3 +33,9 @@ def rim_of(color: Color) -> Color:
     red, green, blue = color
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     return _DARK if luma > 120 else _WHITE
+
+
+def is_unusable(item: LiftedGrounding) -> bool:
+    """Refused for what the answer says. One that is right in the picture and merely has no depth
+    keeps its colour: it is drawn dashed, with the reason."""
+    return item.refusal is not None and not item.grounding.actionable

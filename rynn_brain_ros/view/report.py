@@ -23,7 +23,7 @@ from rynn_brain_ros.values import (
     Response,
     Vector3,
 )
-from rynn_brain_ros.view.colors import PALETTE
+from rynn_brain_ros.view.colors import PALETTE, is_unusable
 from rynn_brain_ros.view.page import SCRIPT, STYLE
 from rynn_brain_ros.view.pictures import KEY_SIDE_PX, THUMBNAIL_SIDE_PX, Pictures
 from rynn_brain_ros.view.svg import overlay_svg
@@ -294,7 +294,7 @@ def _marked(response: Response, start: int, end: int, key: str) -> str:
 
 
 def _tint(index: int, item: LiftedGrounding) -> str:
-    return "cx" if item.refusal is not None else f"c{index % len(PALETTE)}"
+    return "cx" if is_unusable(item) else f"c{index % len(PALETTE)}"
 
 
 # --- the table -----------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from rynn_brain_ros.values import (
     SelectedFrame,
     Trajectory,
 )
-from rynn_brain_ros.view.colors import Color, color_of
+from rynn_brain_ros.view.colors import Color, color_of, is_unusable
 
 Rect = tuple[float, float, float, float]
 """Left, top, right, bottom."""
@@ -249,7 +249,7 @@ def _shape(item: LiftedGrounding, index: int, width: int, height: int) -> Shape:
     refused = item.refusal is not None
     return Shape(
         index=index,
-        color=color_of(index, refused=refused),
+        color=color_of(index, refused=is_unusable(item)),
         refused=refused,
         primitives=tuple(primitives),
         keep_clear=tuple(keep_clear),

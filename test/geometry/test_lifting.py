@@ -183,6 +183,25 @@ def test_a_point_on_an_edge_is_refused() -> None:
     assert "0.600 m and 1.000 m" in str(refusal)
 
 
+def test_points_around_edges_are_refused_or_right() -> None:
+    """Within 1.5 px of a silhouette, rounded as the brain's answers are."""
+    rng = np.random.default_rng(5)
+    wrong, total = 0, 0
+    for _ in range(20):
+        scene = random_scene(rng)
+        exact = render(scene)
+        view = view_of(with_noise(exact, rng, patch_px=2, hole_share=0.03))
+        rows, columns = np.nonzero(np.abs(np.diff(exact[20:-20, 20:-20])) > 0.05)
+        for i in rng.integers(0, len(rows), 40) if len(rows) else ():
+            u, v = (columns[i] + 20, rows[i] + 20) + rng.uniform(-1.5, 1.5, 2)
+            answer = lift_point(as_answered((u, v)), view)
+            total += 1
+            if isinstance(answer, LiftedPoint):
+                wrong += abs(answer.point_camera_m[2] - truth_at(scene, (u, v))[2]) > 0.03
+    assert total > 400
+    assert wrong <= 0.01 * total
+
+
 @pytest.mark.parametrize(("u", "z"), [(318.0, 0.6), (321.0, 1.0)])
 def test_a_point_beside_an_edge_gets_its_own_surface(u: float, z: float) -> None:
     assert math.isclose(

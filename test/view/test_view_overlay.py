@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -76,13 +78,24 @@ def test_groundings_in_another_frame_are_left_out(make_frame, lift):
 
 
 @pytest.mark.parametrize("grounding", EVERY_KIND, ids=lambda g: g.kind)
-def test_a_refused_grounding_is_grey_and_says_why(make_frame, lift, grounding):
+def test_an_unusable_grounding_is_grey_and_says_why(make_frame, lift, grounding):
     frame = make_frame()
-    refused = [lift(grounding, frame, refusal=NO_DEPTH)]
+    unusable = replace(grounding, flags=frozenset({Flag.FRAME_IMPLICIT}))
+    refused = [lift(unusable, frame, refusal=NO_DEPTH)]
     drawn = draw(_picture(), refused, frame)
     assert _has(drawn, REFUSED)
     assert not _has(drawn, PALETTE[0])
     assert (drawn != draw(_picture(), [lift(grounding, frame)], frame)).any()
+    assert "no_depth" in shapes_of(refused, frame, 640, 480)[0].texts[0]
+
+
+def test_a_grounding_without_a_place_in_space_keeps_its_colour_and_is_dashed(make_frame, lift):
+    frame = make_frame()
+    refused = [lift(EVERY_KIND[1], frame, refusal=NO_DEPTH)]
+    drawn = draw(_picture(), refused, frame)
+    assert _has(drawn, PALETTE[0])
+    whole = draw(_picture(), [lift(EVERY_KIND[1], frame)], frame)
+    assert (drawn == PALETTE[0]).all(axis=2).sum() < (whole == PALETTE[0]).all(axis=2).sum()
     assert "no_depth" in shapes_of(refused, frame, 640, 480)[0].texts[0]
 
 
@@ -97,7 +110,8 @@ def test_any_size_of_picture_can_be_drawn_on(make_frame, lift, size):
 def test_a_point_outside_is_shown_at_the_border_only(make_frame, lift):
     frame = make_frame()
     refusal = Refusal(RefusalCode.OUT_OF_RANGE, "outside")
-    right = Affordance(0, ((1400.0, 500.0),), (0, 1), "affordance")
+    flags = frozenset({Flag.OUT_OF_RANGE})
+    right = Affordance(0, ((1400.0, 500.0),), (0, 1), "affordance", flags)
     drawn = draw(_picture(), [lift(right, frame, refusal=refusal)], frame)
     assert tuple(drawn[240, 636]) == REFUSED
     assert (drawn[:, :300] == 90).all()
