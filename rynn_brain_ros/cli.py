@@ -21,6 +21,7 @@ from rynn_brain_ros.bags import BagInfo, BagReader, CameraTopics, find_cameras
 from rynn_brain_ros.demo import run_demo
 from rynn_brain_ros.language import parse
 from rynn_brain_ros.memory import SelectionKind, SelectionPolicy
+from rynn_brain_ros.memory.selection import MAX_FRAMES
 from rynn_brain_ros.models import ENGINE_SPELLINGS, Engines, open_engine
 from rynn_brain_ros.planning import Question
 from rynn_brain_ros.replay import (
@@ -158,6 +159,8 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _replay_config(options: argparse.Namespace) -> ReplayConfig:
+    if not 1 <= options.frames <= MAX_FRAMES:
+        raise InputError(f"--frames {options.frames}: show 1…{MAX_FRAMES} frames")
     question = Question(options.ask, Task(options.task), options.think, options.abstain)
     return ReplayConfig(
         questions=(question,),

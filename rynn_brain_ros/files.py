@@ -33,5 +33,6 @@ def remedy(error: OSError) -> str:
         errno.EFBIG: "the file-size limit was reached: free space or raise the limit",
         errno.EDQUOT: "the disk quota is used up",
         errno.EROFS: "the file system is read-only: choose another folder with --out",
+        errno.EEXIST: "a file is in its place: choose another folder with --out",
         errno.ENOTDIR: "a part of this path is a file, not a folder",
     }.get(error.errno or 0, "check that the folder exists and that you may write there")

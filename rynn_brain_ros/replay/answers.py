@@ -150,14 +150,25 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            _ = record["query_id"], record["text"], record["groundings"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            _check_record(record)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{path}, line {number} is no answer ({type(error).__name__}: {error}); expected "
                 "is an answers.jsonl that a replay wrote"
             ) from error
         records.append(record)
     return records
+
+
+def _check_record(record: Mapping[str, Any]) -> None:
+    """Raises one of many errors unless the record holds what comparing needs."""
+    _ = record["query_id"], record["text"]
+    for grounding in record["groundings"]:
+        _ = grounding["kind"], (grounding.get("refusal") or {"code": ""})["code"]
+        for pixel in grounding["points_px"]:
+            math.dist(pixel, (0.0, 0.0))
+        for name in ("point_camera_m", "point_fixed_m"):
+            math.dist(grounding.get(name) or (0.0,) * 3, (0.0,) * 3)
 
 
 def compare_answers(

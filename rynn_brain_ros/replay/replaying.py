@@ -73,6 +73,8 @@ def replay(
     `EngineError` when a question cannot be answered, `OutputError` when ``out`` cannot be written.
     """
     _check(config)
+    if out.resolve() in (bag.resolve(), bag.resolve().parent):
+        raise InputError(f"a replay of {bag} into {out} would replace it: give another --out")
     with BagReader(bag) as reader:
         info = reader.info()
         camera = choose_camera(info, config.camera)
@@ -175,13 +177,15 @@ class _Run:
         asked = 0
         try:
             for due in self._dues(folder, progress):
+                if not self._can_ask(due):
+                    continue
                 for question in self._config.questions:
                     asked += 1
                     self._ask(folder, question, due, asked)
         except KeyboardInterrupt:
             return False
         if not asked:
-            raise BagError(f"{self._info.path}: {self._name} brought no image that can be read")
+            raise BagError(self._no_image(self._info.end_ns))
         return True
 
     def problems(self) -> tuple[str, ...]:
@@ -283,12 +287,22 @@ class _Run:
         if message.topic == self._name and self._next_due_ns is None and self._config.every_s:
             self._next_due_ns = message.log_time_ns
 
+    def _can_ask(self, due: _Due) -> bool:
+        """Whether an image is there. Asked every so often, a moment without one is passed over."""
+        if due.until_ns is not None and self._perception.buffer.frames(self._name, due.until_ns):
+            return True
+        if self._config.every_s is None:
+            raise BagError(self._no_image(due.time_ns))
+        return False
+
+    def _no_image(self, time_ns: int) -> str:
+        after_s = (time_ns - self._info.start_ns) / 1e9
+        reasons = "".join(f"; {problem}" for problem in self._perception.problems[:1])
+        where = f"{self._info.path}: no usable image of {self._name}"
+        return f"{where} had arrived by {after_s:.2f} s{reasons}"
+
     def _ask(self, folder: RunFolder, question: Question, due: _Due, number: int) -> None:
-        if due.until_ns is None or self._perception.buffer.latest(self._name) is None:
-            after_s = (due.time_ns - self._info.start_ns) / 1e9
-            raise BagError(
-                f"{self._info.path}: no image of {self._name} had arrived by {after_s:.2f} s"
-            )
+        assert due.until_ns is not None  # `_can_ask` said so
         frames = self._perception.select(self._config.selection, self._name, due.until_ns)
         query = make_query(number, question, frames)
         engine = self._engines.select(query)

@@ -101,8 +101,8 @@ class Tabletop:
         """``T_base_camera`` at a time: back and forth on an arc, 0.15 rad per second."""
         seconds = (stamp_ns - START_NS) / 1e9
         angle = np.pi + 0.45 * np.sin((seconds - 1.75) / 3)
-        eye = np.array([0.15 + 0.85 * np.cos(angle), 0.85 * np.sin(angle), 0.62])
-        forward = np.array([0.1, 0.0, 0.02]) - eye
+        eye = np.array([0.15 + 0.66 * np.cos(angle), 0.66 * np.sin(angle), 0.52])
+        forward = np.array([0.15, 0.0, 0.02]) - eye
         forward /= np.linalg.norm(forward)
         right = np.cross(forward, [0.0, 0.0, 1.0])
         right /= np.linalg.norm(right)

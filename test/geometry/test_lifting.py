@@ -193,7 +193,8 @@ def test_points_around_edges_are_refused_or_right() -> None:
         view = view_of(with_noise(exact, rng, patch_px=2, hole_share=0.03))
         rows, columns = np.nonzero(np.abs(np.diff(exact[20:-20, 20:-20])) > 0.05)
         for i in rng.integers(0, len(rows), 40) if len(rows) else ():
-            u, v = (columns[i] + 20, rows[i] + 20) + rng.uniform(-1.5, 1.5, 2)
+            du, dv = rng.uniform(-1.5, 1.5, 2)
+            u, v = columns[i] + 20 + du, rows[i] + 20 + dv
             answer = lift_point(as_answered((u, v)), view)
             total += 1
             if isinstance(answer, LiftedPoint):
