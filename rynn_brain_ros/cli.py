@@ -7,6 +7,7 @@ not answer, 4 a result could not be written, 130 interrupted (what was done is k
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import tempfile
@@ -48,6 +49,9 @@ _COLUMN = 44
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without arrows is no error
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -242,7 +246,7 @@ def describe_grounding(grounding: dict[str, Any]) -> str:
 def _inspect(options: argparse.Namespace) -> int:
     with BagReader(options.bag) as reader:
         info = reader.info()
-        cameras = find_cameras(info)
+        cameras = find_cameras(info, reader.first_encoding)
     if options.json:
         print(json.dumps(_inspection(info, cameras), ensure_ascii=False))
         return DONE

@@ -335,6 +335,12 @@ class BagReader:
         for topic, count in sorted(broken.items()):
             self._report(f"{topic}: {count} messages are damaged and were skipped")
 
+    def first_encoding(self, topic: str) -> str | None:
+        """The encoding or format that the first readable image of a topic names."""
+        for _, value in self.decoded([topic]):
+            return str(getattr(value, "encoding", None) or getattr(value, "format", ""))
+        return None
+
     def _messages(
         self, topics: Collection[str] | None, start_ns: int | None, stop_ns: int | None
     ) -> Iterator[BagMessage]:

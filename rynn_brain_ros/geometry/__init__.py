@@ -13,7 +13,7 @@ from rynn_brain_ros.geometry.camera import (
     pixel_to_norm,
     ray_grid,
 )
-from rynn_brain_ros.geometry.depth import DepthNoise, DepthView, depth_to_metres, register_depth
+from rynn_brain_ros.geometry.depth import DepthNoise, DepthView, register_depth
 from rynn_brain_ros.geometry.lifting import (
     LiftedArea,
     LiftLimits,
@@ -29,7 +29,6 @@ from rynn_brain_ros.geometry.lifting import (
 from rynn_brain_ros.geometry.transforms import (
     ROBOT_BASES,
     TransformBuffer,
-    WaitingLookup,
     apply,
     compose,
     continuous_frame,
@@ -52,12 +51,10 @@ __all__ = [
     "PinholeCamera",
     "Segment",
     "TransformBuffer",
-    "WaitingLookup",
     "apply",
     "camera_or_refusal",
     "compose",
     "continuous_frame",
-    "depth_to_metres",
     "from_matrix",
     "interpolate",
     "invert",

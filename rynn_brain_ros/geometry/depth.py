@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rynn_brain_ros.geometry.camera import Floats, PinholeCamera, ray_grid
 from rynn_brain_ros.geometry.transforms import apply
-from rynn_brain_ros.values import ImageError, Refusal, RefusalCode, RigidTransform
+from rynn_brain_ros.values import Refusal, RefusalCode, RigidTransform
 
 Depth = NDArray[np.float32]
 
@@ -66,27 +66,6 @@ class DepthNoise:
         beyond = np.maximum(np.subtract(z_m, self.nearest_m), 0.0)
         grown = self.floor_m + self.growth_per_m * beyond * beyond
         return np.asarray(np.sqrt(grown * grown + self.quantum_m**2 / 12), np.float64)
-
-
-_UNIT_M = {"16UC1": 0.001, "mono16": 0.001, "32FC1": 1.0}
-
-
-def depth_to_metres(array: NDArray[np.uint16] | Depth, encoding: str) -> Depth:
-    """Depth as REP 118 stores it, in metres with NaN where unknown, float32 of the same shape.
-
-    ``16UC1`` (and ``mono16``, as some drivers call it) are millimetres with 0 for unknown;
-    ``32FC1`` is metres, where NaN, infinite and values ≤ 0 are unknown. `ImageError` otherwise.
-    """
-    unit_m = _UNIT_M.get(encoding)
-    expected = np.float32 if encoding == "32FC1" else np.uint16
-    if unit_m is None or array.dtype != expected or array.ndim != 2:
-        raise ImageError(
-            f"a depth image of encoding '{encoding}', type {array.dtype} and shape {array.shape} "
-            f"cannot be read; known encodings are {', '.join(_UNIT_M)}, one channel"
-        )
-    depth_m: Depth = array.astype(np.float32) * np.float32(unit_m)
-    depth_m[~(np.isfinite(depth_m) & (depth_m > 0))] = np.nan
-    return depth_m
 
 
 def register_depth(

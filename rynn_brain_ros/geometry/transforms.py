@@ -356,25 +356,6 @@ class TransformBuffer:
         return reduce(compose, steps)
 
 
-@dataclass(frozen=True)
-class WaitingLookup:
-    """A lookup whose transform may arrive after the image, with an end to the waiting."""
-
-    target: str
-    source: str
-    stamp_ns: int
-    deadline_ns: int
-
-    def poll(self, buffer: TransformBuffer, now_ns: int) -> RigidTransform | Refusal | None:
-        """The transform, or None: ask again; from ``deadline_ns`` on the refusal and its reason."""
-        answer = buffer.lookup(self.target, self.source, self.stamp_ns)
-        if isinstance(answer, RigidTransform):
-            return answer
-        if now_ns < self.deadline_ns:
-            return None
-        return Refusal(answer.code, f"{answer.text}; no longer waited for")
-
-
 # --- which frame ---------------------------------------------------------------------------------
 
 ROBOT_BASES = ("base_link", "base_footprint", "base", "panda_link0", "fr3_link0", "link0")

@@ -45,6 +45,9 @@ ACTION_SYMBOLS = {"FORWARD": "↑", "LEFT": "←", "RIGHT": "→", "STOP": "STOP
 
 # Twelve digits before the point are far beyond any coordinate, and keep arithmetic finite.
 MAX_DIGITS = 12
+# The longest answer that a budget allows holds a few hundred tags. More is no answer, and is
+# rejected whole instead of being read at length.
+MAX_TAGS = 5000
 NUMBER = rf"[+-]?[0-9]{{1,{MAX_DIGITS}}}(?:\.[0-9]{{1,24}})?(?![0-9])"
 _COMMA = r"\s{0,9},\s{0,9}"
 
@@ -171,6 +174,12 @@ class Scanner:
         self._tail_start = 0
         self._since: list[str] = []
         self._open: _Open | None = None
+        self._tags = 0
+
+    @property
+    def flooded(self) -> bool:
+        """More than `MAX_TAGS` tags: the scanner has stopped looking."""
+        return self._tags > MAX_TAGS
 
     def feed(self, piece: str) -> list[Item | Mark]:
         """Items and marks that ``piece`` completes, in order."""
@@ -187,7 +196,10 @@ class Scanner:
     def _advance(self, text: str, *, final: bool) -> list[Item | Mark]:
         found: list[Item | Mark] = []
         cursor = 0
-        for token in TOKEN.finditer(text):
+        for token in () if self.flooded else TOKEN.finditer(text):
+            self._tags += 1
+            if self.flooded:
+                break
             since = text[cursor : token.start()]
             if self._since:
                 since = "".join([*self._since, since])

@@ -82,6 +82,8 @@ def parse(
     """
     scanner = grammar.Scanner()
     parts = scanner.feed(text) + scanner.end()
+    if scanner.flooded:
+        return _flooded(text, task)
     marks = [part for part in parts if isinstance(part, Mark)]
     items = [part for part in parts if isinstance(part, Item)]
     cut = finish_reason is not FinishReason.STOP
@@ -110,6 +112,14 @@ def parse(
         actions=actions,
         done=not cut and task in (None, Task.PLAN) and bool(_DONE.fullmatch(answer_text)),
     )
+
+
+def _flooded(text: str, task: Task | None) -> Reading:
+    span = (0, len(text))
+    detail = f"The answer holds more than {grammar.MAX_TAGS} tags: it is not read."
+    rejected = [Rejected("too_many_tags", detail, span, text)]
+    groundings = tuple(_no_grounding(text, task, rejected, span))
+    return Reading(text, text, groundings=groundings, rejected=tuple(rejected))
 
 
 # --- rule 1: reasoning and answer ----------------------------------------------------------------
@@ -328,6 +338,9 @@ def _json_items(
     found: list[AnyGrounding | Rejected] = []
     while body is not None:
         position = body.end()
+        if len(found) > grammar.MAX_TAGS:
+            detail = f"The answer holds more than {grammar.MAX_TAGS} JSON objects: it is not read."
+            return [Rejected("too_many_tags", detail, (start, end), text[start:end])]
         try:
             value, stop = _JSON.raw_decode(text, position)
         except (ValueError, RecursionError):

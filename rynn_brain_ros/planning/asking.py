@@ -139,7 +139,8 @@ def depth_view(selected: SelectedFrame) -> DepthView | Refusal:
         return replace(refusal, text=f"{where}: {refusal.text}")
     if frame.camera_info is None:
         return Refusal(RefusalCode.NO_INTRINSICS, f"no camera_info had arrived for {where}")
-    camera = camera_or_refusal(frame.camera_info)
+    # By ROS's naming convention: an image_rect topic has no distortion left, and P describes it.
+    camera = camera_or_refusal(frame.camera_info, rectified="image_rect" in frame.camera)
     if isinstance(camera, Refusal):
         return camera
     if (camera.width, camera.height) != (selected.width, selected.height):

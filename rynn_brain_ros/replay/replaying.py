@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def replay(
         raise InputError(f"a replay of {bag} into {out} would replace it: give another --out")
     with BagReader(bag) as reader:
         info = reader.info()
-        camera = choose_camera(info, config.camera)
+        camera = choose_camera(info, find_cameras(info, reader.first_encoding), config.camera)
         run = _Run(reader, info, camera, config, engines)
         with RunFolder(out, run.provenance(), camera) as folder:
             complete = run.play(folder, progress)
@@ -112,9 +112,9 @@ def _is_no_text(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def choose_camera(info: BagInfo, wanted: str = "") -> CameraTopics:
+def choose_camera(info: BagInfo, found: Sequence[CameraTopics], wanted: str = "") -> CameraTopics:
     """The camera to replay. Raises `BagError` with what the bag has instead."""
-    cameras = [camera for camera in find_cameras(info) if camera.can_show]
+    cameras = [camera for camera in found if camera.can_show]
     if not wanted:  # a run.mcap also holds the pictures that we drew on
         cameras = [c for c in cameras if not color_topic_of(c).startswith(OWN_TOPICS)]
     if not cameras:
@@ -164,7 +164,11 @@ class _Run:
         self._reader, self._info, self._camera = reader, info, camera
         self._config, self._engines = config, engines
         self._name = color_topic_of(camera)
-        self._assembly = AssemblyConfig(self._name, expects_depth=camera.depth_topic is not None)
+        self._assembly = AssemblyConfig(
+            self._name,
+            expects_depth=camera.depth_topic is not None,
+            depth_registered=camera.depth_registered or None,
+        )
         self._perception = Perception(
             PerceptionConfig((self._assembly,), fixed_frame=config.fixed_frame)
         )
@@ -177,11 +181,12 @@ class _Run:
         asked = 0
         try:
             for due in self._dues(folder, progress):
-                if not self._can_ask(due):
+                until_ns = self._now_of(due)
+                if until_ns is None:
                     continue
                 for question in self._config.questions:
                     asked += 1
-                    self._ask(folder, question, due, asked)
+                    self._ask(folder, question, due.time_ns, until_ns, asked)
         except KeyboardInterrupt:
             return False
         if not asked:
@@ -287,13 +292,14 @@ class _Run:
         if message.topic == self._name and self._next_due_ns is None and self._config.every_s:
             self._next_due_ns = message.log_time_ns
 
-    def _can_ask(self, due: _Due) -> bool:
-        """Whether an image is there. Asked every so often, a moment without one is passed over."""
+    def _now_of(self, due: _Due) -> int | None:
+        """Stamp of the newest image to show. Asked every so often, a moment without any image is
+        passed over: ``None``."""
         if due.until_ns is not None and self._perception.buffer.frames(self._name, due.until_ns):
-            return True
+            return due.until_ns
         if self._config.every_s is None:
             raise BagError(self._no_image(due.time_ns))
-        return False
+        return None
 
     def _no_image(self, time_ns: int) -> str:
         after_s = (time_ns - self._info.start_ns) / 1e9
@@ -301,12 +307,13 @@ class _Run:
         where = f"{self._info.path}: no usable image of {self._name}"
         return f"{where} had arrived by {after_s:.2f} s{reasons}"
 
-    def _ask(self, folder: RunFolder, question: Question, due: _Due, number: int) -> None:
-        assert due.until_ns is not None  # `_can_ask` said so
-        frames = self._perception.select(self._config.selection, self._name, due.until_ns)
+    def _ask(
+        self, folder: RunFolder, question: Question, time_ns: int, until_ns: int, number: int
+    ) -> None:
+        frames = self._perception.select(self._config.selection, self._name, until_ns)
         query = make_query(number, question, frames)
         engine = self._engines.select(query)
-        folder.add(ask(engine, query, self._config.limits), due.time_ns)
+        folder.add(ask(engine, query, self._config.limits), time_ns)
 
 
 Input = Callable[[Any], None]

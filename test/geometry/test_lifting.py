@@ -25,7 +25,6 @@ from rynn_brain_ros.geometry import (
     LiftedArea,
     PinholeCamera,
     Segment,
-    depth_to_metres,
     lift_area,
     lift_box,
     lift_point,
@@ -38,7 +37,6 @@ from rynn_brain_ros.geometry import (
     to_fixed,
 )
 from rynn_brain_ros.values import (
-    ImageError,
     LiftedPoint,
     Point2,
     Refusal,
@@ -455,30 +453,6 @@ def test_a_point_is_placed_in_the_fixed_frame() -> None:
     assert answer.point_fixed_m is not None and answer.covariance_fixed_m2 is not None
     assert np.allclose(answer.point_fixed_m, (2, 2, 3), atol=1e-4)
     assert math.isclose(answer.covariance_fixed_m2[0], answer.covariance_camera_m2[8])
-
-
-def test_millimetres_and_metres_are_read() -> None:
-    mm = np.array([[0, 500], [1234, 65535]], np.uint16)
-    for encoding in ("16UC1", "mono16"):
-        metres = depth_to_metres(mm, encoding)
-        assert metres.dtype == np.float32 and np.isnan(metres[0, 0])
-        assert np.allclose(metres.ravel()[1:], (0.5, 1.234, 65.535))
-    metres = depth_to_metres(np.array([[0, -1], [np.inf, 0.7]], np.float32), "32FC1")
-    assert np.isnan(metres.ravel()[:3]).all() and metres[1, 1] == np.float32(0.7)
-
-
-@pytest.mark.parametrize(
-    ("array", "encoding"),
-    [
-        (np.ones((2, 2), np.uint16), "32FC1"),
-        (np.ones((2, 2), np.float32), "16UC1"),
-        (np.ones((2, 2), np.uint16), "rgb8"),
-        (np.ones((2, 2, 3), np.uint16), "16UC1"),
-    ],
-)
-def test_another_depth_encoding_is_an_error(array: np.ndarray, encoding: str) -> None:
-    with pytest.raises(ImageError, match="cannot be read"):
-        depth_to_metres(array, encoding)
 
 
 @pytest.mark.parametrize(

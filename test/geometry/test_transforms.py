@@ -13,7 +13,6 @@ from pyquaternion import Quaternion
 
 from rynn_brain_ros.geometry import (
     TransformBuffer,
-    WaitingLookup,
     apply,
     compose,
     continuous_frame,
@@ -323,21 +322,6 @@ def test_threads_may_read_while_others_write() -> None:
 
 
 # --- waiting
-
-
-def test_a_transform_that_arrives_late_is_waited_for() -> None:
-    buffer = buffer_of(edge("odom", "camera", 0, 1.0))
-    waiting = WaitingLookup("odom", "camera", round(1.05 * S), deadline_ns=2 * S)
-    assert waiting.poll(buffer, round(1.1 * S)) is None
-    buffer.add([edge("odom", "camera", 1, 1.1)])
-    assert np.isclose(given_transform(waiting.poll(buffer, round(1.2 * S))).translation_m[0], 0.5)
-
-
-def test_waiting_ends_with_the_reason() -> None:
-    buffer = buffer_of(edge("odom", "camera", 0, 1.0))
-    waiting = WaitingLookup("odom", "camera", round(1.05 * S), deadline_ns=2 * S)
-    refusal = refused(waiting.poll(buffer, 2 * S))
-    assert refusal.code is RefusalCode.NO_TRANSFORM and "after the newest" in refusal.text
 
 
 # --- which frame

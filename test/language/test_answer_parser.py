@@ -585,3 +585,10 @@ def test_hostile_text_is_read_in_linear_time(prefix: str, unit: str, length: int
 
     # Quadratic work would take minutes: the bound tells the two apart, it measures nothing.
     assert time.perf_counter() - start < 5.0
+
+
+@pytest.mark.parametrize("unit", ["<affordance> (1, 2) </affordance>", '{"point": [1, 2]},'])
+def test_an_answer_with_thousands_of_groundings_is_rejected_whole(unit: str) -> None:
+    reading = parse(unit * 6000, 1, task=Task.AFFORDANCE)
+    assert [part.reason for part in reading.rejected] == ["too_many_tags"]
+    assert [part.kind for part in reading.groundings] == ["no_grounding"]

@@ -27,16 +27,16 @@ from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor  # noq
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
+from rynn_brain_ros.msg import BrainStatus, GroundingArray  # noqa: E402
+from rynn_brain_ros.srv import Ask, Ground  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 from visualization_msgs.msg import MarkerArray  # noqa: E402
 
 from rynn_brain_ros import messages  # noqa: E402
-from rynn_brain_ros.msg import BrainStatus, GroundingArray  # noqa: E402
 from rynn_brain_ros.ros.brain_node import BrainNode  # noqa: E402
 from rynn_brain_ros.ros.conversion import to_ros  # noqa: E402
 from rynn_brain_ros.sim.tabletop import FIXED_FRAME, OPTICAL_FRAME, START_NS, example_scene  # noqa: E402
-from rynn_brain_ros.srv import Ask, Ground  # noqa: E402
 
 COLOR, DEPTH, INFO = (
     "/camera/color/image_raw",

@@ -1,0 +1,239 @@
+"""The command: what it prints, for people and as JSON, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from recordings import CUBE, answers, replay, without
+
+from rynn_brain_ros import __version__
+from rynn_brain_ros.cli import main
+from rynn_brain_ros.sim.tabletop import COLOR_TOPIC, DEPTH_TOPIC, INFO_TOPIC, START_NS
+from rynn_brain_ros.values import Task
+
+AFFORDANCE = "The cup is at <affordance> <frame 0>: (500, 250) </affordance>"
+
+
+def parse(monkeypatch: pytest.MonkeyPatch, data: bytes | str, *arguments: str) -> int:
+    raw = data.encode() if isinstance(data, str) else data
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    return main(["parse", *arguments])
+
+
+def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "rynn_brain_ros.cli", *arguments]
+    return subprocess.run(
+        command, capture_output=True, env={**os.environ, **environment}, check=False
+    )
+
+
+# --- the command itself --------------------------------------------------------------------------
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"rynn-brain {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["dance"], ["replay"], ["replay", "bag"], ["replay", "b", "--ask", "x", "--at", "soon"]],
+)
+def test_a_wrong_command_line_is_bad_input(arguments: list[str], capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "usage: rynn-brain" in capsys.readouterr().err
+
+
+def test_at_and_every_exclude_each_other(small_bag: Path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["replay", str(small_bag), "--ask", CUBE, "--at", "0", "--every", "1"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_a_terminal_without_arrows_is_no_error(small_bag: Path, tmp_path: Path):
+    arguments = ("replay", str(small_bag), "--ask", CUBE, "--task", "affordance")
+    done = run_command(*arguments, "--out", str(tmp_path), PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"affordance in frame 2" in done.stdout
+
+
+# --- replay --------------------------------------------------------------------------------------
+
+
+def test_replay_tells_people_where(small_bag: Path, tmp_path: Path, capsys):
+    assert replay(small_bag, tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    x, y, z = answers(tmp_path)[0]["groundings"][0]["point_fixed_m"]
+    assert lines[0].endswith(f"affordance: {CUBE}")
+    assert lines[2].startswith("  → affordance in frame 2 (")
+    assert lines[2].endswith(f"x {x:.3f}  y {y:.3f}  z {z:.3f} m in base_link")
+    assert lines[-1] == f"report: {tmp_path / 'report.html'}"
+
+
+def test_replay_tells_people_why_not(small_bag: Path, tmp_path: Path, capsys):
+    bag = without(small_bag, tmp_path / "flat.mcap", DEPTH_TOPIC)
+    assert replay(bag, tmp_path / "out") == 0
+    assert "refused, no_depth: " in capsys.readouterr().out
+
+
+def test_replay_prints_one_json_object(small_bag: Path, tmp_path: Path, capsys):
+    assert replay(small_bag, tmp_path, "--json") == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert captured.err == ""
+    assert result["complete"] is True
+    assert result["answers"] == answers(tmp_path)
+    assert result["drifts"] is None
+    assert Path(result["report"]).exists()
+
+
+def test_replay_prints_what_drifted_as_json(small_bag: Path, tmp_path: Path, capsys):
+    replay(small_bag, tmp_path)
+    capsys.readouterr()
+    expect = str(tmp_path / "answers.jsonl")
+    assert replay(small_bag, tmp_path, "--json", "--expect", expect, ask="the blue ball") == 1
+    assert len(json.loads(capsys.readouterr().out)["drifts"]) == 1
+
+
+def test_every_task_but_navigation_can_be_asked(small_bag: Path, tmp_path: Path):
+    for task in set(Task) - {Task.PLAN, Task.NAVIGATE}:
+        assert replay(small_bag, tmp_path, task=task.value) == 0
+
+
+def test_thinking_is_kept_apart_from_the_answer(small_bag: Path, tmp_path: Path):
+    assert replay(small_bag, tmp_path, "--think") == 0
+    (answer,) = answers(tmp_path)
+    assert [grounding["kind"] for grounding in answer["reasoning"]] == ["object"]
+    assert [grounding["kind"] for grounding in answer["groundings"]] == ["affordance"]
+
+
+# --- inspect -------------------------------------------------------------------------------------
+
+
+def test_inspect_tells_topics_and_cameras(small_bag: Path, capsys):
+    assert main(["inspect", str(small_bag)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{small_bag}: mcap, 1.05 s, 31 messages\n")
+    assert f"       3  {COLOR_TOPIC}  [sensor_msgs/msg/CompressedImage]\n" in out
+    assert f"  camera: colour {COLOR_TOPIC}, depth {DEPTH_TOPIC}, camera_info {INFO_TOPIC}" in out
+
+
+def test_inspect_prints_one_json_object(small_bag: Path, capsys):
+    assert main(["inspect", str(small_bag), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert (info["storage"], info["message_count"], info["problems"]) == ("mcap", 31, [])
+    assert info["start_ns"] == START_NS
+    assert info["cameras"][0]["can_lift"] is True
+    assert info["metadata"]["rynn_brain_ros"]["seed"] == "3"
+
+
+def test_inspect_says_what_a_camera_lacks(small_bag: Path, tmp_path: Path, capsys):
+    bag = without(small_bag, tmp_path / "flat.mcap", DEPTH_TOPIC)
+    assert main(["inspect", str(bag)]) == 0
+    assert "no depth image: can show points, cannot lift to metres" in capsys.readouterr().out
+
+
+def test_inspect_reads_what_is_left_of_a_cut_bag(small_bag: Path, tmp_path: Path, capsys):
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(small_bag.read_bytes()[:40_000])
+    assert main(["inspect", str(cut)]) == 0
+    assert "problem: cut.mcap was cut or never closed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["none.mcap", "notes.txt"])
+def test_inspect_of_no_bag_is_one_sentence(name: str, tmp_path: Path, capsys):
+    (tmp_path / "notes.txt").write_text("hello")
+    assert main(["inspect", str(tmp_path / name)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line
+
+
+# --- parse ---------------------------------------------------------------------------------------
+
+
+def test_parse_prints_groundings(monkeypatch, capsys):
+    assert parse(monkeypatch, AFFORDANCE + "\n") == 0
+    record = json.loads(capsys.readouterr().out)
+    (grounding,) = record["groundings"]
+    assert (grounding["kind"], grounding["frame"]) == ("affordance", 0)
+    assert grounding["points"] == [[500, 250]]
+    assert grounding["actionable"] is True
+    assert (record["reasoning"], record["rejected"]) == ([], [])
+
+
+def test_parse_prints_reasoning_apart(monkeypatch, capsys):
+    text = (
+        "<think>I see <object> <frame 0>: (1, 2), (3, 4) </object></think>"
+        f"#### <answer>{AFFORDANCE}</answer>"
+    )
+    assert parse(monkeypatch, text, "--json") == 0
+    out = capsys.readouterr().out
+    record = json.loads(out)
+    assert out.count("\n") == 1
+    assert [g["kind"] for g in record["reasoning"]] == ["object"]
+    assert [g["kind"] for g in record["groundings"]] == ["affordance"]
+
+
+def test_parse_rejects_a_frame_that_was_not_shown(monkeypatch, capsys):
+    text = AFFORDANCE.replace("frame 0", "frame 3")
+    parse(monkeypatch, text, "--frames", "3")
+    (rejected,) = json.loads(capsys.readouterr().out)["rejected"]
+    assert rejected["reason"] == "frame_out_of_range"
+
+
+def test_parse_takes_the_frame_that_was_shown(monkeypatch, capsys):
+    text = AFFORDANCE.replace("frame 0", "frame 3")
+    parse(monkeypatch, text, "--frames", "4")
+    assert json.loads(capsys.readouterr().out)["groundings"][0]["frame"] == 3
+
+
+def test_parse_says_what_a_task_lacks(monkeypatch, capsys):
+    parse(monkeypatch, "Sorry.", "--task", "object")
+    (grounding,) = json.loads(capsys.readouterr().out)["groundings"]
+    assert grounding["kind"] == "no_grounding"
+
+
+def test_parse_of_a_negative_number_of_frames_is_bad_input(monkeypatch, capsys):
+    assert parse(monkeypatch, "", "--frames", "-1") == 2
+    assert "--frames -1" in capsys.readouterr().err
+
+
+PIECES = st.sampled_from(
+    [b"<affordance>", b"</affordance>", b"<frame 0>:", b"(1, 2)", b"\xff\xfe", b"<think>", b"####"]
+)
+
+
+@given(st.binary(max_size=80) | st.lists(PIECES, max_size=12).map(b"".join))
+@example(b"\xff\xfe\x00")
+@example(b"")
+@example("\ud800".encode("utf-8", "surrogatepass"))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_parse_reads_any_bytes(data: bytes):
+    with pytest.MonkeyPatch.context() as patch:
+        printed = io.StringIO()
+        patch.setattr("sys.stdout", printed)
+        assert parse(patch, data, "--frames", "2") == 0
+    assert set(json.loads(printed.getvalue())) >= {"groundings", "reasoning", "rejected"}
+
+
+# --- demo ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_demo_finds_everything(seed: int, tmp_path: Path, capsys):
+    assert main(["demo", "--json", "--seed", str(seed), "--out", str(tmp_path)]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["success"] is True
+    assert summary["right"] == summary["questions"] == 5
+    assert summary["max_error_mm"] < 5
