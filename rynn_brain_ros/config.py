@@ -62,9 +62,9 @@ def _checked(item: Setting, value: Any) -> Any:
             f"setting {item.name!r} is {value!r}, of type {type(value).__name__}; "
             f"it must be of type {wanted.__name__}"
         )
-    too_low = item.minimum is not None and value < item.minimum
-    too_high = item.maximum is not None and value > item.maximum
-    if too_low or too_high:
+    high_enough = item.minimum is None or value >= item.minimum
+    low_enough = item.maximum is None or value <= item.maximum
+    if not (high_enough and low_enough):  # so that NaN is neither
         low = "…" if item.minimum is None else f"{item.minimum:g}"
         high = "…" if item.maximum is None else f"{item.maximum:g}"
         raise ConfigError(f"setting {item.name!r} is {value!r}; it must be within {low} to {high}")
@@ -89,7 +89,10 @@ class BrainConfig:
     fixed_frame: str = setting(
         "", "continuous frame that poses are kept in; empty: odom, else the robot's base"
     )
-    engine: str = setting("color-baseline", "what answers: recorded:FILE or color-baseline")
+    engine: str = setting(
+        "color-baseline",
+        "what answers: color-baseline, recorded:FILE or http://HOST:PORT/v1[#MODEL]",
+    )
     frames: int = setting(8, "frames shown with a question, at most", 1, 512)
     fps: float = setting(2.0, "frames per second of a question's history [Hz]", 0.01, 60.0)
     horizon_s: float = setting(60.0, "how long frames are remembered [s]", 1.0, 3600.0)
@@ -103,5 +106,5 @@ class BrainConfig:
     def color_info(self) -> str:
         if self.color_info_topic:
             return self.color_info_topic
-        base = self.color_topic.removesuffix("/compressed").rsplit("/", 1)[0]
-        return f"{base}/camera_info"
+        folder, slash, _ = self.color_topic.removesuffix("/compressed").rpartition("/")
+        return f"{folder}{slash}camera_info"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rynn_brain_ros.models.check import check_engine
 from rynn_brain_ros.models.color_baseline import ColorBaselineEngine
+from rynn_brain_ros.models.http import HttpEngine
 from rynn_brain_ros.models.recorded import (
     RecordedAnswer,
     RecordedEngine,
@@ -19,16 +20,20 @@ from rynn_brain_ros.models.recorded import (
 from rynn_brain_ros.models.roles import Engines, Role, role_of
 from rynn_brain_ros.values import Engine, InputError
 
-ENGINE_SPELLINGS = "recorded:FILE or color-baseline"
+ENGINE_SPELLINGS = "color-baseline, recorded:FILE or http://HOST:PORT/v1[#MODEL]"
 
 
 def open_engine(spec: str) -> Engine:
-    """Opens an engine by its command-line spelling. Raises `InputError` for an unknown one."""
+    """Opens an engine by its command-line spelling. Raises `InputError` for an unknown one and
+    `EngineError` for a server that does not answer."""
     name, _, argument = spec.partition(":")
     if name == "recorded" and argument:
         return RecordedEngine.open(Path(argument))
     if spec == "color-baseline":
         return ColorBaselineEngine()
+    if name in ("http", "https"):
+        url, _, model = spec.partition("#")
+        return HttpEngine(url, model)
     raise InputError(f"unknown engine {spec!r}: use {ENGINE_SPELLINGS}")
 
 
@@ -36,6 +41,7 @@ __all__ = [
     "ENGINE_SPELLINGS",
     "ColorBaselineEngine",
     "Engines",
+    "HttpEngine",
     "RecordedAnswer",
     "RecordedEngine",
     "Role",

@@ -37,6 +37,8 @@ from rynn_brain_ros.values import (
     TokenProbability,
 )
 
+_MAX_LATENCY_S = 1e6
+
 PlainMessage = Mapping[str, Any]
 """``{"role": str, "content": [str | {"image": "sha256:…"}, …]}``"""
 
@@ -128,10 +130,10 @@ def _parse_line(path: Path, number: int, line: str) -> RecordedAnswer:
             generation=Generation(record.get("generation", Generation.V1_0.value)),
             revision=str(record.get("revision", "")),
             quantization=str(record.get("quantization", "none")),
-            messages=tuple(record["messages"]),
-            text=str(record["text"]),
+            messages=tuple(_plain_message(message) for message in record["messages"]),
+            text=_plain_text(record["text"]),
             finish_reason=FinishReason(record.get("finish_reason", "stop")),
-            latency_s=float(record.get("latency_s", -1.0)),
+            latency_s=_plain_latency(record.get("latency_s", -1.0)),
             token_probabilities=tuple(
                 TokenProbability(int(a), int(b), float(p))
                 for a, b, p in record.get("token_probabilities", ())
@@ -142,6 +144,28 @@ def _parse_line(path: Path, number: int, line: str) -> RecordedAnswer:
             f"{path}, line {number} is not a recorded answer ({type(error).__name__}: {error}); "
             "each line is one JSON object with model, messages and text"
         ) from error
+
+
+def _plain_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    value.encode()  # JSON may spell half a character, which no file can hold
+    return value
+
+
+def _plain_message(value: Any) -> PlainMessage:
+    content = [
+        {"image": _plain_text(part["image"])} if isinstance(part, dict) else _plain_text(part)
+        for part in value["content"]
+    ]
+    return {"role": _plain_text(value["role"]), "content": content}
+
+
+def _plain_latency(value: Any) -> float:
+    latency_s = float(value)
+    if not latency_s < _MAX_LATENCY_S:
+        raise ValueError(f"a latency of {latency_s} s")
+    return latency_s
 
 
 class RecordedEngine:

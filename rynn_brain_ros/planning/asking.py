@@ -50,6 +50,13 @@ from rynn_brain_ros.values import (
     Trajectory,
 )
 
+_NOTHING = {
+    "abstained": "the engine says that it is not there",
+    "empty_answer": "the answer is empty",
+    "no_item": "the answer points at nothing",
+}
+"""Why an answer has no grounding, by the parser's name for it."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -198,7 +205,8 @@ def _pixels(grounding: AnyGrounding, selected: SelectedFrame | None) -> tuple[Po
 def _grounding_refusal(grounding: AnyGrounding, n_frames: int) -> Refusal | None:
     """Why this grounding may not become a place in space, whatever the depth says."""
     if isinstance(grounding, NoGrounding):
-        return Refusal(RefusalCode.NO_GROUNDING, grounding.reason or "the answer points at nothing")
+        unusable = f"what the answer points at cannot be used: {grounding.reason}"
+        return Refusal(RefusalCode.NO_GROUNDING, _NOTHING.get(grounding.reason, unusable))
     if isinstance(grounding, Count | Box3D):
         return Refusal(RefusalCode.NOT_SPATIAL, f"a {grounding.kind} names no pixels to lift")
     if grounding.frame is None:

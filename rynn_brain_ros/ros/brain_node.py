@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 import time
 from typing import Any
 
@@ -50,6 +51,7 @@ class BrainNode(LifecycleNode):
         self._engines: Engines | None = None
         self.eyes: Eyes | None = None
         self._active = False
+        self._stop_asking = threading.Event()
         self._asking = ""
         self._latency_s = math.nan
         # Questions wait for the engine, one after the other; images must not wait for them.
@@ -85,6 +87,7 @@ class BrainNode(LifecycleNode):
         result = super().on_activate(state)
         if self.eyes is not None:
             self.eyes.start()
+        self._stop_asking.clear()
         self._active = True
         self._timer = self.create_timer(_STATUS_PERIOD_S, self._publish_status)
         info = next(iter(self._engines.by_role.values())).info if self._engines else None
@@ -95,6 +98,7 @@ class BrainNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._active = False
+        self._stop_asking.set()
         self.destroy_timer(self._timer)
         if self.eyes is not None:
             self.eyes.stop()
@@ -109,7 +113,9 @@ class BrainNode(LifecycleNode):
         return super().on_shutdown(state)
 
     def release(self) -> None:
+        """Lets go of everything that `on_configure` took. May be called twice."""
         self._active = False
+        self._stop_asking.set()
         if self.eyes is not None:
             self.eyes.stop()
             self.eyes = None
@@ -186,7 +192,7 @@ class BrainNode(LifecycleNode):
         query = make_query(next(self._numbers), question, frames)
         self._asking = query.query_id
         try:
-            answered = ask(engines.select(query), query)
+            answered = ask(engines.select(query), query, cancel=self._stop_asking)
         finally:
             self._asking = ""
         self._latency_s = answered.answer.timings.total_s

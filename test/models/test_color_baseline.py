@@ -191,7 +191,7 @@ def test_a_question_needs_a_role(task: Task, thinking: bool, role: Role):
 
 def test_a_missing_role_is_named():
     engines = Engines({Role.GROUND: ColorBaselineEngine()})
-    with pytest.raises(EngineError, match="in the role 'plan'.*configured roles: ground"):
+    with pytest.raises(EngineError, match=r"in the role 'plan'.*configured roles: ground"):
         engines.select(query(FrameSet(), "x", Task.PLAN))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,9 @@ def test_without_answers_there_is_no_engine(tmp_path: Path):
         {"finish_reason": "tired"},
         {"generation": "9"},
         {"latency_s": "long"},
+        {"latency_s": math.inf},
+        {"text": None},
+        {"text": "\ud800"},
         {"messages": 7},
         {"messages": [7]},
         {"messages": [{"role": "user"}]},

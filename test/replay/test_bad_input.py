@@ -1,4 +1,4 @@
-"""Bad input ends in one clear sentence and the right exit code; nothing half-written looks whole."""
+"""Bad input ends in one clear sentence and the right exit code, and leaves nothing half-written."""
 
 from __future__ import annotations
 
@@ -487,13 +487,17 @@ def test_a_file_in_the_folders_place(small_bag: Path, tmp_path: Path, complaint)
     assert str(tmp_path / "out") in text and "a file is in its place" in text
 
 
+def _fails(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode != 0
+
+
 @pytest.fixture
 def tiny_disk(tmp_path: Path):
     """A folder on a disk of 64 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+    if shutil.which("mount") is None or _fails(mount):
         pytest.skip("mounting a small disk needs root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)

@@ -88,7 +88,7 @@ def test_a_covariance_is_symmetric_and_positive(run: Path):
 
 
 @pytest.mark.parametrize(
-    ("ask", "task", "thing"),
+    "question",
     [
         (CUBE, "affordance", "red cube"),
         ("Find the blue ball", "object", "blue ball"),
@@ -98,8 +98,9 @@ def test_a_covariance_is_symmetric_and_positive(run: Path):
     ],
 )
 def test_the_point_lies_on_the_true_surface(
-    ask: str, task: str, thing: str, large_scene: Tabletop, large_bag: Path, tmp_path: Path
+    question: tuple[str, str, str], large_scene: Tabletop, large_bag: Path, tmp_path: Path
 ):
+    ask, task, thing = question
     assert replay(large_bag, tmp_path, ask=ask, task=task) == 0
     (grounding,) = answers(tmp_path)[0]["groundings"]
     x, y, z = grounding["point_camera_m"]

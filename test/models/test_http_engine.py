@@ -1,0 +1,387 @@
+"""The http engine against a real HTTP server on loopback that behaves, and misbehaves, on order."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from recordings import answers, replay
+
+from rynn_brain_ros.memory import select
+from rynn_brain_ros.models import check_engine, open_engine
+from rynn_brain_ros.models.http import TOKEN_VARIABLE, HttpEngine
+from rynn_brain_ros.models.image_grid import grid_size, on_grid
+from rynn_brain_ros.planning import ask
+from rynn_brain_ros.values import (
+    EncodedImage,
+    EngineError,
+    FinishReason,
+    Frame,
+    FrameSet,
+    InputError,
+    Query,
+    QueryBudget,
+    Task,
+)
+
+POINT = "The affordance is at <affordance> (250, 500) </affordance>"
+Handler = Callable[["Talk"], None]
+
+
+class Talk(BaseHTTPRequestHandler):
+    """One request. Scripted by `Server.script`, one entry a question; the last one repeats."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.plain(200, {"data": [{"id": name} for name in self.server.models]})
+
+    def do_POST(self) -> None:
+        server: Server = self.server  # type: ignore[assignment]
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        server.bodies.append(body)
+        server.tokens.append(self.headers.get("authorization", ""))
+        script = server.script[min(len(server.bodies), len(server.script)) - 1]
+        try:
+            script(self)
+        except OSError:
+            server.hung_up.set()
+
+    def plain(self, status: int, record: Any, kind: str = "application/json", **more: str) -> None:
+        data = record.encode() if isinstance(record, str) else json.dumps(record).encode()
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(data)))
+        for name, value in more.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def begin(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+
+    def event(self, record: Any) -> None:
+        data = record if isinstance(record, str) else json.dumps(record)
+        self.wfile.write(f"data: {data}\n\n".encode())
+        self.wfile.flush()
+
+    def piece(self, text: str, finish: str | None = None, **more: Any) -> None:
+        self.event({"choices": [{"delta": {"content": text}, "finish_reason": finish, **more}]})
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Talk)
+        self.models = ["RynnBrain-8B"]
+        self.script: list[Handler] = [says(POINT)]
+        self.bodies: list[dict[str, Any]] = []
+        self.tokens: list[str] = []
+        self.hung_up = threading.Event()
+        self.closing = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+def says(text: str, finish: str = "stop", size: int = 7) -> Handler:
+    def talk(request: Talk) -> None:
+        request.begin()
+        for start in range(0, len(text), size):
+            request.piece(text[start : start + size])
+        request.piece("", finish)
+        request.event({"choices": [], "usage": {"prompt_tokens": 321, "completion_tokens": 16}})
+        request.event("[DONE]")
+
+    return talk
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.closing.set()
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+def frames(n: int = 1, width: int = 320, height: int = 256, jpeg: bool = True) -> FrameSet:
+    rgb = np.full((height, width, 3), 90, np.uint8)
+    suffix, kind = (".jpg", "jpeg") if jpeg else (".png", "png")
+    data = cv2.imencode(suffix, rgb)[1].tobytes()
+    image = EncodedImage(kind, data, compressed=True)
+    return FrameSet(
+        tuple(select(Frame("/camera", index, "optical", image)) for index in range(n)),
+        10240 // n,
+    )
+
+
+def question(
+    task: Task = Task.AFFORDANCE, n: int = 1, timeout_s: float = 20.0, **more: Any
+) -> Query:
+    return Query("q1", task, "Pick up the cube", frames(n), QueryBudget(64, timeout_s), **more)
+
+
+def test_it_keeps_the_engine_contract(server: Server) -> None:
+    assert check_engine(HttpEngine(server.url), question()) == ()
+
+
+def test_an_answer_is_streamed_with_its_usage_and_its_model(server: Server) -> None:
+    pieces: list[str] = []
+    server.script = [says("Two cubes.")]
+    answer = HttpEngine(server.url).ask(question(Task.DESCRIBE), pieces.append)
+    assert answer.text == "Two cubes."
+    assert len(pieces) > 1
+    assert (answer.model, answer.engine) == ("RynnBrain-8B", "http")
+    assert (answer.prompt_tokens, answer.completion_tokens) == (321, 16)
+    assert answer.finish_reason is FinishReason.STOP
+    assert answer.timings.prefill_s <= answer.timings.total_s
+
+
+def test_the_request_is_the_trained_prompt_with_frames_in_their_order(server: Server) -> None:
+    query = question(n=2)
+    HttpEngine(server.url).ask(query)
+    body = server.bodies[0]
+    (message,) = body["messages"]
+    kinds = [part["type"] for part in message["content"]]
+    assert kinds == ["text", "image_url", "text", "image_url", "text"]
+    assert message["content"][0]["text"] == "<frame 0>: "
+    picture = message["content"][1]["image_url"]["url"]
+    assert base64.b64decode(picture.split(",")[1]) == query.frames[0].image
+    assert (body["max_tokens"], body["temperature"]) == (64, 0.0)
+    assert "chat_template_kwargs" not in body
+
+
+def test_the_thinking_switch_of_generation_1_1_is_off(server: Server) -> None:
+    server.models = ["RynnBrain1.1-2B"]
+    HttpEngine(server.url).ask(question())
+    assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_it_stops_the_server_when_the_grounding_is_complete(server: Server) -> None:
+    def babble(request: Talk) -> None:
+        request.begin()
+        request.piece(POINT)
+        while not server.closing.wait(0.005):
+            request.piece(" and so on")
+
+    server.script = [babble]
+    answer = HttpEngine(server.url).ask(question())
+    assert answer.text.startswith(POINT)
+    assert answer.finish_reason is FinishReason.STOP
+    assert server.hung_up.wait(10)
+
+
+def test_cancelling_ends_a_silent_answer_and_the_servers_work(server: Server) -> None:
+    cancel = threading.Event()
+
+    def think_for_ever(request: Talk) -> None:
+        request.begin()
+        request.piece("Let me ")
+        cancel.set()
+        while not server.closing.wait(0.01):
+            request.wfile.write(b": still here\n\n")
+
+    server.script = [think_for_ever]
+    answer = HttpEngine(server.url).ask(question(), cancel=cancel)
+    assert answer.finish_reason is FinishReason.CANCELLED
+    assert server.hung_up.wait(10)
+
+
+def test_a_hanging_server_costs_no_more_than_the_budget(server: Server) -> None:
+    server.script = [lambda request: [request.begin(), server.closing.wait(30)]]  # type: ignore
+    with pytest.raises(EngineError, match=r"within 0\.3 s"):
+        HttpEngine(server.url).ask(question(timeout_s=0.3))
+
+
+def test_the_token_budget_running_out_is_told(server: Server) -> None:
+    server.script = [says("<affordance> (2", finish="length")]
+    answer = HttpEngine(server.url).ask(question())
+    assert answer.finish_reason is FinishReason.LENGTH
+
+
+def test_a_closing_tag_that_the_server_swallowed_does_no_harm(server: Server) -> None:
+    server.script = [says("<affordance> (250, 500) ")]
+    (lifted,) = ask(HttpEngine(server.url), question()).lifted
+    assert lifted.grounding.points == ((250, 500),)
+    assert lifted.grounding.actionable
+
+
+def test_characters_cut_between_pieces_arrive_whole(server: Server) -> None:
+    def cut(request: Talk) -> None:
+        request.begin()
+        data = 'data: {"choices":[{"delta":{"content":"↑↑"},"finish_reason":"stop"}]}\n\n'.encode()
+        for index in range(len(data)):
+            request.wfile.write(data[index : index + 1])
+        request.event("[DONE]")
+
+    server.script = [cut]
+    assert HttpEngine(server.url).ask(question(Task.DESCRIBE)).text == "↑↑"
+
+
+def test_coordinate_confidence_comes_from_the_servers_log_probabilities(server: Server) -> None:
+    def certain(request: Talk) -> None:
+        request.begin()
+        for token, logprob in ((POINT[:35], -3.0), (POINT[35:45], math.log(0.8)), (POINT[45:], -3)):
+            request.piece(token, logprobs={"content": [{"token": token, "logprob": logprob}]})
+        request.piece("", "stop")
+        request.event("[DONE]")
+
+    server.script = [certain]
+    (lifted,) = ask(HttpEngine(server.url), question()).lifted
+    assert POINT[35:45].strip("( ,)").startswith("250")
+    assert lifted.confidence == pytest.approx(0.8)
+
+
+def test_a_server_without_log_probabilities_is_asked_without(server: Server) -> None:
+    def refuse(request: Talk) -> None:
+        request.plain(400, {"error": {"message": "logprobs are not supported"}})
+
+    server.script = [refuse, says(POINT)]
+    engine = HttpEngine(server.url)
+    assert engine.ask(question()).text == POINT
+    assert "logprobs" not in server.bodies[1]
+
+
+def test_a_busy_server_is_asked_again_within_the_budget(server: Server) -> None:
+    def busy(request: Talk) -> None:
+        request.plain(429, {"error": {"message": "slow down"}}, retry_after="0.1")
+
+    server.script = [busy, says(POINT)]
+    assert HttpEngine(server.url).ask(question()).text == POINT
+    server.script, server.bodies[:] = [busy], []
+    with pytest.raises(EngineError, match="busy"):
+        HttpEngine(server.url).ask(question(timeout_s=0.25))
+
+
+def in_stream(*events: Any) -> Handler:
+    def talk(request: Talk) -> None:
+        request.begin()
+        for event in events:
+            request.event(event)
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (lambda r: r.plain(200, "<html>login</html>", "text/html"), "OpenAI-compatible"),
+        (lambda r: r.plain(500, {"error": {"message": "out of memory"}}), "out of memory"),
+        (lambda r: r.plain(502, "<html>bad gateway</html>", "text/html"), "HTTP 502"),
+        (lambda r: r.plain(401, {"error": {"message": "no token"}}), TOKEN_VARIABLE),
+        (lambda r: r.plain(404, {"detail": "Not Found"}), "/v1"),
+        (in_stream("{not json"), "not json"),
+        (in_stream("[1, 2]"), "not an object"),
+        (in_stream({"error": {"message": "CUDA error"}}), "CUDA error"),
+        (in_stream({"choices": [{"delta": {"content": "Half an"}}]}), "Half an"),
+        (in_stream("[DONE]"), "without finishing"),
+    ],
+)
+def test_a_broken_reply_is_one_clear_error(server: Server, script: Handler, said: str) -> None:
+    server.script = [script]
+    with pytest.raises(EngineError, match=said):
+        HttpEngine(server.url).ask(question())
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": "no"},
+        {"choices": [1]},
+        {"choices": [{"delta": {"content": 5}}]},
+        {"choices": [{"delta": {"content": "x"}, "logprobs": {"content": [{"token": "x"}]}}]},
+        {"usage": {"prompt_tokens": "many"}},
+    ],
+)
+def test_a_chunk_of_another_shape_is_an_error_and_no_crash(server: Server, chunk: Any) -> None:
+    server.script = [in_stream(chunk)]
+    with pytest.raises(EngineError):
+        HttpEngine(server.url).ask(question())
+
+
+def test_no_server_is_said_with_what_to_do() -> None:
+    with pytest.raises(EngineError, match="is the server running"):
+        HttpEngine("http://127.0.0.1:9/v1")
+
+
+def test_the_model_is_discovered_chosen_or_named(server: Server) -> None:
+    assert HttpEngine(server.url).info.model == "RynnBrain-8B"
+    server.models = ["RynnBrain-8B", "RynnBrain-Plan-8B"]
+    assert open_engine(f"{server.url}#RynnBrain-Plan-8B").info.model == "RynnBrain-Plan-8B"
+    with pytest.raises(InputError, match="choose one"):
+        HttpEngine(server.url)
+    with pytest.raises(InputError, match="did you mean 'RynnBrain-Plan-8B'"):
+        HttpEngine(server.url, "RynnBrain-Plan-7B")
+
+
+def test_the_token_of_the_environment_is_sent(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "secret")
+    HttpEngine(server.url).ask(question())
+    assert server.tokens == ["Bearer secret"]
+
+
+@pytest.mark.parametrize(
+    ("size", "budget", "expected"),
+    [
+        ((640, 480), 1280, (640, 480)),
+        ((1920, 1080), 10240, (1920, 1088)),
+        ((1920, 1080), 640, (1056, 576)),
+        ((160, 120), 1280, (320, 224)),
+        ((1, 1), 1280, (256, 256)),
+    ],
+)
+def test_pictures_are_put_on_the_models_grid(
+    size: tuple[int, int], budget: int, expected: tuple[int, int]
+) -> None:
+    assert grid_size(*size, budget) == expected
+
+
+@pytest.mark.parametrize("jpeg", [True, False])
+def test_a_resized_picture_keeps_its_format_and_one_on_the_grid_its_bytes(jpeg: bool) -> None:
+    (same,) = frames(1, 320, 256, jpeg)
+    assert on_grid(same, 1280) == (same.image, same.mime)
+    (other,) = frames(1, 500, 300, jpeg)
+    data, mime = on_grid(other, 1280)
+    assert mime == other.mime
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (288, 512, 3)
+
+
+def test_a_picture_no_model_could_read_is_refused(server: Server) -> None:
+    strip = FrameSet(frames(1, 2000, 4).frames, 10240)
+    query = Query("q1", Task.AFFORDANCE, "x", strip)
+    with pytest.raises(InputError, match="2000×4"):
+        HttpEngine(server.url).ask(query)
+
+
+def test_a_bag_can_be_replayed_against_a_server(
+    server: Server, small_bag: Path, tmp_path: Path
+) -> None:
+    text = "The cube is at <affordance> <frame 1>: (500, 700) </affordance>"
+    server.script = [says(text)]
+    assert replay(small_bag, tmp_path, "--engine", server.url) == 0
+    (answer,) = answers(tmp_path)
+    assert answer["engine"] == "http"
+    assert answer["groundings"][0]["point_fixed_m"] is not None

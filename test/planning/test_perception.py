@@ -1,0 +1,174 @@
+"""What the brain sees: streams in any order, a buffer of whole frames out, driven by a clock."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from rynn_brain_ros.memory import AssemblyConfig, SelectionKind, SelectionPolicy
+from rynn_brain_ros.planning import Perception, PerceptionConfig
+from rynn_brain_ros.values import (
+    CameraInfo,
+    EncodedImage,
+    InputError,
+    RefusalCode,
+    RigidTransform,
+)
+
+CAMERA, OPTICAL = "/camera/image", "camera_optical_frame"
+INFO = CameraInfo(8, 6, (8.0, 0.0, 3.5, 0.0, 8.0, 2.5, 0.0, 0.0, 1.0), frame_id=OPTICAL)
+MS = 1_000_000
+# An optical frame that looks along base x: x right is −y, y down is −z.
+LOOKING_AHEAD = (-0.5, 0.5, -0.5, 0.5)
+
+
+def picture(value: int = 100) -> EncodedImage:
+    png = cv2.imencode(".png", np.full((6, 8, 3), value, np.uint8))[1].tobytes()
+    return EncodedImage("rgb8; png compressed", png, compressed=True)
+
+
+def depth() -> EncodedImage:
+    return EncodedImage("16UC1", np.full((6, 8), 1000, np.uint16).tobytes(), 8, 6, 16)
+
+
+def pose(stamp_ns: int, parent: str = "base_link", child: str = OPTICAL) -> RigidTransform:
+    return RigidTransform(parent, child, (stamp_ns / 1e9, 0.0, 1.0), LOOKING_AHEAD, stamp_ns)
+
+
+@pytest.fixture
+def perception() -> Perception:
+    return Perception(PerceptionConfig((AssemblyConfig(CAMERA),)))
+
+
+def see(perception: Perception, stamp_ns: int) -> None:
+    perception.add_transforms([pose(stamp_ns)], static=False)
+    perception.add_color_info(CAMERA, INFO, stamp_ns)
+    perception.add_depth(CAMERA, stamp_ns, OPTICAL, depth())
+    perception.add_color(CAMERA, stamp_ns, OPTICAL, picture())
+
+
+def test_a_whole_frame_is_remembered_at_once(perception: Perception):
+    see(perception, 100 * MS)
+    (frame,) = perception.poll(100 * MS)
+    assert perception.buffer.latest(CAMERA) is frame
+    assert frame.depth is not None and frame.camera_info == INFO
+    assert frame.T_fixed_camera == pose(100 * MS)
+
+
+def test_a_frame_waits_for_its_transform(perception: Perception):
+    see(perception, 100 * MS)
+    perception.poll(100 * MS)
+    perception.add_color(CAMERA, 200 * MS, OPTICAL, picture())
+    perception.add_depth(CAMERA, 200 * MS, OPTICAL, depth())
+    assert perception.poll(200 * MS) == ()
+    perception.add_transforms([pose(220 * MS)], static=False)
+    (frame,) = perception.poll(230 * MS)
+    assert frame.T_fixed_camera.translation_m[0] == pytest.approx(0.2)
+
+
+def test_a_frame_goes_without_when_it_has_waited_long_enough(perception: Perception):
+    perception.add_color(CAMERA, 100 * MS, OPTICAL, picture())
+    assert perception.poll(100 * MS) == ()
+    assert perception.poll(399 * MS) == ()
+    (frame,) = perception.poll(400 * MS)
+    assert frame.pose_refusal.code is RefusalCode.NO_TRANSFORM
+    assert OPTICAL in frame.pose_refusal.text
+    assert perception.stats(CAMERA).missing == {"camera_info": 1, "depth": 1, "pose": 1}
+
+
+def test_at_the_end_nothing_more_is_waited_for(perception: Perception):
+    perception.add_color(CAMERA, 100 * MS, OPTICAL, picture())
+    perception.flush()
+    assert perception.buffer.latest(CAMERA).stamp_ns == 100 * MS
+
+
+def test_the_fixed_frame_may_be_chosen():
+    config = PerceptionConfig((AssemblyConfig(CAMERA),), fixed_frame="odom")
+    perception = Perception(config)
+    perception.add_transforms([RigidTransform("odom", "base_link")], static=True)
+    see(perception, 100 * MS)
+    (frame,) = perception.poll(100 * MS)
+    assert frame.T_fixed_camera.parent == "odom"
+
+
+def test_a_frame_that_is_not_optical_is_refused(perception: Perception):
+    upright = RigidTransform("base_link", OPTICAL, (0.0, 0.0, 1.0), stamp_ns=100 * MS)
+    perception.add_color_info(CAMERA, INFO, 100 * MS)
+    perception.add_transforms([upright], static=True)
+    perception.add_color(CAMERA, 100 * MS, OPTICAL, picture())
+    perception.flush()
+    refusal = perception.buffer.latest(CAMERA).pose_refusal
+    assert refusal is None or refusal.code is RefusalCode.NOT_OPTICAL
+
+
+def test_a_problem_of_the_transforms_is_told_once(perception: Perception):
+    for stamp_ns in (100 * MS, 200 * MS):
+        loop = [pose(stamp_ns), pose(stamp_ns, OPTICAL, "base_link")]
+        perception.add_transforms(loop, static=False)
+    assert len(perception.problems) == 1
+
+
+def test_a_damaged_picture_is_told_and_not_remembered(perception: Perception):
+    broken = EncodedImage("rgb8; jpeg compressed", b"\xff\xd8 and no more", compressed=True)
+    perception.add_color(CAMERA, 100 * MS, OPTICAL, broken)
+    perception.flush()
+    assert perception.buffer.latest(CAMERA) is None
+    (problem,) = perception.problems
+    assert "the data is neither JPEG nor PNG" in problem
+
+
+def test_problems_of_every_frame_do_not_pile_up(perception: Perception):
+    broken = EncodedImage("rgb8; jpeg compressed", b"\xff\xd8 and no more", compressed=True)
+    for index in range(200):
+        perception.add_color(CAMERA, index * 10 * MS, OPTICAL, broken)
+        perception.flush()
+    assert len(perception.problems) <= 20
+
+
+def test_the_newest_stamp_counts_before_the_frame_is_whole(perception: Perception):
+    assert perception.newest_stamp_ns(CAMERA) is None
+    perception.add_color(CAMERA, 100 * MS, OPTICAL, picture())
+    assert perception.newest_stamp_ns(CAMERA) == 100 * MS
+
+
+def test_an_image_out_of_order_is_not_the_newest(perception: Perception):
+    perception.add_color(CAMERA, 100 * MS, OPTICAL, picture())
+    perception.add_color(CAMERA, 60 * MS, OPTICAL, picture())
+    assert perception.newest_stamp_ns(CAMERA) == 100 * MS
+
+
+def test_after_a_reset_the_newest_stamp_is_of_the_new_clock(perception: Perception):
+    perception.add_color(CAMERA, 5000 * MS, OPTICAL, picture())
+    perception.add_color(CAMERA, 100 * MS, OPTICAL, picture())
+    assert perception.newest_stamp_ns(CAMERA) == 100 * MS
+
+
+def test_nothing_after_the_time_asked_is_shown(perception: Perception):
+    for index in range(4):
+        see(perception, index * 500 * MS)
+        perception.poll(index * 500 * MS)
+    frames = perception.select(SelectionPolicy(), CAMERA, 1000 * MS)
+    assert [frame.frame.stamp_ns for frame in frames] == [0, 500 * MS, 1000 * MS]
+
+
+def test_keyframes_keep_their_places_from_question_to_question(perception: Perception):
+    policy = SelectionPolicy(SelectionKind.KEYFRAMES, n=4)
+    shown = []
+    for index in range(4):
+        see(perception, index * 500 * MS)
+        perception.poll(index * 500 * MS)
+        frames = perception.select(policy, CAMERA, index * 500 * MS)
+        shown.append([frame.frame.stamp_ns for frame in frames])
+    assert all(stamps[0] == 0 for stamps in shown)
+    assert [stamps[-1] for stamps in shown] == [i * 500 * MS for i in range(4)]
+
+
+def test_without_an_image_there_is_no_question(perception: Perception):
+    with pytest.raises(InputError, match="no frame of camera '/camera/image'"):
+        perception.select(SelectionPolicy(), CAMERA, 0)
+
+
+def test_without_a_camera_there_is_nothing_to_see():
+    with pytest.raises(InputError, match="name at least one colour topic"):
+        Perception(PerceptionConfig(()))

@@ -1,0 +1,110 @@
+"""The package as a whole: one version, every interface listed, commented and filled."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from recordings import ScriptedEngine, ask_bag
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from rynn_brain_ros import __version__, messages
+from rynn_brain_ros.bags import BagReader, interface_definitions, message, typestore
+from rynn_brain_ros.values import Task
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+INTERFACES = sorted(
+    path for kind in ("msg", "srv", "action") for path in REPOSITORY.glob(f"{kind}/*.{kind}")
+)
+MESSAGES = [path for path in INTERFACES if path.suffix == ".msg"]
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def name_of(path: Path) -> str:
+    return path.name
+
+
+def test_the_version_is_the_same_everywhere():
+    manifest = ElementTree.parse(REPOSITORY / "package.xml").getroot().findtext("version")
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    (declared,) = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
+    assert manifest == declared == __version__
+
+
+def test_every_interface_is_built():
+    cmake = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
+    built = re.findall(r'^  "((?:msg|srv|action)/.+)"$', cmake, re.MULTILINE)
+    assert sorted(built) == sorted(str(path.relative_to(REPOSITORY)) for path in INTERFACES)
+
+
+@pytest.mark.parametrize("path", MESSAGES, ids=name_of)
+def test_every_field_has_a_comment(path: Path):
+    bare = []
+    for line, before in zip(lines_of(path), ["", *lines_of(path)], strict=False):
+        is_field = re.match(r"[a-z]", line) is not None and " = " not in line
+        if is_field and "#" not in line and not before.startswith("#"):
+            bare.append(line)
+    assert bare == []
+
+
+@pytest.mark.parametrize("path", INTERFACES, ids=name_of)
+def test_every_interface_says_what_it_is(path: Path):
+    assert lines_of(path)[0].startswith("# ")
+
+
+@pytest.mark.parametrize("path", MESSAGES, ids=name_of)
+def test_a_definition_is_one_that_rosbags_reads(path: Path):
+    name = f"rynn_brain_ros/msg/{path.stem}"
+    parsed = get_types_from_msg(path.read_text(encoding="utf-8"), name)
+    assert list(parsed) == [name]
+
+
+@pytest.mark.parametrize("path", MESSAGES, ids=name_of)
+def test_every_message_can_be_made_and_read_back(path: Path):
+    name = f"rynn_brain_ros/msg/{path.stem}"
+    raw = typestore().serialize_cdr(message(name, {}), name)
+    again = typestore().deserialize_cdr(raw, name)
+    assert typestore().serialize_cdr(again, name) == raw
+
+
+def test_no_definition_shadows_one_of_ros():
+    assert not set(interface_definitions()) & set(get_typestore(Stores.ROS2_JAZZY).fielddefs)
+
+
+@pytest.mark.parametrize("kind", messages._KINDS)
+def test_the_kinds_are_those_of_the_message(kind: str):
+    text = (REPOSITORY / "msg" / "Grounding.msg").read_text(encoding="utf-8")
+    constants = dict(re.findall(r"^uint8 KIND_(\w+) = (\d+)", text, re.MULTILINE))
+    name = "NONE" if kind == "no_grounding" else kind.upper()
+    assert int(constants[name]) == messages._KINDS[kind]
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        (Task.AFFORDANCE, "<affordance> <frame 2>: (500, 500) </affordance>"),
+        (Task.OBJECT, "<object> <frame 0>: (10, 20), (300, 400) </object>"),
+        (Task.AREA, "<area> <frame 1>: (10, 20), (300, 400), (500, 1200) </area>"),
+        (Task.COUNT, "3"),
+        (Task.GRASP, "Nowhere."),
+        (Task.DESCRIBE, "A table."),
+    ],
+)
+def test_every_answer_fills_the_message(task: Task, text: str, small_bag: Path, tmp_path: Path):
+    ask_bag(small_bag, tmp_path, ScriptedEngine(text), task)
+    with BagReader(tmp_path / "run.mcap") as bag:
+        ((_, array),) = bag.decoded(["/rynn_brain/groundings"])
+    assert (array.task, array.answer) == (task.value, text)
+    assert all(grounding.query_id == array.query_id for grounding in array.groundings)
+
+
+def test_every_field_of_a_grounding_is_filled():
+    fields = {name for name, _ in typestore().fielddefs["rynn_brain_ros/msg/Grounding"][1]}
+    source = (REPOSITORY / "rynn_brain_ros" / "messages.py").read_text(encoding="utf-8")
+    body = source[source.index("def grounding(") : source.index("def _planar")]
+    assert fields <= set(re.findall(r'"(\w+)":', body))
