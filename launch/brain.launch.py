@@ -27,7 +27,10 @@ ARGUMENTS = {
     "autostart": ("true", "configure and activate the node"),
     "color_topic": ("/camera/color/image_raw", "colour images"),
     "depth_topic": ("", "depth images, best aligned to colour; empty: no depth"),
-    "engine": ("color-baseline", "what answers: color-baseline, recorded:FILE or http://HOST:PORT/v1[#MODEL]"),
+    "engine": (
+        "color-baseline",
+        "what answers: color-baseline, recorded:FILE or http://HOST:PORT/v1[#MODEL]",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import cv2
@@ -12,6 +13,7 @@ from recordings import small_scene
 from rynn_brain_ros.language import parse
 from rynn_brain_ros.memory import select
 from rynn_brain_ros.models import (
+    ENGINE_SPELLINGS,
     ColorBaselineEngine,
     Engines,
     Role,
@@ -217,5 +219,5 @@ def test_an_engine_is_opened_by_its_spelling():
 
 @pytest.mark.parametrize("spec", ["", "color-baseline:x", "recorded", "torch"])
 def test_an_unknown_spelling_says_which_are_known(spec: str):
-    with pytest.raises(InputError, match="use recorded:FILE or color-baseline"):
+    with pytest.raises(InputError, match=re.escape(f"use {ENGINE_SPELLINGS}")):
         open_engine(spec)

@@ -31,6 +31,7 @@ from recordings import (
 )
 
 from rynn_brain_ros.bags import BagReader
+from rynn_brain_ros.models import ENGINE_SPELLINGS
 from rynn_brain_ros.sim.tabletop import (
     COLOR_TOPIC,
     DEPTH_TOPIC,
@@ -141,7 +142,7 @@ def test_a_camera_may_be_chosen_by_name(small_bag: Path, tmp_path: Path):
         (("--every", "1e-12"), "give 0.001 s or more"),
         (("--frames", "0"), "--frames 0: show 1…512 frames"),
         (("--frames", "100000"), "1…512"),
-        (("--engine", "gpt"), "unknown engine 'gpt': use recorded:FILE or color-baseline"),
+        (("--engine", "gpt"), f"unknown engine 'gpt': use {ENGINE_SPELLINGS}"),
         (("--engine", "recorded:"), "unknown engine 'recorded:'"),
         (("--ask", ""), "no question was given"),
         (("--ask", "\udcff"), "no UTF-8"),
