@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -328,8 +329,14 @@ def _parse_answer(options: argparse.Namespace) -> int:
         "done": reading.done,
         "answer_text": reading.answer_text,
     }
-    print(json.dumps(record, ensure_ascii=False, indent=None if options.json else 2))
+    print(json.dumps(record, ensure_ascii=False) if options.json else _indented(record))
     return DONE
+
+
+def _indented(record: dict[str, Any]) -> str:
+    """Indented JSON with lists of numbers on one line. (A raw newline is never inside a string.)"""
+    text = json.dumps(record, ensure_ascii=False, indent=2)
+    return re.sub(r"\[\n\s+([-+.,\de\s]+?)\n\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
 
 
 # --- demo --------------------------------------------------------------------------------------

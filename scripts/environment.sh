@@ -12,8 +12,8 @@ make_environment() {
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing into .venv (first time: a minute or two) …" >&2
     # An editable install: the tests and the demo run the code of this folder.
-    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet --upgrade pip >&2 || return 1
-    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet --editable ".${extras:+[$extras]}" >&2 || return 1
+    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -qq --upgrade pip >&2 || return 1
+    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -qq --editable ".${extras:+[$extras]}" >&2 || return 1
     echo "$wanted" > "$stamp"
   fi
 }
