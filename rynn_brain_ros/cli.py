@@ -29,6 +29,7 @@ from rynn_brain_ros.planning import Question
 from rynn_brain_ros.replay import (
     ReplayConfig,
     ReplayResult,
+    RunFolder,
     Tolerance,
     compare_answers,
     grounding_record,
@@ -53,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without arrows is no error
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         return int(options.run(options))
     except KeyboardInterrupt:
         _say("interrupted")
@@ -81,6 +82,13 @@ def _say(text: str) -> None:
 # --- arguments ---------------------------------------------------------------------------------
 
 
+def _path(text: str) -> Path:
+    """``Path("")`` would mean the folder that one happens to be in."""
+    if not text.strip():
+        raise InputError("an empty path was given: name a file or a folder")
+    return Path(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rynn-brain", description="An embodied brain for robots.")
     parser.add_argument("--version", action="version", version=f"rynn-brain {__version__}")
@@ -94,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_replay)
-    parser.add_argument("bag", type=Path, metavar="BAG", help="a rosbag2 folder, .mcap or .db3")
+    parser.add_argument("bag", type=_path, metavar="BAG", help="a rosbag2 folder, .mcap or .db3")
     parser.add_argument("--ask", required=True, metavar="TEXT", help="the question or instruction")
     tasks = [task.value for task in Task if task is not Task.NAVIGATE]
     parser.add_argument("--task", default="describe", choices=tasks, help="what kind of answer")
@@ -111,16 +119,16 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", default="color-baseline", metavar="ENGINE", help=ENGINE_SPELLINGS
     )
-    parser.add_argument("--expect", type=Path, metavar="FILE", help="an answers.jsonl to compare")
+    parser.add_argument("--expect", type=_path, metavar="FILE", help="an answers.jsonl to compare")
     parser.add_argument("--tol-px", type=float, default=2.0, metavar="P", help="pixels (2)")
     parser.add_argument("--tol-m", type=float, default=0.01, metavar="M", help="metres (0.01)")
-    parser.add_argument("--out", type=Path, default=Path("runs/replay"), metavar="DIR")
+    parser.add_argument("--out", type=_path, default=Path("runs/replay"), metavar="DIR")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_inspect)
-    parser.add_argument("bag", type=Path, metavar="BAG")
+    parser.add_argument("bag", type=_path, metavar="BAG")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -137,7 +145,7 @@ def _add_parse(parser: argparse.ArgumentParser) -> None:
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_demo)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which scene")
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR")
+    parser.add_argument("--out", type=_path, default=Path("runs/demo"), metavar="DIR")
     parser.add_argument("--json", action="store_true", help="print only the JSON object")
 
 
@@ -145,14 +153,15 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    expected = read_answers(options.expect) if options.expect else None
+    within = Tolerance(options.tol_px, options.tol_m)
+    expected = _expected(options.expect, options.out) if options.expect else None
+    config = _replay_config(options)
     engines = Engines.one(open_engine(options.engine))
     try:
-        result = _replay_with_bar(options, _replay_config(options), engines)
+        result = _replay_with_bar(options, config, engines)
     finally:
         engines.close()
     answers = read_answers(result.folder / "answers.jsonl")
-    within = Tolerance(options.tol_px, options.tol_m)
     drifts = compare_answers(expected, answers, within) if expected is not None else []
     if options.json:
         print(json.dumps(_result_record(result, answers, drifts if expected is not None else None)))
@@ -161,6 +170,15 @@ def _replay(options: argparse.Namespace) -> int:
     if not result.complete:
         return INTERRUPTED
     return DRIFTED if drifts else DONE
+
+
+def _expected(expect: Path, out: Path) -> list[dict[str, Any]]:
+    if expect.resolve() in (path.resolve() for path in RunFolder.answers_of(out)):
+        raise InputError(
+            f"--expect {expect} is replaced by this run's own answers: copy it out of {out}, or "
+            "give another --out"
+        )
+    return read_answers(expect)
 
 
 def _replay_config(options: argparse.Namespace) -> ReplayConfig:
@@ -180,13 +198,12 @@ def _replay_config(options: argparse.Namespace) -> ReplayConfig:
 def _replay_with_bar(
     options: argparse.Namespace, config: ReplayConfig, engines: Engines
 ) -> ReplayResult:
-    with BagReader(options.bag) as reader:
-        duration_s = reader.info().duration_s
     hidden = options.json or not sys.stderr.isatty()
-    with tqdm(total=round(duration_s, 1), unit="s", disable=hidden, leave=False) as bar:
+    with tqdm(unit="s", disable=hidden, leave=False) as bar:
 
-        def advance(replayed_s: float) -> None:
-            bar.update(max(0.0, min(replayed_s, duration_s) - bar.n))
+        def advance(done_s: float, total_s: float) -> None:
+            bar.total = round(total_s, 1)
+            bar.update(max(0.0, min(done_s, total_s) - bar.n))
 
         return replay(options.bag, config, engines, options.out, advance)
 

@@ -100,6 +100,9 @@ class BrainConfig:
     max_wait_s: float = setting(
         0.3, "how long an image waits for depth and transform [s]", 0.0, 5.0
     )
+    max_frame_age_s: float = setting(
+        2.0, "how old the newest image may be when a question about now is asked [s]", 0.05, 3600.0
+    )
     marker_lifetime_s: float = setting(10.0, "how long markers stay in RViz [s]", 0.0, 3600.0)
 
     @property

@@ -14,7 +14,7 @@ from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.planning import Question
 from rynn_brain_ros.replay import ReplayConfig, read_answers, replay
 from rynn_brain_ros.sim import Tabletop, example_scene, write_bag
-from rynn_brain_ros.values import Task
+from rynn_brain_ros.values import InputError, RigidTransform, Task, Vector3
 
 QUESTIONS = (
     Question("Pick up the red cube", Task.AFFORDANCE),
@@ -37,32 +37,49 @@ class DemoOutcome:
 
 
 @dataclass(frozen=True)
+class _Place:
+    """Where an answer points: the true surface along that ray, and how far it is, in metres."""
+
+    wanted: str
+    found: str
+    error_m: float
+
+    @property
+    def right(self) -> bool:
+        return self.found == self.wanted and self.error_m <= MAX_ERROR_M
+
+
+@dataclass(frozen=True)
 class _Check:
-    """One answer against the truth. ``error_m`` is ``None`` where nothing was to be found."""
+    """One answer against the truth. ``places`` is empty where nothing was found; a trajectory has
+    two, its start and its end."""
 
     ask: str
     text: str
     refusal: str
-    wanted: str
-    found: str
-    error_m: float | None
+    wanted: tuple[str, ...]
+    places: tuple[_Place, ...]
 
     @property
     def right(self) -> bool:
-        if self.error_m is None:
+        if not self.places:
             return not self.wanted and bool(self.refusal)
-        return self.found == self.wanted and self.error_m <= MAX_ERROR_M
+        found_all = len(self.places) == len(self.wanted)
+        return found_all and all(place.right for place in self.places)
 
 
 def run_demo(out: Path, seed: int, scratch: Path) -> DemoOutcome:
     """Renders and records the scene of ``seed``, replays it with ``color-baseline`` and compares
-    every answer with the truth. Raises `OutputError` when ``out`` cannot be written."""
+    every answer with the truth. Raises `InputError` for a negative seed, `OutputError` when ``out``
+    cannot be written."""
+    if seed < 0:
+        raise InputError(f"there is no scene {seed}: give a seed of 0 or more")
     scene = example_scene(seed)
     bag = scratch / "tabletop.mcap"
     write_bag(scene, bag, seed=seed)
     result = replay(bag, ReplayConfig(QUESTIONS), Engines.one(ColorBaselineEngine()), out)
     checks = [_check(scene, record) for record in read_answers(out / "answers.jsonl")]
-    errors = [check.error_m for check in checks if check.error_m is not None]
+    errors = [place.error_m for check in checks for place in check.places]
     summary = {
         "success": all(check.right for check in checks),
         "engine": "color-baseline",
@@ -84,23 +101,38 @@ def run_demo(out: Path, seed: int, scratch: Path) -> DemoOutcome:
 
 
 def _check(scene: Tabletop, record: dict[str, Any]) -> _Check:
-    wanted = next((thing.name for thing in scene.things if thing.name in record["ask"]), "")
+    wanted = _wanted(scene, record["ask"])
     grounding = record["groundings"][0]
     refusal = (grounding["refusal"] or {}).get("code", "")
     base = (record["ask"], record["text"], refusal, wanted)
     if grounding["point_camera_m"] is None:
-        return _Check(*base, "", None)
-    x, y, z = grounding["point_camera_m"]
-    info = scene.camera_info
-    pixel = (info.k[0] * x / z + info.k[2], info.k[4] * y / z + info.k[5])
-    truth, found = scene.surface_at(pixel, scene.pose_at(grounding["frame_stamp_ns"]))
-    return _Check(*base, found, math.dist(truth, (x, y, z)))
+        return _Check(*base, ())
+    points = [grounding["point_camera_m"]]
+    if record["task"] == Task.TRAJECTORY.value:
+        points += grounding["points_camera_m"][-1:]
+    pose = scene.pose_at(grounding["frame_stamp_ns"])
+    names = [*wanted, *[""] * len(points)]
+    places = (_place(scene, pose, p, name) for p, name in zip(points, names, strict=False))
+    return _Check(*base, tuple(places))
+
+
+def _wanted(scene: Tabletop, ask: str) -> tuple[str, ...]:
+    """The things of the scene that the question names, in its order."""
+    named = [thing.name for thing in scene.things if thing.name in ask]
+    return tuple(sorted(named, key=ask.index))
+
+
+def _place(scene: Tabletop, pose: RigidTransform, point_camera_m: Vector3, wanted: str) -> _Place:
+    x, y, z = point_camera_m
+    k = scene.camera_info.k
+    truth, found = scene.surface_at((k[0] * x / z + k[2], k[4] * y / z + k[5]), pose)
+    return _Place(wanted, found, math.dist(truth, (x, y, z)))
 
 
 def _lines(check: _Check) -> tuple[str, str]:
-    if check.error_m is not None:
-        verdict = f"on the {check.found}, {1000 * check.error_m:.1f} mm from the true surface"
-    else:
-        verdict = f"refused ({check.refusal})"
+    verdict = ", then ".join(
+        f"on the {p.found}, {1000 * p.error_m:.1f} mm from the true surface" for p in check.places
+    )
     mark = "✓" if check.right else "✗"
-    return (f"{mark} {check.ask}: {verdict}", f"    {check.text}")
+    line = f"{mark} {check.ask}: {verdict or f'refused ({check.refusal})'}"
+    return (line, f"    {check.text}")

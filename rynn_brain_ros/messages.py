@@ -50,6 +50,7 @@ _KINDS = {
     "box_3d": 8,
 }
 _NS = 1_000_000_000
+_NOWHERE: Vector3 = (math.nan, math.nan, math.nan)
 _NAN_COVARIANCE = [math.nan] * 9
 
 
@@ -217,12 +218,12 @@ def grounding(lifted: LiftedGrounding, query_id: str, reasoning: bool) -> Messag
         "angle": _angle_rad(item),
         "count": item.count if isinstance(item, Count) else -1,
         "lifted": target is not None,
-        "point": point(target.point_camera_m if target else (math.nan,) * 3),
+        "point": point(target.point_camera_m if target else _NOWHERE),
         "covariance": list(target.covariance_camera_m2) if target else _NAN_COVARIANCE,
-        "points": [point(p.point_camera_m) for p in lifted.points],
+        "points": [point(p.point_camera_m if p else _NOWHERE) for p in lifted.aligned_points],
         "fixed": fixed,
         "fixed_frame_id": lifted.fixed_frame_id if fixed else "",
-        "point_fixed": point((target and target.point_fixed_m) or (math.nan,) * 3),
+        "point_fixed": point((target and target.point_fixed_m) or _NOWHERE),
         "covariance_fixed": list((target and target.covariance_fixed_m2) or _NAN_COVARIANCE),
         "confidence": float(lifted.confidence),
         "refusal_code": refusal.code.value if refusal else "",

@@ -16,7 +16,7 @@ from rynn_brain_ros.memory import SelectionPolicy
 from rynn_brain_ros.models import Engines, open_engine
 from rynn_brain_ros.planning import Question
 from rynn_brain_ros.replay import ReplayConfig, Tolerance, compare_answers, read_answers, replay
-from rynn_brain_ros.values import Engine, Task
+from rynn_brain_ros.values import Engine, InputError, Task
 
 
 def assert_replay(
@@ -38,10 +38,12 @@ def assert_replay(
     Raises `AssertionError` that lists what drifted by more than ``tol_px`` pixels or ``tol_m``
     metres, and any `RynnBrainError` that the replay itself raises.
     """
-    opened = open_engine(engine) if isinstance(engine, str) else engine
+    within = Tolerance(tol_px, tol_m)
+    question = Question(ask, _task(task))
     expected = read_answers(Path(expect))
+    opened = open_engine(engine) if isinstance(engine, str) else engine
     config = ReplayConfig(
-        (Question(ask, Task(task)),),
+        (question,),
         at_s=at_s,
         every_s=every_s,
         camera=camera,
@@ -50,6 +52,14 @@ def assert_replay(
     with tempfile.TemporaryDirectory() as folder:
         result = replay(Path(bag), config, Engines.one(opened), Path(folder))
         actual = read_answers(result.folder / "answers.jsonl")
-    drifts = compare_answers(expected, actual, Tolerance(tol_px, tol_m))
+    drifts = compare_answers(expected, actual, within)
     if drifts:
         raise AssertionError(f"{bag} is answered differently:\n" + "\n".join(drifts))
+
+
+def _task(name: str) -> Task:
+    try:
+        return Task(name)
+    except ValueError as error:
+        known = ", ".join(task.value for task in Task)
+        raise InputError(f"there is no task {name!r}; there are: {known}") from error

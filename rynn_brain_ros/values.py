@@ -442,6 +442,8 @@ class Flag(str, Enum):
     CORNERS_REORDERED = "corners_reordered"
     PRIOR_ONLY = "prior_only"
     """A 3D box from one picture: to be refined by depth, never a goal."""
+    OUTLINE = "outline"
+    """An area told by its border: its points are not points to act on."""
     UNCLOSED = "unclosed"
     """The closing tag is missing, but the answer ended there and the content is complete."""
 
@@ -644,7 +646,7 @@ class LiftedGrounding:
 
     ``target`` is the one point that stands for it: the affordance itself, the middle of a box's
     surface segment, the best supported point of an area, a trajectory's start. ``points`` are
-    all of them, in the order of ``grounding.points`` (for a box: its target alone). ``refusal``
+    all that could be lifted, in their order (for a box: its target alone). ``refusal``
     says why there is no target. ``confidence`` is the mean probability of the coordinate tokens,
     NaN where the engine gives none.
     """
@@ -658,6 +660,15 @@ class LiftedGrounding:
     pose_refusal: Refusal | None = None
     refusal: Refusal | None = None
     confidence: float = math.nan
+
+    @property
+    def aligned_points(self) -> tuple[LiftedPoint | None, ...]:
+        """For an area or a trajectory one for each of ``points_px``, ``None`` where it could not
+        be lifted; otherwise ``points``."""
+        if not isinstance(self.grounding, Area | Trajectory) or not self.points:
+            return self.points
+        by_pixel = {point.pixel: point for point in self.points}
+        return tuple(by_pixel.get(pixel) for pixel in self.points_px)
 
 
 @dataclass(frozen=True)

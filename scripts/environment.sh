@@ -1,12 +1,10 @@
 # Sourced by scripts/test and scripts/demo: makes .venv in the project root and installs the
-# package with the extras named in its arguments. Does nothing when that was done before.
+# package with the extras named in its argument. Does nothing when that was done before.
 
 make_environment() {
   local extras="$1" python stamp wanted
-  python="$(find_python)" || return 1
-  if [ ! -x .venv/bin/python ]; then
-    "$python" -m venv .venv 2>/dev/null || { rm -rf .venv; install_venv "$python" || return 1; }
-  fi
+  python="$(find_python)" || { install_packages python3 python3-venv && python="$(find_python)"; } || return 1
+  [ -x .venv/bin/python ] || make_venv "$python" || return 1
   stamp=".venv/.installed${extras:+-$extras}"
   wanted="$(cat pyproject.toml setup.py | cksum) $(pwd)"
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
@@ -26,18 +24,24 @@ find_python() {
       return 0
     fi
   done
-  echo "Python 3.10 or newer is needed: sudo apt install python3 python3-venv" >&2
   return 1
 }
 
-# Debian and Ubuntu ship venv apart from Python.
-install_venv() {
+# Debian and Ubuntu ship venv (ensurepip) apart from Python.
+make_venv() {
+  if ! "$1" -c 'import ensurepip, venv' 2>/dev/null; then
+    install_packages python3-venv || return 1
+  fi
+  "$1" -m venv .venv || { rm -rf .venv; return 1; }
+}
+
+# With apt when root, else one line that says what to do.
+install_packages() {
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "Installing python3-venv …" >&2
-    apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >&2 &&
-      "$1" -m venv .venv
+    echo "Installing $* …" >&2
+    apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >&2
   else
-    echo "Python's venv module is missing: sudo apt install python3-venv" >&2
+    echo "Python 3.10 or newer with venv is needed: sudo apt install $*" >&2
     return 1
   fi
 }

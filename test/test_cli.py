@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace as replace_value
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from recordings import CUBE, answers, replay, without
 
 from rynn_brain_ros import __version__
 from rynn_brain_ros.cli import main
+from rynn_brain_ros.demo import _check
+from rynn_brain_ros.sim import Tabletop
 from rynn_brain_ros.sim.tabletop import COLOR_TOPIC, DEPTH_TOPIC, INFO_TOPIC, START_NS
 from rynn_brain_ros.values import Task
 
@@ -101,7 +104,8 @@ def test_replay_prints_what_drifted_as_json(small_bag: Path, tmp_path: Path, cap
     replay(small_bag, tmp_path)
     capsys.readouterr()
     expect = str(tmp_path / "answers.jsonl")
-    assert replay(small_bag, tmp_path, "--json", "--expect", expect, ask="the blue ball") == 1
+    out = tmp_path / "out"
+    assert replay(small_bag, out, "--json", "--expect", expect, ask="the blue ball") == 1
     assert len(json.loads(capsys.readouterr().out)["drifts"]) == 1
 
 
@@ -156,6 +160,23 @@ def test_inspect_of_no_bag_is_one_sentence(name: str, tmp_path: Path, capsys):
     assert main(["inspect", str(tmp_path / name)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert name in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inspect", ""], "an empty path was given"),
+        (["inspect", "x" * 300], "cannot be read"),
+        (["replay", "", "--ask", "x"], "an empty path was given"),
+        (["replay", "b", "--ask", "x", "--out", ""], "an empty path was given"),
+        (["demo", "--out", ""], "an empty path was given"),
+        (["demo", "--seed", "-1"], "there is no scene -1"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_one_sentence(arguments: list[str], words: str, capsys):
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rynn-brain: ") and words in line
 
 
 # --- parse ---------------------------------------------------------------------------------------
@@ -237,3 +258,25 @@ def test_the_demo_finds_everything(seed: int, tmp_path: Path, capsys):
     assert summary["success"] is True
     assert summary["right"] == summary["questions"] == 5
     assert summary["max_error_mm"] < 5
+
+
+def moved(scene: Tabletop, where: str) -> Tabletop:
+    """The same table with another thing where ``where`` was."""
+    spots = {thing.name: thing for thing in scene.things}
+    old, new = spots[where], spots["green cylinder"]
+    swapped = {
+        where: replace_value(old, xy_m=new.xy_m),
+        new.name: replace_value(new, xy_m=old.xy_m),
+    }
+    return replace_value(scene, things=tuple(swapped.get(t.name, t) for t in scene.things))
+
+
+def test_the_demo_checks_where_a_trajectory_starts_and_ends(large_bag, large_scene, tmp_path):
+    ask = "Move the red cube onto the yellow plate"
+    assert replay(large_bag, tmp_path, ask=ask, task="trajectory") == 0
+    (record,) = answers(tmp_path)
+    check = _check(large_scene, record)
+    assert check.right
+    assert [place.found for place in check.places] == ["red cube", "yellow plate"]
+    for thing in ("red cube", "yellow plate"):
+        assert not _check(moved(large_scene, thing), record).right

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -108,3 +112,29 @@ def test_every_field_of_a_grounding_is_filled():
     source = (REPOSITORY / "rynn_brain_ros" / "messages.py").read_text(encoding="utf-8")
     body = source[source.index("def grounding(") : source.index("def _planar")]
     assert fields <= set(re.findall(r'"(\w+)":', body))
+
+
+@pytest.mark.slow
+def test_a_built_package_brings_its_interfaces_anywhere(tmp_path: Path):
+    pytest.importorskip("setuptools", minversion="77")
+    for name in ("msg", "srv", "action", "rynn_brain_ros"):
+        shutil.copytree(REPOSITORY / name, tmp_path / "source" / name)
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "package.xml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, tmp_path / "source")
+    build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "lib")]
+    subprocess.run(build, cwd=tmp_path / "source", check=True, capture_output=True)
+    script = (
+        "import rynn_brain_ros.bags as bags; print(bags.__file__, *bags.interface_definitions())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib"), "AMENT_PREFIX_PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    file, *names = done.stdout.split()
+    assert file.startswith(str(tmp_path / "lib"))
+    assert names == [f"rynn_brain_ros/msg/{path.stem}" for path in MESSAGES]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from rynn_brain_ros.bags.reader import BagInfo, TopicInfo
 
@@ -36,7 +36,9 @@ class CameraTopics:
 
     ``name`` is its namespace without slashes at the ends. ``color_topic`` is ``None`` for a
     camera of depth alone. ``depth_registered`` says that the names claim depth pixels to be
-    colour pixels. ``problems`` are sentences on what this camera cannot do.
+    colour pixels. ``problems`` are sentences on what this camera cannot do. ``variants`` are the
+    same camera seen through its other colour topics (compressed, rectified), each to be asked for
+    by its topic only.
     """
 
     name: str
@@ -48,6 +50,7 @@ class CameraTopics:
     depth_info_topic: str | None = None
     depth_registered: bool = False
     problems: tuple[str, ...] = ()
+    variants: tuple[CameraTopics, ...] = field(default=(), repr=False)
 
     @property
     def can_show(self) -> bool:
@@ -120,8 +123,18 @@ def _camera(
     first_encoding: Callable[[str], str | None] | None,
 ) -> CameraTopics:
     depths = [c for c in group if _is_depth(c, first_encoding)]
-    color = _best([c for c in group if c not in depths], _COLOR_STREAMS)
-    depth = _best(depths, _DEPTH_STREAMS)
+    colors = [c for c in group if c not in depths]
+    color, depth = _best(colors, _COLOR_STREAMS), _best(depths, _DEPTH_STREAMS)
+    others = sorted((c for c in colors if c is not color), key=lambda c: c.info.topic)
+    return replace(
+        _seen(name, color, depth, infos),
+        variants=tuple(_seen(name, other, depth, infos) for other in others),
+    )
+
+
+def _seen(
+    name: str, color: _Candidate | None, depth: _Candidate | None, infos: set[str]
+) -> CameraTopics:
     color_info = _info_topic(color, infos, _COLOR_STREAMS) if color else None
     depth_info = _info_topic(depth, infos, ()) if depth else None
     return CameraTopics(

@@ -193,18 +193,24 @@ class BagReader:
     # --- opening -----------------------------------------------------------------------------
 
     def _open(self) -> None:
-        if not self.path.exists():
-            raise BagError(f"There is no recording at {self.path}: check the path.")
-        declared = Declared()
-        if self.path.is_dir():
-            declared = _read_declared(self.path)
-            paths, problems = _storage_paths(self.path, declared)
-            self.warnings += problems
-        else:
-            paths = [self.path]
+        try:
+            declared, paths = self._find_files()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise BagError(f"There is no recording at {self.path}: check the path.") from error
+        except (OSError, ValueError) as error:  # a name too long, a folder that may not be read
+            raise BagError(f"{self.path} cannot be read: {error}.") from error
         self._open_files(paths)
         self._connect()
         self._info = self._describe(declared)
+
+    def _find_files(self) -> tuple[Declared, list[Path]]:
+        self.path.stat()  # unlike exists(), it tells what is missing from what is forbidden
+        if not self.path.is_dir():
+            return Declared(), [self.path]
+        declared = _read_declared(self.path)
+        paths, problems = _storage_paths(self.path, declared)
+        self.warnings += problems
+        return declared, paths
 
     def _open_files(self, paths: list[Path]) -> None:
         failures: list[BagError] = []

@@ -12,10 +12,11 @@ import operator
 import os
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from rosbags.interfaces import Nodetype
@@ -65,26 +66,46 @@ def normalise_type(typename: str) -> str:
     return f"{parts[0]}/msg/{parts[1]}" if len(parts) == 2 else typename
 
 
+class _Entry(Protocol):
+    """What a path and a resource of an installed package have in common."""
+
+    @property
+    def name(self) -> str: ...
+    def is_dir(self) -> bool: ...
+    def iterdir(self) -> Iterator[_Entry]: ...
+    def read_text(self, encoding: str) -> str: ...
+
+
 def interface_definitions(folder: Path | None = None) -> dict[str, str]:
     """Text of this package's .msg files by type name; empty when none are installed.
 
-    Looked for in ``folder``, or beside the package, in ``sys.prefix`` and in the workspaces of
-    ``AMENT_PREFIX_PATH``; the first place that has any wins.
+    Looked for in ``folder``, or inside the installed package (a wheel holds them), beside it (a
+    checkout), in ``sys.prefix`` and in the workspaces of ``AMENT_PREFIX_PATH``; the first place
+    that has any wins.
     """
     for place in (folder,) if folder is not None else _interface_folders():
-        files = sorted(place.glob("*.msg")) if place.is_dir() else []
+        files = [file for file in _files(place) if file.name.endswith(".msg")]
         if files:
-            return {f"{PACKAGE}/msg/{file.stem}": _read_text(file) for file in files}
+            return {f"{PACKAGE}/msg/{f.name.removesuffix('.msg')}": _read_text(f) for f in files}
     return {}
 
 
-def _interface_folders() -> list[Path]:
+def _interface_folders() -> list[_Entry]:
     prefixes = [sys.prefix, *filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":"))]
     shares = (Path(prefix) / "share" / PACKAGE / "msg" for prefix in prefixes)
-    return [Path(__file__).resolve().parents[2] / "msg", *shares]
+    packaged = resources.files(PACKAGE) / "interfaces" / "msg"
+    return [packaged, Path(__file__).resolve().parents[2] / "msg", *shares]
 
 
-def _read_text(file: Path) -> str:
+def _files(folder: _Entry) -> list[_Entry]:
+    try:
+        files = list(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise ConfigError(f"The interface folder {folder} cannot be read: {error}.") from error
+    return sorted(files, key=lambda file: file.name)
+
+
+def _read_text(file: _Entry) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -27,22 +27,17 @@ from rynn_brain_ros.geometry.lifting import (
     to_fixed,
 )
 from rynn_brain_ros.geometry.transforms import (
-    ROBOT_BASES,
     TransformBuffer,
     apply,
     compose,
     continuous_frame,
     from_matrix,
-    interpolate,
     invert,
-    normalized,
     optical_frame_refusal,
-    rotate_covariance,
     to_matrix,
 )
 
 __all__ = [
-    "ROBOT_BASES",
     "DepthNoise",
     "DepthView",
     "IntrinsicsError",
@@ -56,7 +51,6 @@ __all__ = [
     "compose",
     "continuous_frame",
     "from_matrix",
-    "interpolate",
     "invert",
     "lift_area",
     "lift_box",
@@ -64,12 +58,10 @@ __all__ = [
     "lift_points",
     "lift_trajectory",
     "norm_to_pixel",
-    "normalized",
     "optical_frame_refusal",
     "pixel_to_norm",
     "ray_grid",
     "register_depth",
-    "rotate_covariance",
     "segment_at",
     "to_fixed",
     "to_matrix",

@@ -27,6 +27,12 @@ COEFFICIENTS = {
 }
 """Distortion models and how many coefficients each may have."""
 
+_FOCAL_PER_SIZE = (0.05, 1000.0)
+"""Focal length over the image's longer side: from wider than any fisheye to a telescope."""
+_CENTER_PER_SIZE = (-1.0, 2.0)
+"""The principal point in image sizes: it leaves the image where a driver crops it."""
+_MAX_COEFFICIENT = 1e3
+
 _ROUND_TRIP_PX = 1e-3
 _REFINEMENTS = 40
 
@@ -63,8 +69,31 @@ class PinholeCamera:
                 f"focal lengths fx={self.fx}, fy={self.fy} are not positive: "
                 "the camera is not calibrated"
             )
+        self._check_plausible()
         if self.distortion:
             self._check_distortion()
+
+    def _check_plausible(self) -> None:
+        """Numbers that no lens has overflow later, far from where they came from."""
+        width, height = self.width, self.height
+        for name, value, size, limits in (
+            ("focal length fx", self.fx, max(width, height), _FOCAL_PER_SIZE),
+            ("focal length fy", self.fy, max(width, height), _FOCAL_PER_SIZE),
+            ("principal point cx", self.cx, width, _CENTER_PER_SIZE),
+            ("principal point cy", self.cy, height, _CENTER_PER_SIZE),
+        ):
+            low, high = (limit * size for limit in limits)
+            if not low <= value <= high:
+                raise IntrinsicsError(
+                    f"the {name}={value:g} is impossible for an image of {width}×{height}: "
+                    f"it must be {low:g} … {high:g} pixels"
+                )
+        for value in self.distortion:
+            if abs(value) >= _MAX_COEFFICIENT:
+                raise IntrinsicsError(
+                    f"the distortion coefficient {value:g} is impossible: "
+                    f"it must be below {_MAX_COEFFICIENT:g}"
+                )
 
     def _check_distortion(self) -> None:
         counts = COEFFICIENTS.get(self.distortion_model)
@@ -88,8 +117,8 @@ class PinholeCamera:
         ``image_rect*`` topics: the info beside them still describes the raw image, and the
         rectified pixels obey P without distortion (sensor_msgs/CameraInfo, field P).
 
-        Raises `IntrinsicsError` for a matrix that is zero, NaN or skewed, a size of 0, and
-        distortion that is unknown or incomplete.
+        Raises `IntrinsicsError` for a matrix that is zero, NaN, skewed or of no real lens, a size
+        of 0, and distortion that is unknown, incomplete or absurdly large.
         """
         matrix: tuple[float, ...] = info.k
         distortion = info.d if any(info.d) else ()
@@ -132,6 +161,7 @@ class PinholeCamera:
             ideal = self._undistort(pixels, ideal)
         return np.column_stack([ideal, np.ones(len(ideal))])
 
+    @np.errstate(over="ignore", invalid="ignore")  # what diverges is NaN in the end
     def _undistort(self, pixels: Floats, ideal: Floats) -> Floats:
         """Fixed-point inversion of `project`: OpenCV's own stops after a fixed few steps."""
         fisheye = self.distortion_model == "equidistant"

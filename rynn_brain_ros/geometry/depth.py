@@ -68,6 +68,11 @@ class DepthNoise:
         return np.asarray(np.sqrt(grown * grown + self.quantum_m**2 / 12), np.float64)
 
 
+_MAX_BLOCK_PX = 16
+"""Colour pixels, each way, that one depth pixel may cover: beyond, holes are the honest answer."""
+_FAR_OUTSIDE_PX = 1e9
+
+
 def register_depth(
     depth_m: Depth,
     depth_camera: PinholeCamera,
@@ -85,9 +90,10 @@ def register_depth(
         return refusal
     known = np.isfinite(depth_m) & (depth_m > 0)
     points = apply(T_color_depth, ray_grid(depth_camera)[known] * depth_m[known][:, None])
-    side = max(1, math.ceil(color_camera.fx / depth_camera.fx - 0.1))
+    side = min(_MAX_BLOCK_PX, max(1, math.ceil(color_camera.fx / depth_camera.fx - 0.1)))
     corner = np.round(color_camera.project(points) - (side - 1) / 2)
-    in_front = np.isfinite(corner).all(axis=1)
+    # NaN is behind the camera; what a lens throws far outside does not fit into an integer.
+    in_front = (np.abs(corner) < _FAR_OUTSIDE_PX).all(axis=1)
     u, v = corner[in_front].astype(np.int64).T
     z = points[in_front, 2].astype(np.float32)
     nearest = np.full((color_camera.height, color_camera.width), np.inf, np.float32)

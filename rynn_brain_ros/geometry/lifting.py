@@ -396,7 +396,8 @@ def lift_box(
     """The middle of the visible surface of the thing in a box, and that surface.
 
     ``bounds_px`` is (u_min, v_min, u_max, v_max). The middle is a point *on* the surface, also
-    where the thing has a hole. Refuses as `lift_point` does.
+    where the thing has a hole. A box thinner than a pixel is grown to one around its middle.
+    Refuses as `lift_point` does.
     """
     corners = ((bounds_px[0], bounds_px[1]), (bounds_px[2], bounds_px[3]))
     refusal = view.size_refusal or _outside(corners[0], view.camera)
@@ -405,12 +406,20 @@ def lift_box(
         return refusal
     if bounds_px[2] <= bounds_px[0] or bounds_px[3] <= bounds_px[1]:
         return _refuse(RefusalCode.INCOMPLETE, corners[0], f"the box {bounds_px} has no area")
+    bounds_px = _at_least_a_pixel(bounds_px)
     crop = _crop(bounds_px, bounds_px, view, limits)
     refusal = _too_little(crop, corners[0], limits)
     if refusal is not None:
         return refusal
     mask = crop.labels == _foreground(bounds_px, crop)
     return _lift_segment(crop, mask, _middle(crop, mask), view, limits)
+
+
+def _at_least_a_pixel(bounds_px: Bounds) -> Bounds:
+    """Between two pixel centres lies no depth: one pixel wide, a box always holds a centre."""
+    u0, v0, u1, v1 = bounds_px
+    du, dv = max(0.0, 1 - (u1 - u0)) / 2, max(0.0, 1 - (v1 - v0)) / 2
+    return (u0 - du, v0 - dv, u1 + du, v1 + dv)
 
 
 def _too_little(crop: _Crop, uv: Point2, limits: LiftLimits) -> Refusal | None:
@@ -505,7 +514,7 @@ def lift_trajectory(
     A mid-air pixel shows the background, so its depth is drawn between the anchors: inverse depth
     linear along the path in the image, which is a straight line in space for a straight path.
     Such points are ``interpolated``, with a variance that grows to the middle. Refuses when an
-    anchor cannot be lifted or a point lies outside the image.
+    anchor cannot be lifted, a point lies outside the image or the lens model has no ray for it.
     """
     if not points_px:
         return Refusal(RefusalCode.INCOMPLETE, "the trajectory has no points")
@@ -523,10 +532,12 @@ def lift_trajectory(
         return (start,)
     steps = np.hypot(*np.diff(np.array(points_px, np.float64), axis=0).T)
     path = np.cumsum(steps) / max(float(steps.sum()), 1e-9)
-    between = (
-        _mid_air(uv, float(fraction), (start, end), view.camera, limits)
-        for uv, fraction in zip(points_px[1:-1], path[:-1], strict=True)
-    )
+    between: list[LiftedPoint] = []
+    for uv, fraction in zip(points_px[1:-1], path[:-1], strict=True):
+        point = _mid_air(uv, float(fraction), (start, end), view.camera, limits)
+        if isinstance(point, Refusal):
+            return point
+        between.append(point)
     return (start, *between, end)
 
 
@@ -536,7 +547,10 @@ def _mid_air(
     anchors: tuple[LiftedPoint, LiftedPoint],
     camera: PinholeCamera,
     limits: LiftLimits,
-) -> LiftedPoint:
+) -> LiftedPoint | Refusal:
+    rays = camera.pixel_to_ray([uv, (uv[0] + 1, uv[1]), (uv[0], uv[1] + 1)])
+    if not np.isfinite(rays).all():
+        return _refuse(RefusalCode.NO_INTRINSICS, uv, "the distortion model has no ray there")
     start, end = anchors
     z_start, z_end = start.point_camera_m[2], end.point_camera_m[2]
     z = 1 / ((1 - fraction) / z_start + fraction / z_end)
@@ -546,7 +560,6 @@ def _mid_air(
         + fraction**2 * end.covariance_camera_m2[8]
         + (4 * fraction * (1 - fraction) * bow_m) ** 2
     )
-    rays = camera.pixel_to_ray([uv, (uv[0] + 1, uv[1]), (uv[0], uv[1] + 1)])
     covariance = _point_covariance(rays, z, (0.0, 0.0), variance, _pixel_variance(camera, limits))
     return LiftedPoint(uv, _vector(rays[0] * z), covariance, interpolated=True)
 

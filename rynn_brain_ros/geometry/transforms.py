@@ -176,26 +176,19 @@ class _Edge:
     def name(self) -> str:
         return f"'{self.parent}' → '{self.child}'"
 
-    def add(self, sample: RigidTransform, history_ns: int) -> str | None:
+    def add(self, sample: RigidTransform, history_ns: int) -> None:
         if self.static:
             self.stamps, self.samples = [sample.stamp_ns], [sample]
-            return None
-        if self.stamps and sample.stamp_ns < self.stamps[-1] - history_ns:
-            return (
-                f"{self.name}: stamp {_secs_before(sample.stamp_ns, self.stamps[-1])} before the "
-                "newest is older than the history and was ignored; after a clock reset the buffer "
-                "must be cleared"
-            )
+            return
         index = bisect_left(self.stamps, sample.stamp_ns)
         if index < len(self.stamps) and self.stamps[index] == sample.stamp_ns:
-            return None  # a repeated sample, as tf2 ignores it
+            return  # a repeated sample, as tf2 ignores it
         self.stamps.insert(index, sample.stamp_ns)
         self.samples.insert(index, sample)
         # In blocks: deleting from a list's head on each arrival would move the whole history.
         if self.stamps[0] < self.stamps[-1] - history_ns - history_ns // 8:
             keep = bisect_left(self.stamps, self.stamps[-1] - history_ns)
             del self.stamps[:keep], self.samples[:keep]
-        return None
 
     def at(self, stamp_ns: int, max_gap_ns: int) -> RigidTransform | Refusal:
         if self.static:
@@ -231,21 +224,29 @@ class TransformBuffer:
     """The last ``history_s`` seconds of /tf, and all of /tf_static. Safe from any thread.
 
     A dynamic edge keeps up to an eighth more than ``history_s``. Samples farther apart than
-    ``max_gap_s`` are not interpolated.
+    ``max_gap_s`` are not interpolated. A sample up to ``max_backward_skew_s`` before its edge's
+    newest is sorted in; one further back means that the clock jumped back (a simulation was
+    reset, a bag loops), and everything that moves is learned anew.
 
     A frame keeps its first parent: a message that re-parents it, closes a loop or makes a
     dynamic edge static is left out and reported, because a recording with one bad message must
     still replay. So the edges always form a forest, and no lookup can run in circles.
     """
 
-    def __init__(self, history_s: float = 60.0, max_gap_s: float = 0.5) -> None:
+    def __init__(
+        self, history_s: float = 60.0, max_gap_s: float = 0.5, max_backward_skew_s: float = 0.5
+    ) -> None:
         self._history_ns = round(history_s * 1e9)
         self._max_gap_ns = round(max_gap_s * 1e9)
+        self._skew_ns = round(max_backward_skew_s * 1e9)
         self._edges: dict[str, _Edge] = {}
         self._lock = RLock()
 
     def add(self, transforms: Iterable[RigidTransform], static: bool = False) -> tuple[str, ...]:
-        """Take one /tf (or /tf_static) message; returns a sentence per transform left out."""
+        """Take one /tf (or /tf_static) message.
+
+        Returns a sentence per transform left out, and one when the clock jumped back.
+        """
         with self._lock:
             problems = (self._add_one(each, static) for each in transforms)
             return tuple(problem for problem in problems if problem is not None)
@@ -267,7 +268,17 @@ class TransformBuffer:
         elif edge.static != static:
             known, new = ("static", "dynamic") if edge.static else ("dynamic", "static")
             return f"{edge.name} is known as {known}; its {new} sample was ignored"
-        return edge.add(sample, self._history_ns)
+        elif not static and sample.stamp_ns < edge.stamps[-1] - self._skew_ns:
+            return self._start_over(edge, sample)
+        edge.add(sample, self._history_ns)
+        return None
+
+    def _start_over(self, edge: _Edge, sample: RigidTransform) -> str:
+        """Samples of two runs must neither hide each other nor be interpolated between."""
+        back = _secs_before(sample.stamp_ns, edge.stamps[-1])
+        self.clear_dynamic()
+        self._add_one(sample, static=False)
+        return f"{edge.name}: the clock jumped back by {back}; all moving transforms start over"
 
     def _new_edge_problem(self, parent: str, child: str) -> str | None:
         if not parent or not child:
@@ -290,6 +301,19 @@ class TransformBuffer:
         """Forget everything, static edges too: the clock was reset or another bag begins."""
         with self._lock:
             self._edges.clear()
+
+    def clear_dynamic(self, after_ns: int | None = None) -> None:
+        """Forget what moves and keep what is static: the clock jumped back.
+
+        Moving edges are forgotten whole, so that the new run may connect its frames otherwise;
+        with ``after_ns`` only those that reach beyond it, which are the old run's.
+        """
+        with self._lock:
+            self._edges = {
+                child: edge
+                for child, edge in self._edges.items()
+                if edge.static or (after_ns is not None and edge.stamps[-1] <= after_ns)
+            }
 
     @property
     def known_frames(self) -> tuple[str, ...]:
@@ -314,9 +338,6 @@ class TransformBuffer:
             edge = self._edges.get(_clean(frame_id))
             return edge is not None and edge.static
 
-    def can_lookup(self, target: str, source: str, stamp_ns: int) -> bool:
-        return isinstance(self.lookup(target, source, stamp_ns), RigidTransform)
-
     def lookup(self, target: str, source: str, stamp_ns: int) -> RigidTransform | Refusal:
         """``T_target_source`` exactly at ``stamp_ns``.
 
@@ -325,10 +346,9 @@ class TransformBuffer:
         """
         target, source = _clean(target), _clean(source)
         with self._lock:
-            known = self.known_frames
             for frame_id in (target, source):
-                if frame_id not in known:
-                    names = ", ".join(known) or "none"
+                if not self._knows(frame_id):
+                    names = ", ".join(self.known_frames) or "none"
                     return _no_transform(f"frame '{frame_id}' is unknown; known are: {names}")
             up, down = self._chain(target), self._chain(source)
             common = next((name for name in up if name in down), None)
@@ -344,6 +364,9 @@ class TransformBuffer:
         if isinstance(T_common_source, Refusal):
             return T_common_source
         return replace(compose(invert(T_common_target), T_common_source), stamp_ns=stamp_ns)
+
+    def _knows(self, frame_id: str) -> bool:
+        return frame_id in self._edges or any(e.parent == frame_id for e in self._edges.values())
 
     def _climb(self, root: str, frames: Sequence[str], stamp_ns: int) -> RigidTransform | Refusal:
         """``T_root_frames[0]``; ``frames`` run upwards and end below ``root``."""
@@ -374,21 +397,33 @@ def continuous_frame(
 ) -> str | None:
     """The fixed frame for poses of camera ``frame_id``: an ancestor in which nothing jumps.
 
-    The first of: ``preferred`` in its order, odom, a robot base (`ROBOT_BASES`), the tree's root.
-    Names match with or without a namespace. REP 105 lets map and earth jump whenever the robot
-    is localized anew, so they are only taken when preferred by name or when every edge from them
-    to the camera is static. None if the frame has no ancestor that qualifies.
+    The first of: ``preferred`` in its order, odom, a robot base (`ROBOT_BASES`) that nothing
+    moves, the tree's root if there is no robot base. Names match with or without a namespace.
+
+    A base with a moving edge anywhere above it, in the tree known so far, drives around and is
+    passed over. If all bases do, the root is not taken instead: without odom, map → base_link is
+    all there is, and it may jump.
+    REP 105 lets map and earth jump whenever the robot is localized anew, so they are only taken
+    when preferred by name or when every edge from them to the camera is static. None if the frame
+    has no ancestor that qualifies.
     """
     ancestors = buffer.ancestors(frame_id)
-    for wanted in (*preferred, "odom", *ROBOT_BASES):
-        for name in ancestors:
-            if _clean(wanted) in (name, _short(name)):
-                return name
-    if not ancestors:
-        return None
+    fixed = next(_named((*preferred, "odom"), ancestors), None)
+    if fixed is not None or not ancestors:
+        return fixed
+    static = [buffer.is_static(name) for name in (frame_id, *ancestors[:-1])]
+    bases = tuple(_named(ROBOT_BASES, ancestors))
+    if bases:
+        still = (base for base in bases if all(static[ancestors.index(base) + 1 :]))
+        return next(still, None)
     root = ancestors[-1]
-    rigid = all(buffer.is_static(name) for name in (frame_id, *ancestors[:-1]))
-    return root if rigid or _short(root) not in _JUMPING_FRAMES else None
+    return root if all(static) or _short(root) not in _JUMPING_FRAMES else None
+
+
+def _named(wanted: Iterable[str], frame_ids: Sequence[str]) -> Iterator[str]:
+    """Those of ``frame_ids`` that carry a wanted name, in the order of the wanted ones."""
+    for name in wanted:
+        yield from (each for each in frame_ids if _clean(name) in (each, _short(each)))
 
 
 def _stem(frame_id: str) -> frozenset[str]:

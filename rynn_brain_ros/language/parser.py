@@ -383,7 +383,16 @@ def _json_item(
     bare = tuple(numbers) if flat else ()
     label = value.get("label")
     return _judge(
-        _Candidate(tag, frame, points, bare, span, written, label if type(label) is str else ""),
+        _Candidate(
+            tag,
+            frame,
+            points,
+            bare,
+            span,
+            written,
+            label if type(label) is str else "",
+            frozenset({Flag.OUTLINE}) if key == "polygon" else frozenset(),
+        ),
         n_frames,
     )
 

@@ -47,8 +47,9 @@ class AssemblyConfig:
     Depth belongs to a colour image if its stamp is the nearest and within ``sync_tolerance_s``.
     A colour image waits ``max_wait_s`` for the rest, then goes without. ``depth_registered``
     says whether depth pixels are colour pixels; ``None`` decides by the headers: the same
-    frame_id and, where both infos are known, the same size and K. At most ``max_pending`` images
-    of a kind wait at once. A stamp or clock more than ``max_backward_skew_s`` back is a reset.
+    frame_id and, where both infos are known, the same size and K. When more than ``max_pending``
+    colour images wait, the next poll lets the oldest go without the rest; twice as many of a kind
+    are never kept. A stamp or clock more than ``max_backward_skew_s`` back is a reset.
     """
 
     camera: str
@@ -72,7 +73,7 @@ class AssemblyStats:
 
     ``missing`` names what emitted frames went without: camera_info, depth, depth_info,
     depth_transform, pose. ``dropped`` names why colour images never became frames: duplicate,
-    late (an image with a later stamp was emitted before), overflow, reset.
+    late (an image with a later stamp was emitted before), overflow (nobody polled), reset.
     """
 
     emitted: int
@@ -140,9 +141,9 @@ class FrameAssembler:
     """Turns the streams of one camera into `Frame`s, in the order of their stamps.
 
     A frame is emitted as soon as its info, depth and pose are known, or when ``max_wait_s`` has
-    passed since the first `poll` after its arrival; frames behind it wait for it. Depth counts as
-    known, be it found or not, when a depth with the same or a later stamp has come.
-    Belongs to one thread.
+    passed since the first `poll` after its arrival, or when too many wait behind it; frames behind
+    it wait for it. Depth counts as known, be it found or not, when a depth with the same or a
+    later stamp has come. Belongs to one thread.
     """
 
     def __init__(self, config: AssemblyConfig, poses: PoseSource) -> None:
@@ -217,9 +218,12 @@ class FrameAssembler:
         self._depth_infos.rewind()
 
     def _push(self, queue: list[_Image], item: _Image) -> int:
-        """Sort in; returns how many of the oldest had to go."""
+        """Sort in; returns how many of the oldest had to go.
+
+        Twice ``max_pending``: a colour image that waits too long must meet its depth still.
+        """
         insort(queue, item, key=_BY_STAMP)
-        surplus = max(0, len(queue) - self._config.max_pending)
+        surplus = max(0, len(queue) - 2 * self._config.max_pending)
         del queue[:surplus]
         return surplus
 
@@ -230,13 +234,18 @@ class FrameAssembler:
             waited = arrived_by_ns is None or (
                 head.arrived_ns is not None and head.arrived_ns <= arrived_by_ns
             )
-            frame = self._assemble(head, waited)
+            # A fast camera fills the queue before its wait is over: late is better than never.
+            crowded = len(self._color) > self._config.max_pending
+            frame = self._assemble(head, waited or crowded)
             if frame is None:
                 break
             frames.append(frame)
             del self._color[0]
             self._emitted += 1
             self._emitted_ns = head.stamp_ns
+            # What leaves next is later: depth before this image's tolerance can match nothing.
+            passed = head.stamp_ns - self._tolerance_ns
+            del self._depth[: bisect_left(self._depth, passed, key=_BY_STAMP)]
         return tuple(frames)
 
     def _assemble(self, item: _Image, waited: bool) -> Frame | None:

@@ -25,9 +25,10 @@ from rynn_brain_ros.values import ConfigError, Frame, ImageError, SelectedFrame
 class BufferLimits:
     """What a `FrameBuffer` may hold.
 
-    ``horizon_s`` and ``max_bytes`` (colour and depth together) bound all cameras at once. The
-    newest ``dense_s`` of a camera keep everything; before that, frames are left out as long as
-    no gap exceeds ``1 / sparse_hz``. A stamp up to ``max_backward_skew_s`` before its camera's
+    ``max_bytes`` (colour and depth together) bounds all cameras at once, ``horizon_s`` each camera
+    by its own newest stamp: cameras whose clocks differ do not silence each other. The newest
+    ``dense_s`` of a camera keep everything; before that, frames are left out as long as no gap
+    exceeds ``1 / sparse_hz``. A stamp up to ``max_backward_skew_s`` before its camera's
     newest is sorted in; one further back means that the clock was reset. ``max_selected_bytes``
     bounds the encodings kept for frames that were selected, beside ``max_bytes``.
     """
@@ -58,13 +59,13 @@ class DropReason(str, Enum):
     DUPLICATE = "duplicate"
     """Refused: a frame of this camera and stamp is there already."""
     TOO_OLD = "too_old"
-    """Refused: on arrival it was older than the horizon."""
+    """Refused: on arrival it was farther behind its camera's newest frame than the horizon."""
     EXPIRED = "expired"
-    """It passed the horizon."""
+    """It passed the horizon of its camera."""
     THINNED = "thinned"
     """A neighbour stands for it."""
     BYTES = "bytes"
-    """It was the oldest when room was needed."""
+    """It was farthest behind its camera's newest frame when room was needed."""
     RESET = "reset"
     """Its clock no longer exists."""
 
@@ -131,6 +132,7 @@ class FrameBuffer:
     Readers get tuples of immutable frames. The lock is held for bookkeeping only, never while
     pixels are decoded. Under byte pressure the dense seconds are thinned out first and the oldest
     frames go next: a long memory is worth more than a dense one. Keyframes are never thinned out.
+    Age is always behind the newest frame of the same camera, never behind another one's clock.
     """
 
     def __init__(self, limits: BufferLimits | None = None) -> None:
@@ -159,20 +161,17 @@ class FrameBuffer:
         with self._lock:
             track = self._tracks.setdefault(frame.camera, _Track())
             events = () if defect else self._reset_if_back(track, frame)
-            newest_ns = max(self._newest_ns(), frame.stamp_ns)
+            newest_ns = max([*track.stamps_ns[-1:], frame.stamp_ns])
             refusal = defect or self._refusal(track, frame, newest_ns)
             if refusal:
                 track.dropped[refusal.reason] += 1
                 return (*events, refusal)
-            self._expire(newest_ns - self._horizon_ns)
-            self._make_room(frame.n_bytes)
+            expired = bisect_left(track.stamps_ns, newest_ns - self._horizon_ns)
+            self._remove(track, 0, expired, DropReason.EXPIRED)
+            self._make_room(track, newest_ns, frame.n_bytes)
             self._insert(track, _Entry(frame, look or FrameLook()))
             self._thin(track, track.stamps_ns[-1] - self._dense_ns)
             return events
-
-    def _newest_ns(self) -> int:
-        newest = (track.stamps_ns[-1] for track in self._tracks.values() if track.stamps_ns)
-        return max(newest, default=-(1 << 63))
 
     def _reset_if_back(self, track: _Track, frame: Frame) -> tuple[BufferEvent, ...]:
         """A looping bag or a restarted simulator: this camera starts afresh, and the others lose
@@ -203,7 +202,7 @@ class FrameBuffer:
             return _event(
                 DropReason.TOO_OLD,
                 frame,
-                f"it is {late_s:.1f} s behind the newest camera; synchronize their clocks",
+                f"it is {late_s:.3f} s behind this camera's newest image, beyond the horizon",
             )
         return None
 
@@ -223,19 +222,21 @@ class FrameBuffer:
         self._bytes -= n_bytes
         track.dropped[reason] += stop - start
 
-    def _expire(self, before_ns: int) -> None:
-        for track in self._tracks.values():
-            self._remove(track, 0, bisect_left(track.stamps_ns, before_ns), DropReason.EXPIRED)
-
-    def _make_room(self, n_bytes: int) -> None:
+    def _make_room(self, arriving: _Track, newest_ns: int, n_bytes: int) -> None:
+        """For ``n_bytes`` of the camera ``arriving``, whose newest stamp will be ``newest_ns``."""
         if self._bytes + n_bytes <= self.limits.max_bytes:
             return
         for track in self._tracks.values():
             if track.stamps_ns:
                 self._thin(track, track.stamps_ns[-1])
+
+        def age(track: _Track) -> tuple[int, int]:
+            until_ns = newest_ns if track is arriving else track.stamps_ns[-1]
+            return until_ns - track.stamps_ns[0], -track.stamps_ns[0]
+
         while self._bytes + n_bytes > self.limits.max_bytes:
             filled = (track for track in self._tracks.values() if track.stamps_ns)
-            oldest = min(filled, key=lambda track: track.stamps_ns[0])
+            oldest = max(filled, key=age)
             self._remove(oldest, 0, 1, DropReason.BYTES)
 
     def _thin(self, track: _Track, border_ns: int) -> None:

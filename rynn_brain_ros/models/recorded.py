@@ -114,7 +114,8 @@ def save_recorded(path: Path, answers: Iterable[RecordedAnswer]) -> None:
 def load_recorded(path: Path) -> tuple[RecordedAnswer, ...]:
     """Reads a recorded-answers file. Raises `InputError` with the line that is wrong."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # splitlines() would also split at U+2028 and U+0085, which JSON may hold inside a string.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read recorded answers from {path}: {error}") from error
     return tuple(

@@ -58,6 +58,11 @@ class Engines:
             )
         return engine
 
+    @property
+    def model(self) -> str:
+        """The models behind the roles, each once."""
+        return ", ".join(dict.fromkeys(engine.info.model for engine in self.by_role.values()))
+
     def close(self) -> None:
         for engine in {id(e): e for e in self.by_role.values()}.values():
             engine.close()

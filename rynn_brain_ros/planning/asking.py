@@ -7,7 +7,7 @@ frame here, and everything after (depth, intrinsics, pose at the stamp) comes fr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rynn_brain_ros.geometry import (
@@ -42,6 +42,7 @@ from rynn_brain_ros.values import (
     NoGrounding,
     Point2,
     Query,
+    Reading,
     Refusal,
     RefusalCode,
     Response,
@@ -106,20 +107,23 @@ def ask(
         thinking=query.thinking,
     )
     views = _Views(limits or LiftLimits())
+    bound = [_bind(g, query.frames, answer, views) for g in reading.groundings]
     return Response(
         query=query,
         answer=answer,
         reading=reading,
-        lifted=_bind_all(reading.groundings, query.frames, answer, views),
-        reasoning=_bind_all(reading.reasoning, query.frames, answer, views),
+        lifted=tuple(_explained(lifted, reading) for lifted in bound),
+        reasoning=tuple(_bind(g, query.frames, answer, views) for g in reading.reasoning),
     )
 
 
-def bind(
-    grounding: AnyGrounding, frames: FrameSet, answer: Answer, limits: LiftLimits | None = None
-) -> LiftedGrounding:
-    """Binds one grounding to the frame it names, in pixels and, where possible, in metres."""
-    return _bind(grounding, frames, answer, _Views(limits or LiftLimits()))
+def _explained(lifted: LiftedGrounding, reading: Reading) -> LiftedGrounding:
+    """Nothing usable, though the answer tried: what was wrong with it says more."""
+    unusable = isinstance(lifted.grounding, NoGrounding) and not lifted.grounding.abstained
+    if not unusable or not reading.rejected:
+        return lifted
+    detail = reading.rejected[0].detail
+    return replace(lifted, refusal=Refusal(RefusalCode.NO_GROUNDING, f"unusable answer: {detail}"))
 
 
 class _Views:
@@ -146,8 +150,7 @@ def depth_view(selected: SelectedFrame) -> DepthView | Refusal:
         return replace(refusal, text=f"{where}: {refusal.text}")
     if frame.camera_info is None:
         return Refusal(RefusalCode.NO_INTRINSICS, f"no camera_info had arrived for {where}")
-    # By ROS's naming convention: an image_rect topic has no distortion left, and P describes it.
-    camera = camera_or_refusal(frame.camera_info, rectified="image_rect" in frame.camera)
+    camera = camera_or_refusal(frame.camera_info, rectified=_is_rectified(frame.camera))
     if isinstance(camera, Refusal):
         return camera
     if (camera.width, camera.height) != (selected.width, selected.height):
@@ -170,10 +173,9 @@ def depth_view(selected: SelectedFrame) -> DepthView | Refusal:
     return registered if isinstance(registered, Refusal) else DepthView(registered, camera)
 
 
-def _bind_all(
-    groundings: Sequence[AnyGrounding], frames: FrameSet, answer: Answer, views: _Views
-) -> tuple[LiftedGrounding, ...]:
-    return tuple(_bind(grounding, frames, answer, views) for grounding in groundings)
+def _is_rectified(topic: str) -> bool:
+    """By ROS's naming convention: an image_rect has no distortion left, and P describes it."""
+    return topic.removesuffix("/compressed").rsplit("/", 1)[-1].startswith("image_rect")
 
 
 def _bind(
@@ -205,8 +207,7 @@ def _pixels(grounding: AnyGrounding, selected: SelectedFrame | None) -> tuple[Po
 def _grounding_refusal(grounding: AnyGrounding, n_frames: int) -> Refusal | None:
     """Why this grounding may not become a place in space, whatever the depth says."""
     if isinstance(grounding, NoGrounding):
-        unusable = f"what the answer points at cannot be used: {grounding.reason}"
-        return Refusal(RefusalCode.NO_GROUNDING, _NOTHING.get(grounding.reason, unusable))
+        return Refusal(RefusalCode.NO_GROUNDING, _NOTHING.get(grounding.reason, grounding.reason))
     if isinstance(grounding, Count | Box3D):
         return Refusal(RefusalCode.NOT_SPATIAL, f"a {grounding.kind} names no pixels to lift")
     if grounding.frame is None:
@@ -228,12 +229,16 @@ def _grounding_refusal(grounding: AnyGrounding, n_frames: int) -> Refusal | None
 def _lift(
     bound: LiftedGrounding, frame: Frame, view: DepthView, limits: LiftLimits
 ) -> LiftedGrounding:
+    pose_refusal = frame.pose_refusal
+    if pose_refusal is not None and pose_refusal.code is RefusalCode.NOT_OPTICAL:
+        # Not even the camera's own frame is right then: z forward would be sent as x forward.
+        return replace(bound, refusal=pose_refusal)
     points, target = _lift_points(bound, view, limits)
     if isinstance(target, Refusal):
         return replace(bound, refusal=target)
     pose = frame.T_fixed_camera
     if pose is None:
-        return replace(bound, points=points, target=target, pose_refusal=frame.pose_refusal)
+        return replace(bound, points=points, target=target, pose_refusal=pose_refusal)
     return replace(
         bound,
         points=tuple(to_fixed(point, pose) for point in points),

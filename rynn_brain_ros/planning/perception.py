@@ -7,7 +7,7 @@ driven by a clock (``now_ns``), owns no thread and never sleeps.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rynn_brain_ros.geometry import TransformBuffer, continuous_frame, optical_frame_refusal
 from rynn_brain_ros.memory import (
@@ -33,6 +33,7 @@ from rynn_brain_ros.values import (
     Refusal,
     RefusalCode,
     RigidTransform,
+    SelectedFrame,
 )
 
 _WORTH_TELLING = {DropReason.UNREADABLE, DropReason.OVERSIZE, DropReason.RESET}
@@ -58,13 +59,19 @@ class _Poses:
         self._transforms = transforms
         self._fixed_frame = fixed_frame
 
+    def fixed_frame(self, frame_id: str) -> str | None:
+        """The frame that poses are kept in, as far as the tree is known by now."""
+        return self._fixed_frame or continuous_frame(self._transforms, frame_id)
+
     def camera_pose(self, frame_id: str, stamp_ns: int) -> RigidTransform | Refusal:
-        fixed = self._fixed_frame or continuous_frame(self._transforms, frame_id)
+        fixed = self.fixed_frame(frame_id)
         if fixed is None:
+            known = ", ".join(self._transforms.known_frames) or "none"
             return Refusal(
                 RefusalCode.NO_TRANSFORM,
-                f"no transform names the camera's frame {frame_id!r}: is /tf_static recorded, and "
-                "does the image's frame_id match the robot's description?",
+                f"no fixed frame is known for the camera's frame {frame_id!r} (known: {known}): is "
+                "/tf_static there, does frame_id match the robot's description, and is a moving "
+                "base's odom published (or fixed_frame set)?",
             )
         pose = self._transforms.lookup(fixed, frame_id, stamp_ns)
         if isinstance(pose, Refusal):
@@ -86,8 +93,8 @@ class Perception:
         self.problems: list[str] = []
         self._keyframes = KeyframeDetector()
         self._windows: dict[tuple[str, int], KeyframeWindow] = {}
-        poses = _Poses(self.transforms, config.fixed_frame)
-        self._assemblers = {c.camera: FrameAssembler(c, poses) for c in config.cameras}
+        self._poses = _Poses(self.transforms, config.fixed_frame)
+        self._assemblers = {c.camera: FrameAssembler(c, self._poses) for c in config.cameras}
         self._newest_color_ns: dict[str, int] = {}
         self._skew_ns = round(config.limits.max_backward_skew_s * 1e9)
 
@@ -98,6 +105,8 @@ class Perception:
     def add_color(self, camera: str, stamp_ns: int, frame_id: str, image: EncodedImage) -> None:
         newest_ns = self._newest_color_ns.get(camera, stamp_ns)
         is_reset = stamp_ns < newest_ns - self._skew_ns
+        if is_reset:
+            self.transforms.clear_dynamic(after_ns=stamp_ns + self._skew_ns)
         self._newest_color_ns[camera] = stamp_ns if is_reset else max(stamp_ns, newest_ns)
         self._assemblers[camera].add_color(stamp_ns, frame_id, image)
 
@@ -152,4 +161,17 @@ class Perception:
         window = None
         if policy.kind is SelectionKind.KEYFRAMES:
             window = self._windows.setdefault((camera, policy.n), KeyframeWindow(policy.n))
-        return select_frames(self.buffer, policy, camera, until_ns, window)
+        chosen = select_frames(self.buffer, policy, camera, until_ns, window)
+        return replace(chosen, frames=tuple(self._posed(selected) for selected in chosen))
+
+    def _posed(self, selected: SelectedFrame) -> SelectedFrame:
+        """The frame with its pose in today's fixed frame: a robot's base that was the root of
+        the tree at first is no fixed frame any more once odom is known to move it."""
+        frame = selected.frame
+        if frame.T_fixed_camera is None:
+            return selected
+        if frame.T_fixed_camera.parent == self._poses.fixed_frame(frame.frame_id):
+            return selected
+        pose = self._poses.camera_pose(frame.frame_id, frame.stamp_ns)
+        known, refusal = (None, pose) if isinstance(pose, Refusal) else (pose, None)
+        return replace(selected, frame=replace(frame, T_fixed_camera=known, pose_refusal=refusal))

@@ -8,12 +8,8 @@ from rynn_brain_ros.replay.answers import (
     read_answers,
     rejected_records,
 )
-from rynn_brain_ros.replay.replaying import (
-    ReplayConfig,
-    ReplayResult,
-    choose_camera,
-    replay,
-)
+from rynn_brain_ros.replay.inputs import choose_camera
+from rynn_brain_ros.replay.replaying import ReplayConfig, ReplayResult, replay
 from rynn_brain_ros.replay.run_folder import RunFolder
 
 __all__ = [

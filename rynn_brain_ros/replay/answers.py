@@ -139,15 +139,21 @@ class Tolerance:
     px: float = 2.0
     m: float = 0.01
 
+    def __post_init__(self) -> None:
+        for value, unit in ((self.px, "px"), (self.m, "m")):
+            if not value >= 0:
+                raise InputError(f"a tolerance of {value} {unit} is none: give 0 {unit} or more")
+
 
 def read_answers(path: Path) -> list[dict[str, Any]]:
     """The records of an answers.jsonl. Raises `InputError` with the line that is wrong."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read expected answers from {path}: {error}") from error
     records = []
-    for number, line in enumerate(lines, 1):
+    # splitlines() would also split at U+2028 and U+0085, which JSON may hold inside a string.
+    for number, line in enumerate(lines if lines != [""] else [], 1):
         try:
             record = json.loads(line)
             _check_record(record)

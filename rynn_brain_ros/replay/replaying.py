@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rynn_brain_ros import __version__, messages
 from rynn_brain_ros.bags import BagInfo, BagMessage, BagReader, CameraTopics, find_cameras
@@ -15,16 +14,19 @@ from rynn_brain_ros.geometry import LiftLimits
 from rynn_brain_ros.memory import AssemblyConfig, SelectionPolicy
 from rynn_brain_ros.models import Engines
 from rynn_brain_ros.planning import Perception, PerceptionConfig, Question, ask, make_query
-from rynn_brain_ros.replay.run_folder import OWN_TOPICS, RunFolder
-from rynn_brain_ros.values import (
-    BagError,
-    CameraInfo,
-    EncodedImage,
-    ImageError,
-    InputError,
+from rynn_brain_ros.replay.inputs import (
+    bag_inputs,
+    choose_camera,
+    color_topic_of,
+    transform_topics,
 )
+from rynn_brain_ros.replay.run_folder import RunFolder
+from rynn_brain_ros.values import BagError, FrameSet, ImageError, InputError
 
-MIN_EVERY_S = 0.001
+MIN_EVERY_S, MAX_EVERY_S = 0.001, 1e6
+OLD_IMAGE_S = 2.0
+_MAX_REMEMBERED = 10_000
+"""Images whose time of arrival is known: more than any buffer holds, and bounded."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,15 @@ class ReplayResult:
     problems: tuple[str, ...]
 
 
-Progress = Callable[[float], None]
-"""Called with the seconds of the bag that have been replayed."""
+_DROPPED = {
+    "duplicate": "their stamp had been seen",
+    "late": "an image with a later stamp had been shown before they arrived",
+    "overflow": "too many waited for depth or transforms",
+    "reset": "the clock went back while they waited",
+}
+
+Progress = Callable[[float, float], None]
+"""Called with the seconds of the bag that have been replayed, and all that it has."""
 
 
 def replay(
@@ -73,7 +82,7 @@ def replay(
     `EngineError` when a question cannot be answered, `OutputError` when ``out`` cannot be written.
     """
     _check(config)
-    if out.resolve() in (bag.resolve(), bag.resolve().parent):
+    if bag.resolve() in (path.resolve() for path in (out, *RunFolder.bags_of(out))):
         raise InputError(f"a replay of {bag} into {out} would replace it: give another --out")
     with BagReader(bag) as reader:
         info = reader.info()
@@ -90,14 +99,17 @@ def replay(
                 problems=problems,
                 complete=complete,
             )
-    return ReplayResult(out, report, len(folder.responses), complete, problems)
+    return ReplayResult(out, report, folder.n_answers, complete, problems)
 
 
 def _check(config: ReplayConfig) -> None:
     if config.at_s is not None and config.every_s is not None:
         raise InputError("a replay asks at one time or every so often, not both")
-    if config.every_s is not None and not MIN_EVERY_S <= config.every_s < math.inf:
-        raise InputError(f"cannot ask every {config.every_s} s: give {MIN_EVERY_S} s or more")
+    if config.every_s is not None and not MIN_EVERY_S <= config.every_s <= MAX_EVERY_S:
+        raise InputError(
+            f"cannot ask every {config.every_s} s: give {MIN_EVERY_S} s or more, up to "
+            f"{MAX_EVERY_S:.0f} s"
+        )
     if config.at_s is not None and not 0 <= config.at_s < math.inf:
         raise InputError(f"cannot ask at {config.at_s} s: give the seconds since the bag begins")
     if not config.questions or not all(question.text.strip() for question in config.questions):
@@ -110,36 +122,6 @@ def _check(config: ReplayConfig) -> None:
 def _is_no_text(text: str) -> bool:
     """Bytes of an argument that are no UTF-8 arrive as lone surrogates."""
     return any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def choose_camera(info: BagInfo, found: Sequence[CameraTopics], wanted: str = "") -> CameraTopics:
-    """The camera to replay. Raises `BagError` with what the bag has instead."""
-    cameras = [camera for camera in found if camera.can_show]
-    if not wanted:  # a run.mcap also holds the pictures that we drew on
-        cameras = [c for c in cameras if not color_topic_of(c).startswith(OWN_TOPICS)]
-    if not cameras:
-        types = ", ".join(sorted({topic.typename for topic in info.topics})) or "nothing"
-        raise BagError(
-            f"{info.path} has no camera: it holds no sensor_msgs Image or CompressedImage that can "
-            f"be read (it holds {types})"
-        )
-    named = [c for c in cameras if wanted in (c.name, c.color_topic)] if wanted else list(cameras)
-    if not named:
-        known = ", ".join(map(color_topic_of, cameras))
-        raise BagError(f"{info.path} has no camera {wanted!r}; it has: {known}")
-    if len(named) > 1:
-        with_depth = [camera for camera in named if camera.depth_topic]
-        if len(with_depth) == 1:
-            return with_depth[0]
-        known = ", ".join(map(color_topic_of, named))
-        raise BagError(f"{info.path} has several cameras, choose one with --camera: {known}")
-    return named[0]
-
-
-def color_topic_of(camera: CameraTopics) -> str:
-    if camera.color_topic is None:
-        raise BagError(f"camera {camera.name!r} has depth but no colour image to ask about")
-    return camera.color_topic
 
 
 @dataclass(frozen=True)
@@ -172,41 +154,83 @@ class _Run:
         self._perception = Perception(
             PerceptionConfig((self._assembly,), fixed_frame=config.fixed_frame)
         )
-        self._inputs = bag_inputs(camera, info, self._perception)
+        self._transforms, self._other_transforms = transform_topics(info, self._name)
+        self._inputs = bag_inputs(camera, self._transforms, self._perception)
         self._damaged: Counter[str] = Counter()
+        self._received_ns: dict[int, int] = {}  # log time of each colour image, by its stamp
+        self._old_s: list[float] = []  # how old the newest image was, where it was too old
+        self._asked = 0
         self._next_due_ns = self._first_due_ns()
 
     def play(self, folder: RunFolder, progress: Progress | None) -> bool:
         """True when the bag was played to its end, false after Ctrl-C."""
-        asked = 0
         try:
             for due in self._dues(folder, progress):
                 until_ns = self._now_of(due)
                 if until_ns is None:
                     continue
                 for question in self._config.questions:
-                    asked += 1
-                    self._ask(folder, question, due.time_ns, until_ns, asked)
+                    self._asked += 1
+                    self._ask(folder, question, due.time_ns, until_ns, self._asked)
         except KeyboardInterrupt:
             return False
-        if not asked:
+        if not self._asked:
             raise BagError(self._no_image(self._info.end_ns))
         return True
 
     def problems(self) -> tuple[str, ...]:
+        return (
+            *self._camera.problems,
+            *self._transform_problems(),
+            *self._perception.problems,
+            *self._frame_problems(),
+            *self._old_images(),
+            *(f"{topic}: {n} messages could not be read" for topic, n in self._damaged.items()),
+        )
+
+    def _transform_problems(self) -> list[str]:
+        others, used = ", ".join(self._other_transforms), ", ".join(self._transforms)
+        problems = []
+        if not self._transforms:
+            which = f"no /tf that is {self._name}'s" if others else "no /tf"
+            problems.append(f"{which}: places are told in the camera's own frame")
+        if others:
+            instead = f"; the camera's transforms are those of {used}" if used else ""
+            problems.append(
+                f"{others}: not read, since another robot's frames may have the same names{instead}"
+            )
+        return problems
+
+    def _frame_problems(self) -> list[str]:
         stats = self._perception.stats(self._name)
         # What the bag has no topic for is said once, not for every frame.
         never = {"camera_info"} if self._camera.color_info_topic is None else set()
-        if not any(topic.typename == messages.TF_MESSAGE for topic in self._info.topics):
+        if not self._transforms:
             never.add("pose")
         missing = [
             f"{self._name}: {count} of {stats.emitted} frames came without {what}"
+            + (self._why_no_pose() if what == "pose" else "")
             for what, count in sorted(stats.missing.items())
             if what not in never
         ]
-        no_tf = ["no /tf: places are told in the camera's own frame"] if "pose" in never else []
-        damaged = [f"{topic}: {n} messages could not be read" for topic, n in self._damaged.items()]
-        return (*self._camera.problems, *no_tf, *self._perception.problems, *missing, *damaged)
+        dropped = [
+            f"{self._name}: {count} images were left out: {_DROPPED.get(reason, reason)}"
+            for reason, count in sorted(stats.dropped.items())
+        ]
+        return [*missing, *dropped]
+
+    def _why_no_pose(self) -> str:
+        frames = self._perception.buffer.frames(self._name)
+        return next((f": {f.pose_refusal.text}" for f in frames if f.pose_refusal), "")
+
+    def _old_images(self) -> list[str]:
+        if not self._old_s:
+            return []
+        return [
+            f"{self._name}: the newest image shown had been received {max(self._old_s):.1f} s "
+            f"before the question (in {len(self._old_s)} of {self._asked} questions it was older "
+            f"than {OLD_IMAGE_S:g} s)"
+        ]
 
     def provenance(self) -> dict[str, str]:
         selection = self._config.selection
@@ -242,13 +266,12 @@ class _Run:
             return None
         if self._config.at_s is None:
             return self._info.end_ns
-        due_ns = self._info.start_ns + round(self._config.at_s * 1e9)
-        if due_ns > self._info.end_ns:
+        if self._config.at_s > self._info.duration_s:
             raise InputError(
                 f"cannot ask at {self._config.at_s:g} s: {self._info.path} ends after "
                 f"{self._info.duration_s:.2f} s"
             )
-        return due_ns
+        return self._info.start_ns + round(self._config.at_s * 1e9)
 
     def _dues(self, folder: RunFolder, progress: Progress | None) -> Iterator[_Due]:
         """Plays the bag and yields each moment at which the questions are asked.
@@ -266,7 +289,7 @@ class _Run:
             while waiting and (self._seen(waiting[0]) or now_ns > waiting[0].time_ns + wait_ns):
                 yield waiting.popleft()
             if progress is not None:
-                progress((now_ns - self._info.start_ns) / 1e9)
+                progress((now_ns - self._info.start_ns) / 1e9, self._info.duration_s)
         self._perception.flush()
         waiting.extend(self._fell_due(self._info.end_ns))
         yield from waiting
@@ -283,14 +306,22 @@ class _Run:
 
     def _take(self, message: BagMessage, folder: RunFolder) -> None:
         try:
-            self._inputs[message.topic](message.decode())
+            value = message.decode()
+            self._inputs[message.topic](value)
         except (BagError, ImageError):
             self._damaged[message.topic] += 1
             return
         if message.typename == messages.TF_MESSAGE:
             folder.copy(message)
-        if message.topic == self._name and self._next_due_ns is None and self._config.every_s:
-            self._next_due_ns = message.log_time_ns
+        if message.topic == self._name:
+            self._note_received(messages.stamp_ns_of(value.header.stamp), message.log_time_ns)
+            if self._next_due_ns is None and self._config.every_s:
+                self._next_due_ns = message.log_time_ns
+
+    def _note_received(self, stamp_ns: int, log_ns: int) -> None:
+        self._received_ns[stamp_ns] = log_ns
+        if len(self._received_ns) > _MAX_REMEMBERED:
+            del self._received_ns[next(iter(self._received_ns))]
 
     def _now_of(self, due: _Due) -> int | None:
         """Stamp of the newest image to show. Asked every so often, a moment without any image is
@@ -311,55 +342,13 @@ class _Run:
         self, folder: RunFolder, question: Question, time_ns: int, until_ns: int, number: int
     ) -> None:
         frames = self._perception.select(self._config.selection, self._name, until_ns)
+        self._note_age(frames, time_ns)
         query = make_query(number, question, frames)
         engine = self._engines.select(query)
         folder.add(ask(engine, query, self._config.limits), time_ns)
 
-
-Input = Callable[[Any], None]
-
-
-def bag_inputs(camera: CameraTopics, info: BagInfo, perception: Perception) -> dict[str, Input]:
-    """What to do with the messages of each topic that the replay reads."""
-    name = color_topic_of(camera)
-    inputs: dict[str, Input] = {
-        name: _image_input(perception.add_color, name, camera.color_compressed)
-    }
-    if camera.depth_topic is not None:
-        inputs[camera.depth_topic] = _image_input(
-            perception.add_depth, name, camera.depth_compressed
-        )
-    if camera.color_info_topic is not None:
-        inputs[camera.color_info_topic] = _info_input(perception.add_color_info, name)
-    if camera.depth_info_topic not in (None, camera.color_info_topic):
-        inputs[str(camera.depth_info_topic)] = _info_input(perception.add_depth_info, name)
-    for topic in info.topics:
-        if topic.typename == messages.TF_MESSAGE:
-            inputs[topic.topic] = _tf_input(perception, topic.topic.endswith("tf_static"))
-    return inputs
-
-
-def _image_input(
-    add: Callable[[str, int, str, EncodedImage], None], camera: str, compressed: bool
-) -> Input:
-    read = messages.compressed_image_of if compressed else messages.image_of
-
-    def take(message: Any) -> None:
-        stamp_ns = messages.stamp_ns_of(message.header.stamp)
-        add(camera, stamp_ns, str(message.header.frame_id).lstrip("/"), read(message))
-
-    return take
-
-
-def _info_input(add: Callable[[str, CameraInfo, int], None], camera: str) -> Input:
-    def take(message: Any) -> None:
-        add(camera, messages.camera_info_of(message), messages.stamp_ns_of(message.header.stamp))
-
-    return take
-
-
-def _tf_input(perception: Perception, static: bool) -> Input:
-    def take(message: Any) -> None:
-        perception.add_transforms(messages.transforms_of(message), static)
-
-    return take
+    def _note_age(self, frames: FrameSet, time_ns: int) -> None:
+        received_ns = self._received_ns.get(frames[-1].frame.stamp_ns, time_ns)
+        age_s = (time_ns - received_ns) / 1e9
+        if age_s > OLD_IMAGE_S:
+            self._old_s.append(age_s)

@@ -19,20 +19,20 @@ from rynn_brain_ros.bags import BagMessage, BagWriter, CameraTopics
 from rynn_brain_ros.files import remedy, write_whole
 from rynn_brain_ros.replay.answers import answer_line
 from rynn_brain_ros.values import CameraInfo, OutputError, Response, SelectedFrame
-from rynn_brain_ros.view import RunReport, annotated_frames, marker_array, write_report
+from rynn_brain_ros.view import annotated_frames, publications
+from rynn_brain_ros.view.publications import TYPES
+from rynn_brain_ros.view.report import ReportHead, ReportWriter
 
 OWN_TOPICS = "/rynn_brain/"
-GROUNDINGS_TOPIC = f"{OWN_TOPICS}groundings"
-MARKERS_TOPIC = f"{OWN_TOPICS}markers"
-TARGET_TOPIC = f"{OWN_TOPICS}target"
-PATH_TOPIC = f"{OWN_TOPICS}path"
-ANNOTATED_TOPIC = f"{OWN_TOPICS}annotated/compressed"
+_BAGS = ("run.mcap", "run.partial.mcap")
+_ANSWERS = ("answers.jsonl", "answers.partial.jsonl")
 
 
 class RunFolder:
     """Writes one run of one camera. Use as a context manager; `close` makes it whole.
 
     Inputs keep the topics that they were recorded on, so that the run can be replayed like them.
+    Responses are written and let go: a long run takes no more memory than its report.
 
     Raises `OutputError` when the folder cannot be made or written.
     """
@@ -41,7 +41,8 @@ class RunFolder:
         self.path = path
         self._camera = camera
         self.provenance = dict(provenance)
-        self.responses: list[Response] = []
+        self.n_answers = 0
+        self._report = ReportWriter()
         self._written: set[tuple[str, int]] = set()
         self._answers_partial = path / "answers.partial.jsonl"
         try:
@@ -53,6 +54,16 @@ class RunFolder:
                 f"cannot write to {path}: {error.strerror}; {remedy(error)}"
             ) from error
         self._bag = BagWriter(path / "run.mcap", self.provenance)
+
+    @staticmethod
+    def bags_of(path: Path) -> tuple[Path, ...]:
+        """The recordings that a run in ``path`` replaces."""
+        return tuple(path / name for name in _BAGS)
+
+    @staticmethod
+    def answers_of(path: Path) -> tuple[Path, ...]:
+        """The answers that a run in ``path`` replaces."""
+        return tuple(path / name for name in _ANSWERS)
 
     def __enter__(self) -> RunFolder:
         return self
@@ -94,7 +105,8 @@ class RunFolder:
             raise OutputError(
                 f"cannot write {self._answers_partial}: {error.strerror}; {remedy(error)}"
             ) from error
-        self.responses.append(response)
+        self._report.add(response)
+        self.n_answers += 1
 
     def close(
         self,
@@ -114,13 +126,12 @@ class RunFolder:
                 f"cannot write {self.path / 'answers.jsonl'}: {error.strerror}; {remedy(error)}"
             ) from error
         report = self.path / "report.html"
-        write_report(
+        self._report.finish(
             report,
-            RunReport(
+            ReportHead(
                 title=title,
                 subtitle=subtitle,
                 provenance=self.provenance,
-                responses=tuple(self.responses),
                 problems=problems,
                 engine_note=engine_note,
             ),
@@ -129,7 +140,7 @@ class RunFolder:
 
     def _clear_old(self) -> None:
         """What an earlier run left must not look like a part of this one."""
-        for name in ("run.mcap", "answers.jsonl", "report.html", "run.partial.mcap"):
+        for name in (*_BAGS, *_ANSWERS, "report.html"):
             (self.path / name).unlink(missing_ok=True)
         for overlay in (self.path / "overlays").glob("*.png"):
             overlay.unlink()
@@ -157,25 +168,12 @@ class RunFolder:
             self._bag.write(topic, messages.CAMERA_INFO, data, now_ns)
 
     def _add_messages(self, response: Response, log_ns: int) -> None:
-        write = self._bag.write
-        groundings = messages.grounding_array(response)
-        write(GROUNDINGS_TOPIC, messages.GROUNDING_ARRAY, groundings, log_ns)
-        write(MARKERS_TOPIC, messages.MARKER_ARRAY, marker_array(response), log_ns)
-        for lifted in response.lifted:
-            pose, path = messages.target_pose(lifted), messages.path(lifted)
-            if pose is not None:
-                write(TARGET_TOPIC, messages.POSE_STAMPED, pose, log_ns)
-            if path is not None:
-                write(PATH_TOPIC, messages.PATH, path, log_ns)
-        for index, selected, picture in annotated_frames(response):
+        pictures = annotated_frames(response)
+        for name, data in publications(response, pictures):
+            self._bag.write(f"{OWN_TOPICS}{name}", TYPES[name], data, log_ns)
+        for index, _, picture in pictures:
             png = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
             write_whole(self.path / "overlays" / f"{response.query.query_id}_frame{index}.png", png)
-            frame = selected.frame
-            jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
-            data = messages.compressed_image(
-                jpeg.tobytes(), "rgb8; jpeg compressed bgr8", frame.stamp_ns, frame.frame_id
-            )
-            write(ANNOTATED_TOPIC, messages.COMPRESSED_IMAGE, data, log_ns)
 
 
 def _latency_is_recorded(response: Response) -> bool:

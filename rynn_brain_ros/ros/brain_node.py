@@ -11,14 +11,15 @@ import itertools
 import math
 import threading
 import time
+import traceback
 from typing import Any
 
-import cv2
 import rclpy
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage
@@ -31,16 +32,40 @@ from rynn_brain_ros.models import Engines, open_engine
 from rynn_brain_ros.msg import BrainStatus, Grounding, GroundingArray
 from rynn_brain_ros.planning import Question, ask, make_query
 from rynn_brain_ros.ros.conversion import to_ros
-from rynn_brain_ros.ros.eyes import Eyes
+from rynn_brain_ros.ros.eyes import Eyes, Seen
 from rynn_brain_ros.srv import Ask, Ground
-from rynn_brain_ros.values import InputError, Response, RynnBrainError, Task
-from rynn_brain_ros.view import annotated_frames, marker_array
+from rynn_brain_ros.values import (
+    InputError,
+    Query,
+    RefusalCode,
+    Response,
+    RynnBrainError,
+    Task,
+)
+from rynn_brain_ros.view import annotated_frames, publications
+from rynn_brain_ros.view.publications import ANNOTATED, GROUNDINGS, MARKERS, PATH, TARGET
 
 _STATUS_PERIOD_S = 1.0
+_CLASSES = {
+    GROUNDINGS: GroundingArray,
+    MARKERS: MarkerArray,
+    TARGET: PoseStamped,
+    PATH: PathMessage,
+    ANNOTATED: CompressedImage,
+}
+
+
+class StaleError(InputError):
+    """The newest image is older than allowed."""
 
 
 class BrainNode(LifecycleNode):
-    """See the module's docstring. Parameters are the fields of `BrainConfig`."""
+    """See the module's docstring. Parameters are the fields of `BrainConfig`.
+
+    Publishers and services live as long as the node: publishers are silent and services answer
+    "not active" outside of the active state. What may fail or takes memory (the engine, the
+    buffer) comes with `on_configure` and goes with `release`.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("brain", **kwargs)
@@ -51,11 +76,21 @@ class BrainNode(LifecycleNode):
         self._engines: Engines | None = None
         self.eyes: Eyes | None = None
         self._active = False
+        # Held while a question is answered: what it uses is not taken away before it ended.
+        self._answering = threading.Lock()
         self._stop_asking = threading.Event()
         self._asking = ""
         self._latency_s = math.nan
+        self._outputs = {
+            name: self.create_lifecycle_publisher(_CLASSES[name], f"~/{name}", 10)
+            for name in _CLASSES
+        }
+        self._status = self.create_lifecycle_publisher(BrainStatus, "~/status", 10)
+        self._status_timer = self.create_timer(_STATUS_PERIOD_S, self._publish_status)
         # Questions wait for the engine, one after the other; images must not wait for them.
-        self._questions = MutuallyExclusiveCallbackGroup()
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_service(Ask, "~/ask", self._on_ask, callback_group=group)
+        self.create_service(Ground, "~/ground", self._on_ground, callback_group=group)
 
     # --- life --------------------------------------------------------------------------------
 
@@ -65,22 +100,10 @@ class BrainNode(LifecycleNode):
             self._config = configure(BrainConfig, values)
             self._engines = Engines.one(open_engine(self._config.engine))
             self.eyes = Eyes(self, self._config)
-        except RynnBrainError as error:
+        except (RynnBrainError, NameValidationException) as error:
             self.get_logger().error(f"cannot configure: {error}")
+            self.release()
             return TransitionCallbackReturn.FAILURE
-        self._groundings = self.create_lifecycle_publisher(GroundingArray, "~/groundings", 10)
-        self._markers = self.create_lifecycle_publisher(MarkerArray, "~/markers", 10)
-        self._targets = self.create_lifecycle_publisher(PoseStamped, "~/target", 10)
-        self._paths = self.create_lifecycle_publisher(PathMessage, "~/path", 10)
-        self._annotated = self.create_lifecycle_publisher(
-            CompressedImage, "~/annotated/compressed", 10
-        )
-        self._status = self.create_lifecycle_publisher(BrainStatus, "~/status", 10)
-        group = self._questions
-        self._question_services = [
-            self.create_service(Ask, "~/ask", self._on_ask, callback_group=group),
-            self.create_service(Ground, "~/ground", self._on_ground, callback_group=group),
-        ]
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -89,19 +112,13 @@ class BrainNode(LifecycleNode):
             self.eyes.start()
         self._stop_asking.clear()
         self._active = True
-        self._timer = self.create_timer(_STATUS_PERIOD_S, self._publish_status)
-        info = next(iter(self._engines.by_role.values())).info if self._engines else None
         self.get_logger().info(
-            f"watching {self._config.color_topic}, answering with {info.name if info else '–'}"
+            f"watching {self._config.color_topic}, answering with {self._config.engine}"
         )
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._active = False
-        self._stop_asking.set()
-        self.destroy_timer(self._timer)
-        if self.eyes is not None:
-            self.eyes.stop()
+        self._rest()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -112,149 +129,156 @@ class BrainNode(LifecycleNode):
         self.release()
         return super().on_shutdown(state)
 
-    def release(self) -> None:
-        """Lets go of everything that `on_configure` took. May be called twice."""
+    def _rest(self) -> None:
+        """Takes no more questions, ends the one being answered, and looks no longer."""
         self._active = False
         self._stop_asking.set()
         if self.eyes is not None:
             self.eyes.stop()
-            self.eyes = None
+        with self._answering:
+            pass
+
+    def release(self) -> None:
+        """Lets go of everything that `on_configure` took. May be called twice."""
+        self._rest()
+        self.eyes = None
         if self._engines is not None:
             self._engines.close()
             self._engines = None
-            for service in self._question_services:
-                self.destroy_service(service)
-            for publisher in (
-                self._groundings,
-                self._markers,
-                self._targets,
-                self._paths,
-                self._annotated,
-                self._status,
-            ):
-                self.destroy_publisher(publisher)
 
     # --- questions ---------------------------------------------------------------------------
 
     def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
         started = time.monotonic()
         try:
-            answered = self._ask(request.question, request.task or "describe", request)
-        except RynnBrainError as error:
-            response.message = str(error)
+            answered = self._answer(request.question, _task(request.task or "describe"), request)
+            response.groundings = to_ros(GroundingArray, messages.grounding_array(answered))
+        except Exception as error:  # noqa: BLE001  # no question may kill the node
+            response.message = self._explain(error)
             return response
         response.success = True
         response.query_id = answered.query.query_id
         response.answer = answered.answer.text
-        response.groundings = to_ros(GroundingArray, messages.grounding_array(answered))
         response.latency = time.monotonic() - started
         return response
 
     def _on_ground(self, request: Ground.Request, response: Ground.Response) -> Ground.Response:
         try:
-            answered = self._ask(request.target, request.kind or "affordance", request)
-        except RynnBrainError as error:
+            self._ground(request, response)
+        except StaleError as error:
+            response.refusal_code = RefusalCode.STALE.value
             response.message = str(error)
-            return response
-        lifted = answered.lifted[0]
-        identity = answered.query.query_id
-        response.query_id = identity
-        response.grounding = to_ros(Grounding, messages.grounding(lifted, identity, False))
-        if lifted.refusal is not None:
-            response.refusal_code = lifted.refusal.code.value
-            response.message = lifted.refusal.text
-            return response
-        pose = messages.target_pose(lifted)
-        if pose is not None:
-            stamped = to_ros(PoseStamped, pose)
-            response.success = True
-            response.target.header = stamped.header
-            response.target.point = stamped.pose.position
+        except Exception as error:  # noqa: BLE001  # no question may kill the node
+            response.message = self._explain(error)
         return response
 
-    def _ask(self, text: str, task: str, request: Any) -> Response:
-        eyes, engines, config = self.eyes, self._engines, self._config
-        if not self._active or eyes is None or engines is None:
-            raise InputError("the brain is not active: activate it first (ros2 lifecycle set)")
+    def _ground(self, request: Ground.Request, response: Ground.Response) -> None:
+        task = _task(request.kind or "affordance")
+        if not task.needs_grounding:
+            raise InputError(f"kind {request.kind!r} names no place: ask for it with ~/ask")
+        answered = self._answer(request.target, task, request)
+        lifted = answered.lifted[0]
+        response.query_id = answered.query.query_id
+        grounding = messages.grounding(lifted, response.query_id, False)
+        response.grounding = to_ros(Grounding, grounding)
+        pose = messages.target_pose(lifted)
+        if lifted.refusal is not None or pose is None:
+            response.refusal_code = lifted.refusal.code.value if lifted.refusal else ""
+            response.message = lifted.refusal.text if lifted.refusal else "there is no target"
+            return
+        target = to_ros(PoseStamped, pose)
+        response.target.header = target.header
+        response.target.point = target.pose.position
+        response.success = True
+
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, RynnBrainError):
+            return str(error)
+        self.get_logger().error("".join(traceback.format_exception(error)))
+        return f"internal error, see the node's log: {type(error).__name__}: {error}"
+
+    def _answer(self, text: str, task: Task, request: Any) -> Response:
+        with self._answering:
+            if not self._active or self.eyes is None or self._engines is None:
+                raise InputError("the brain is not active: activate it first (ros2 lifecycle set)")
+            query = self._query(self.eyes, Question(text, task), request)
+            self._asking = query.query_id
+            try:
+                engine = self._engines.select(query)
+                answered = ask(engine, query, cancel=self._stop_asking)
+            finally:
+                self._asking = ""
+            self._latency_s = answered.answer.timings.total_s
+            pictures = annotated_frames(answered)
+            lifetime_s = self._config.marker_lifetime_s
+            for name, data in publications(answered, pictures, lifetime_s):
+                self._outputs[name].publish(to_ros(_CLASSES[name], data))
+            return answered
+
+    def _query(self, eyes: Eyes, question: Question, request: Any) -> Query:
+        config = self._config
         if request.camera and self.resolve_topic_name(request.camera) != eyes.camera:
             raise InputError(f"no camera {request.camera!r}: this brain watches {eyes.camera}")
-        question = Question(text, _task(task))
         until_ns = eyes.wait_for_newest(timeout_s=1.0 + config.max_wait_s)
         if until_ns is None:
             raise InputError(
                 f"no image has arrived on {eyes.camera}: is the camera publishing (ros2 topic hz)?"
             )
-        wanted = getattr(request, "stamp", None)
-        if wanted is not None and messages.stamp_ns_of(wanted) > 0:
-            until_ns = min(until_ns, messages.stamp_ns_of(wanted))
+        wanted_ns = messages.stamp_ns_of(request.stamp) if hasattr(request, "stamp") else 0
+        if wanted_ns > 0:
+            until_ns = min(until_ns, wanted_ns)
+        else:
+            self._check_age(eyes.camera, until_ns)
         policy = SelectionPolicy(n=getattr(request, "frames", 0) or config.frames, fps=config.fps)
         frames = eyes.perception.select(policy, eyes.camera, until_ns)
-        query = make_query(next(self._numbers), question, frames)
-        self._asking = query.query_id
-        try:
-            answered = ask(engines.select(query), query, cancel=self._stop_asking)
-        finally:
-            self._asking = ""
-        self._latency_s = answered.answer.timings.total_s
-        self._publish(answered)
-        return answered
+        return make_query(next(self._numbers), question, frames)
+
+    def _check_age(self, camera: str, stamp_ns: int) -> None:
+        age_s = _age_s(self.get_clock().now().nanoseconds, stamp_ns)
+        if age_s > self._config.max_frame_age_s:
+            raise StaleError(
+                f"the newest image on {camera} is {age_s:.1f} s old, more than max_frame_age_s "
+                f"({self._config.max_frame_age_s:g}): has the camera stopped, or does its clock "
+                "differ from this node's (use_sim_time)?"
+            )
 
     # --- what others see ---------------------------------------------------------------------
 
-    def _publish(self, answered: Response) -> None:
-        groundings = messages.grounding_array(answered)
-        self._groundings.publish(to_ros(GroundingArray, groundings))
-        markers = marker_array(answered, lifetime_s=self._config.marker_lifetime_s)
-        self._markers.publish(to_ros(MarkerArray, markers))
-        for lifted in answered.lifted:
-            pose, path = messages.target_pose(lifted), messages.path(lifted)
-            if pose is not None:
-                self._targets.publish(to_ros(PoseStamped, pose))
-            if path is not None:
-                self._paths.publish(to_ros(PathMessage, path))
-        for _, selected, picture in annotated_frames(answered):
-            jpeg = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
-            frame = selected.frame
-            data = messages.compressed_image(
-                jpeg, "rgb8; jpeg compressed bgr8", frame.stamp_ns, frame.frame_id
-            )
-            self._annotated.publish(to_ros(CompressedImage, data))
-
     def _publish_status(self) -> None:
-        eyes, engines = self.eyes, self._engines
-        if eyes is None or engines is None:
+        eyes = self.eyes
+        if eyes is None or not self._active:
             return
         now_ns = self.get_clock().now().nanoseconds
-        info = next(iter(engines.by_role.values())).info
-        stats = eyes.perception.buffer.stats()
+        seen, stats = eyes.seen, eyes.perception.buffer.stats()
         track = next((c for c in stats.cameras if c.camera == eyes.camera), None)
-        problems = self._problems(eyes, track)
+        newest_age_s = _age_s(now_ns, track.newest_ns if track else None)
+        problems = self._problems(eyes.camera, seen, newest_age_s)
         idle = BrainStatus.STATE_DEGRADED if problems else BrainStatus.STATE_READY
         status = {
             "stamp": messages.stamp(now_ns),
             "state": BrainStatus.STATE_BUSY if self._asking else idle,
-            "engine": info.name,
-            "model": info.model,
+            "engine": self._config.engine,
+            "model": self._engines.model if self._engines is not None else "",
             "query_id": self._asking,
             "armed": False,
             "dry_run": True,
             "frames": stats.frames,
             "buffer_bytes": stats.n_bytes,
             "oldest_frame_age": _age_s(now_ns, track.oldest_ns if track else None),
-            "newest_frame_age": _age_s(now_ns, track.newest_ns if track else None),
-            "frames_dropped": sum(eyes.dropped.values()),
+            "newest_frame_age": newest_age_s,
+            "frames_dropped": seen.dropped,
             "last_answer_latency": self._latency_s,
             "problems": problems,
         }
         self._status.publish(to_ros(BrainStatus, status))
 
-    def _problems(self, eyes: Eyes, track: Any) -> list[str]:
-        missing = eyes.perception.stats(eyes.camera).missing
-        return [
-            *([] if track else [f"no image has arrived on {eyes.camera}"]),
-            *(f"{count} frames came without {what}" for what, count in sorted(missing.items())),
-            *eyes.perception.problems,
-        ]
+    def _problems(self, camera: str, seen: Seen, newest_age_s: float) -> list[str]:
+        problems = [f"{count} frames came without {what}" for what, count in seen.missing]
+        if math.isnan(newest_age_s):
+            problems.append(f"no image has arrived on {camera}")
+        elif newest_age_s > self._config.max_frame_age_s:
+            problems.append(f"the newest image on {camera} is {newest_age_s:.1f} s old")
+        return [*problems, *seen.problems]
 
 
 def _task(name: str) -> Task:
@@ -292,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass  # Ctrl-C and SIGTERM are how a node ends
     finally:
-        node.release()
+        node.release()  # ends the question being answered, so that the executor can end
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()

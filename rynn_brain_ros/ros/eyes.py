@@ -7,8 +7,9 @@ A callback only puts the serialised message into a bounded queue. The worker dec
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -39,6 +40,15 @@ _TYPES = {
 }
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the worker has met since `Eyes.start`: a copy that any thread may read."""
+
+    missing: tuple[tuple[str, int], ...] = ()
+    problems: tuple[str, ...] = ()
+    dropped: int = 0
+
+
 class Eyes:
     """Receives one camera and the transforms, from `start` until `stop`."""
 
@@ -49,8 +59,10 @@ class Eyes:
             self.camera, expects_depth=bool(config.depth_topic), max_wait_s=config.max_wait_s
         )
         limits = BufferLimits(horizon_s=config.horizon_s, max_bytes=config.buffer_mib << 20)
-        self.perception = Perception(PerceptionConfig((assembly,), limits, config.fixed_frame))
-        self.dropped: Counter[str] = Counter()
+        self._perception_config = PerceptionConfig((assembly,), limits, config.fixed_frame)
+        self.perception = Perception(self._perception_config)
+        self.seen = Seen()
+        self._dropped = 0
         self._store = typestore()
         self._inbox: deque[tuple[str, str, Callable[[Any], None], bytes]] = deque()
         self._changed = threading.Condition()
@@ -60,8 +72,11 @@ class Eyes:
         self._worker: threading.Thread | None = None
 
     def start(self) -> None:
-        config, perception = self._config, self.perception
-        self._stopping = False
+        """Begins with empty memory: what was seen before a pause is not "now" any more."""
+        config = self._config
+        self.perception = perception = Perception(self._perception_config)
+        self.seen, self._dropped, self._stopping = Seen(), 0, False
+        self._inbox.clear()
         self._subscribe_image(config.color_topic, perception.add_color)
         self._subscribe_info(config.color_info, perception.add_color_info)
         if config.depth_topic:
@@ -132,7 +147,8 @@ class Eyes:
         def store(raw: bytes) -> None:
             with self._changed:
                 if len(self._inbox) >= _QUEUE:
-                    self.dropped[self._inbox.popleft()[0]] += 1
+                    self._inbox.popleft()
+                    self._dropped += 1
                 self._inbox.append((topic, _TYPES[type_], take, raw))
                 self._changed.notify_all()
 
@@ -154,14 +170,19 @@ class Eyes:
             for topic, typename, take, raw in batch:
                 self._take(topic, typename, take, raw)
             self.perception.poll(self._node.get_clock().now().nanoseconds)
+            stats = self.perception.stats(self.camera)
+            missing = tuple(sorted(stats.missing.items()))
             with self._changed:
+                dropped = self._dropped + sum(stats.dropped.values())
+                self.seen = Seen(missing, tuple(self.perception.problems), dropped)
                 self._changed.notify_all()
 
     def _take(self, topic: str, typename: str, take: Callable[[Any], None], raw: bytes) -> None:
         try:
             take(self._store.deserialize_cdr(raw, typename))
         except (RynnBrainError, ValueError, IndexError) as error:
-            self.dropped[topic] += 1
+            with self._changed:
+                self._dropped += 1
             self._node.get_logger().warning(
                 f"{topic}: a message cannot be used: {error}", throttle_duration_sec=5.0
             )

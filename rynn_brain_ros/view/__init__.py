@@ -9,6 +9,7 @@ from rynn_brain_ros.view.annotated import annotated_frames
 from rynn_brain_ros.view.colors import PALETTE, REFUSED, Color, color_of
 from rynn_brain_ros.view.markers import delete_all, marker_array
 from rynn_brain_ros.view.overlay import draw
+from rynn_brain_ros.view.publications import publications
 from rynn_brain_ros.view.report import RunReport, write_report
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "delete_all",
     "draw",
     "marker_array",
+    "publications",
     "write_report",
 ]

@@ -6,9 +6,12 @@ from rynn_brain_ros.memory import decode_color
 from rynn_brain_ros.values import Response, SelectedFrame
 from rynn_brain_ros.view.overlay import Image, draw
 
+AnnotatedFrame = tuple[int, SelectedFrame, Image]
+"""(index in the question, frame, uint8 RGB picture [H, W, 3])"""
 
-def annotated_frames(response: Response) -> tuple[tuple[int, SelectedFrame, Image], ...]:
-    """(index, frame, uint8 RGB picture [H, W, 3]) of each frame that a grounding names."""
+
+def annotated_frames(response: Response) -> tuple[AnnotatedFrame, ...]:
+    """One picture for each frame that a grounding names."""
     named = {lifted.grounding.frame for lifted in response.lifted if lifted.frame is not None}
     return tuple(
         (index, selected, draw(decode_color(selected.frame.color), response.lifted, selected))

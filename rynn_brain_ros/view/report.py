@@ -7,20 +7,23 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.values import (
+    EncodedImage,
     FinishReason,
     Flag,
+    Frame,
     FrameSet,
     LiftedGrounding,
     NoGrounding,
     Reading,
     Refusal,
     Response,
+    SelectedFrame,
     Vector3,
 )
 from rynn_brain_ros.view.colors import PALETTE, is_unusable
@@ -32,8 +35,8 @@ _REASONING_SIDE_PX = 640
 
 
 @dataclass(frozen=True)
-class RunReport:
-    """What a report shows.
+class ReportHead:
+    """What a report says above the questions.
 
     ``provenance`` says where the run comes from (bag, model, configuration, …) in the order to
     be shown; ``problems`` are sentences about what went wrong; ``engine_note`` is what a reader
@@ -44,9 +47,15 @@ class RunReport:
     title: str
     subtitle: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)
-    responses: Sequence[Response] = ()
     problems: Sequence[str] = ()
     engine_note: str = ""
+
+
+@dataclass(frozen=True)
+class RunReport(ReportHead):
+    """What a report shows: its head and every response."""
+
+    responses: Sequence[Response] = ()
 
 
 def write_report(path: Path, run: RunReport) -> None:
@@ -55,26 +64,74 @@ def write_report(path: Path, run: RunReport) -> None:
     The same run gives the same bytes. Pictures are those that the model saw, downscaled to 1280
     pixels where a grounding points into them and to 320 elsewhere. Raises `OutputError`.
     """
-    # A lone surrogate, which a hostile answer may hold, has no UTF-8 form.
-    write_whole(path, _page(run).encode("utf-8", "xmlcharrefreplace"))
+    writer = ReportWriter()
+    for response in run.responses:
+        writer.add(response)
+    writer.finish(path, run)
 
 
-def _page(run: RunReport) -> str:
-    pictures = Pictures()
-    queries = "".join(_query(_Section(n, r, pictures)) for n, r in enumerate(run.responses, 1))
-    # Only this very style and script may act, whatever an answer manages to smuggle in.
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}"
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(run.title)}</title><style>{STYLE}</style></head>\n<body>"
-        f"{pictures.definitions()}{_header(run)}<main>{_contents(run)}{queries}</main>"
-        "<footer>Each answer is bound to the exact frames it was computed from. Hover or click a "
-        "grounding to find it in text, picture and table.</footer>"
-        f"<script>{SCRIPT}</script></body></html>\n"
+class ReportWriter:
+    """Writes a report in parts, for a run whose responses do not fit into memory together.
+
+    Kept of each response are its section, what the head counts, and the encoded pictures; the
+    frames' own images and depth are let go.
+    """
+
+    def __init__(self) -> None:
+        self._pictures = Pictures()
+        self._sections: list[str] = []
+        self._summaries: list[_Summary] = []
+
+    def add(self, response: Response) -> None:
+        self._summaries.append(_summary(response))
+        self._sections.append(_query(_Section(len(self._summaries), response, self._pictures)))
+
+    def finish(self, path: Path, head: ReportHead) -> None:
+        """Writes the page to ``path``, whole or not at all. Raises `OutputError`."""
+        # A lone surrogate, which a hostile answer may hold, has no UTF-8 form.
+        write_whole(path, self._page(head).encode("utf-8", "xmlcharrefreplace"))
+
+    def _page(self, head: ReportHead) -> str:
+        # Only this very style and script may act, whatever an answer manages to smuggle in.
+        policy = (
+            f"default-src 'none'; img-src data:; style-src {_hash(STYLE)}; "
+            f"script-src {_hash(SCRIPT)}"
+        )
+        return (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            f"<title>{escape(head.title)}</title><style>{STYLE}</style></head>\n<body>"
+            f"{self._pictures.definitions()}{_header(head, self._summaries)}"
+            f"<main>{_contents(self._summaries)}{''.join(self._sections)}</main>"
+            "<footer>Each answer is bound to the exact frames it was computed from. Hover or click "
+            "a grounding to find it in text, picture and table.</footer>"
+            f"<script>{SCRIPT}</script></body></html>\n"
+        )
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What the head of a report shows of one response."""
+
+    task: str
+    instruction: str
+    outcome: str
+    groundings: int
+    lifted: int
+    rejected: int
+    refusals: Counter[str]
+
+
+def _summary(response: Response) -> _Summary:
+    return _Summary(
+        task=response.query.task.value,
+        instruction=response.query.instruction,
+        outcome=_outcome(response),
+        groundings=sum(not isinstance(i.grounding, NoGrounding) for i in response.lifted),
+        lifted=sum(_is_lifted(item) for item in response.lifted),
+        rejected=len(response.reading.rejected),
+        refusals=_refusals(response),
     )
 
 
@@ -86,15 +143,13 @@ def _hash(text: str) -> str:
 # --- above the questions -------------------------------------------------------------------------
 
 
-def _header(run: RunReport) -> str:
-    lifted = [item for response in run.responses for item in response.lifted]
-    refusals = Counter(item.refusal.code.value for item in lifted if item.refusal is not None)
-    rejected = sum(len(response.reading.rejected) for response in run.responses)
-    groundings = sum(not isinstance(item.grounding, NoGrounding) for item in lifted)
+def _header(run: ReportHead, summaries: Sequence[_Summary]) -> str:
+    refusals = sum((summary.refusals for summary in summaries), Counter[str]())
+    rejected = sum(summary.rejected for summary in summaries)
     tiles = (
-        _tile(len(run.responses), "query", "queries")
-        + _tile(groundings, "grounding", "groundings")
-        + _tile(sum(_is_lifted(item) for item in lifted), "lifted to metres")
+        _tile(len(summaries), "query", "queries")
+        + _tile(sum(s.groundings for s in summaries), "grounding", "groundings")
+        + _tile(sum(s.lifted for s in summaries), "lifted to metres")
         + _tile(sum(refusals.values()), "refused")
         + (_tile(rejected, "rejected part", "rejected parts") if rejected else "")
     )
@@ -117,14 +172,14 @@ def _tile(count: int, one: str, many: str = "") -> str:
     return f"<div><b>{count}</b><span>{one if count == 1 else many or one}</span></div>"
 
 
-def _contents(run: RunReport) -> str:
-    if not run.responses:
+def _contents(summaries: Sequence[_Summary]) -> str:
+    if not summaries:
         return "<p class=soft>No question was asked.</p>"
     rows = "".join(
-        f'<tr><td data-label="#">{n}</td><td data-label="task">{r.query.task.value}</td>'
-        f'<td data-label="question"><a href="#q{n}">{escape(r.query.instruction)}</a></td>'
-        f'<td data-label="outcome"><div>{_outcome(r)}</div></td></tr>'
-        for n, r in enumerate(run.responses, 1)
+        f'<tr><td data-label="#">{n}</td><td data-label="task">{s.task}</td>'
+        f'<td data-label="question"><a href="#q{n}">{escape(s.instruction)}</a></td>'
+        f'<td data-label="outcome"><div>{s.outcome}</div></td></tr>'
+        for n, s in enumerate(summaries, 1)
     )
     return (
         '<h3>Questions</h3><table class="wide index"><thead><tr><th>#</th><th>Task</th>'
@@ -133,7 +188,7 @@ def _contents(run: RunReport) -> str:
 
 
 def _outcome(response: Response) -> str:
-    codes = Counter(i.refusal.code.value for i in response.lifted if i.refusal is not None)
+    codes = _refusals(response)
     lifted = sum(_is_lifted(item) for item in response.lifted)
     chips = [f'<span class="chip ok">{lifted} lifted</span>'] if lifted else []
     chips += [f'<span class="chip no">{code} × {n}</span>' for code, n in sorted(codes.items())]
@@ -142,6 +197,10 @@ def _outcome(response: Response) -> str:
     if response.reading.actions:
         chips.append(f'<span class="chip">{escape(" ".join(response.reading.actions))}</span>')
     return " ".join(chips) or '<span class="soft">text only</span>'
+
+
+def _refusals(response: Response) -> Counter[str]:
+    return Counter(i.refusal.code.value for i in response.lifted if i.refusal is not None)
 
 
 def _is_lifted(item: LiftedGrounding) -> bool:
@@ -225,8 +284,15 @@ def _picture(section: _Section, i: int, side_px: int, overlay: str = "") -> str:
     box = f"-0.5 -0.5 {max(1, frame.width)} {max(1, frame.height)}"
     return (
         f'<svg class="over" viewBox="{box}" role="img" aria-label="frame {i}">'
-        f"{section.pictures.use(frame, side_px)}{overlay}</svg>"
+        f"{section.pictures.use(_picture_only(frame), side_px)}{overlay}</svg>"
     )
+
+
+def _picture_only(selected: SelectedFrame) -> SelectedFrame:
+    """Without the images that arrived: a picture waits for the end of the run, these must not."""
+    frame = selected.frame
+    bare = Frame(frame.camera, frame.stamp_ns, frame.frame_id, EncodedImage("", b""))
+    return replace(selected, frame=bare)
 
 
 def _age(frames: FrameSet, index: int) -> str:

@@ -144,3 +144,11 @@ def test_several_cameras_are_kept_apart_and_the_most_able_is_first():
 
 def test_recording_without_images_has_no_cameras():
     assert find_cameras(info("/x/points", "/x/camera_info")) == ()
+
+
+def test_every_way_to_see_a_camera_is_kept():
+    camera = only("/c/image_rect_color", "/c/image_raw/compressed", "/c/camera_info")
+    assert camera.color_topic == "/c/image_rect_color"
+    (other,) = camera.variants
+    assert (other.color_topic, other.color_compressed) == ("/c/image_raw/compressed", True)
+    assert other.color_info_topic == "/c/camera_info"

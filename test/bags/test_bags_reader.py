@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -506,3 +507,21 @@ def test_decoded_arrays_are_read_only_views(tmp_path):
 def test_reader_that_is_not_open_says_so(tmp_path):
     with pytest.raises(BagError, match="not open"):
         BagReader(make_bag(tmp_path / "bag")).info()
+
+
+def test_a_path_that_is_too_long_is_a_bag_error(tmp_path):
+    with pytest.raises(BagError, match="too long"), BagReader(tmp_path / ("x" * 300)):
+        pass
+
+
+def test_a_path_through_a_file_is_a_bag_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BagError, match="no recording at"), BagReader(tmp_path / "file" / "bag"):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_a_bag_error(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(BagError, match="cannot be read"), BagReader(tmp_path / "closed" / "bag"):
+        pass

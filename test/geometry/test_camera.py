@@ -95,6 +95,11 @@ def test_zero_coefficients_are_no_distortion() -> None:
         (CameraInfo(640, 480, K, (0.1,) * 4, "mystery"), "unknown distortion model"),
         (CameraInfo(640, 480, (525.0, 3.0, *K[2:])), "skew"),
         (CameraInfo(640, 480, K[:8]), "9 values"),
+        (CameraInfo(640, 480, (1e-9, *K[1:])), "fx=1e-09 is impossible.*32 … 640000"),
+        (CameraInfo(640, 480, (*K[:4], 1e300, *K[5:])), "fy=1e\\+300 is impossible"),
+        (CameraInfo(640, 480, (*K[:2], 1e9, *K[3:])), "cx=1e\\+09 is impossible.*-640 … 1280"),
+        (CameraInfo(640, 480, (*K[:5], -481.0, *K[6:])), "cy=-481 is impossible"),
+        (CameraInfo(640, 480, K, (0.1, -1e3, 0.0, 0.0)), "coefficient -1000 is impossible"),
     ],
 )
 def test_a_bad_camera_info_is_refused_by_name(info: CameraInfo, word: str) -> None:

@@ -18,6 +18,8 @@ from geometry_scenes import (
     view_of,
     with_noise,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyquaternion import Quaternion
 
 from rynn_brain_ros.geometry import (
@@ -25,6 +27,7 @@ from rynn_brain_ros.geometry import (
     LiftedArea,
     PinholeCamera,
     Segment,
+    camera_or_refusal,
     lift_area,
     lift_box,
     lift_point,
@@ -36,7 +39,9 @@ from rynn_brain_ros.geometry import (
     segment_at,
     to_fixed,
 )
+from rynn_brain_ros.geometry.camera import COEFFICIENTS
 from rynn_brain_ros.values import (
+    CameraInfo,
     LiftedPoint,
     Point2,
     Refusal,
@@ -352,6 +357,22 @@ def test_an_impossible_box_is_refused(
     assert code(lift_box(bounds, view_of(render(WALL)))) is expected
 
 
+@pytest.mark.parametrize(
+    "bounds", [(319.2, 140, 319.7, 340), (220, 240.4, 420, 240.6), (639.2, 100, 639.4, 200)]
+)
+def test_a_box_thinner_than_a_pixel_is_grown_to_one(
+    bounds: tuple[float, float, float, float],
+) -> None:
+    target, segment = box_of(lift_box(bounds, view_of(render(WALL))))
+    assert math.isclose(target.point_camera_m[2], 1.0, abs_tol=1e-4)
+    assert len(segment.pixels) >= 100
+
+
+def test_a_box_smaller_than_a_pixel_is_too_little() -> None:
+    answer = lift_box((319.2, 240.2, 319.3, 240.3), view_of(render(WALL)))
+    assert code(answer) is RefusalCode.TOO_FEW_VALID
+
+
 def test_a_box_without_depth_is_refused() -> None:
     depth_m = render(WALL)
     depth_m[90:210, 90:210] = np.nan
@@ -403,6 +424,13 @@ def test_a_trajectory_needs_both_anchors() -> None:
 def test_a_trajectory_that_leaves_the_image_is_refused() -> None:
     path: list[Point2] = [(100, 240), (700, 240), (300, 240)]
     assert code(lift_trajectory(path, view_of(render(WALL)))) is RefusalCode.OUT_OF_RANGE
+
+
+def test_a_trajectory_through_pixels_without_a_ray_is_refused() -> None:
+    camera = PinholeCamera(640, 480, 525.0, 525.0, 319.5, 239.5, (-2.0, 0.0, 0.0, 0.0))
+    view = DepthView(np.ones((480, 640), np.float32), camera)
+    answer = lift_trajectory([(310, 240), (5, 5), (330, 240)], view)
+    assert code(answer) is RefusalCode.NO_INTRINSICS
 
 
 def test_a_trajectory_of_one_point_is_that_point() -> None:
@@ -495,3 +523,57 @@ def test_the_nearest_surface_hides_what_is_behind_it() -> None:
 def test_depth_of_the_wrong_size_is_not_registered() -> None:
     answer = register_depth(np.ones((10, 10), np.float32), VGA, VGA, RigidTransform("c", "d"))
     assert code(answer) is RefusalCode.DEPTH_SIZE
+
+
+# --- any camera_info
+
+_ANY = st.one_of(st.floats(), st.sampled_from((0.0, 1e-300, 1e9, 1e300)))
+_FOCALS = st.one_of(
+    *(st.tuples(each, each) for each in (st.floats(2, 60), st.floats(2, 900), _ANY))
+)
+_CENTERS = st.one_of(*(st.tuples(each, each) for each in (st.floats(0, 9), st.floats(-9, 9), _ANY)))
+_COEFFICIENT = st.one_of(st.floats(-1, 1), st.floats(-999, 999))
+_LENSES = st.sampled_from(
+    [(name, n) for name, counts in COEFFICIENTS.items() for n in (0, *counts)]
+).flatmap(
+    lambda lens: st.tuples(
+        st.just(lens[0]),
+        st.one_of(*(st.lists(d, min_size=lens[1], max_size=lens[1]) for d in (_COEFFICIENT, _ANY))),
+    )
+)
+_INFOS = st.builds(
+    lambda width, height, f, c, lens: CameraInfo(
+        width, height, (f[0], 0.0, c[0], 0.0, f[1], c[1], 0.0, 0.0, 1.0), tuple(lens[1]), lens[0]
+    ),
+    st.integers(0, 40),
+    st.integers(0, 30),
+    _FOCALS,
+    _CENTERS,
+    _LENSES,
+)
+
+
+@given(_INFOS, _INFOS, st.floats(0.1, 8.0), st.tuples(st.floats(0, 1), st.floats(0, 1)))
+@settings(max_examples=300, deadline=None)
+def test_no_camera_info_breaks_lifting(
+    info: CameraInfo, depth_info: CameraInfo, z: float, at: Point2
+) -> None:
+    camera = camera_or_refusal(info)
+    if isinstance(camera, Refusal):
+        return
+    view = DepthView(np.full((camera.height, camera.width), z, np.float32), camera)
+    uv = (at[0] * (camera.width - 1), at[1] * (camera.height - 1))
+    middle = ((camera.width - 1) / 2, (camera.height - 1) / 2)
+    (left, right), (top, bottom) = sorted((uv[0], middle[0])), sorted((uv[1], middle[1]))
+    boxed = lift_box((left, top, right, bottom), view)
+    path = lift_trajectory([uv, middle, uv], view)
+    points = [lift_point(uv, view), boxed[0] if isinstance(boxed, tuple) else boxed]
+    points += path if isinstance(path, tuple) else []
+    for point in points:
+        if isinstance(point, LiftedPoint):
+            assert np.isfinite((*point.point_camera_m, *point.covariance_camera_m2)).all()
+    segment_at(uv, view)
+    depth_camera = camera_or_refusal(depth_info)
+    if isinstance(depth_camera, PinholeCamera):
+        depth_m = np.full((depth_camera.height, depth_camera.width), z, np.float32)
+        register_depth(depth_m, depth_camera, camera, RigidTransform("color", "depth"))

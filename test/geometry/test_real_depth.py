@@ -18,10 +18,10 @@ from rynn_brain_ros.geometry import (
     invert,
     lift_box,
     lift_point,
-    normalized,
     ray_grid,
     to_fixed,
 )
+from rynn_brain_ros.geometry.transforms import normalized
 from rynn_brain_ros.values import LiftedPoint, RigidTransform
 
 pytestmark = pytest.mark.shared

@@ -129,7 +129,6 @@ def test_eight_or_ten_bare_numbers_are_no_3d_box() -> None:
         ('```json\n[{"frame_idx": 2, "point": [1, 2]}]\n```', Affordance, ((1, 2),)),
         ('Here:\n```\n{"frame_idx": 2, "point": [[1, 2.5]]}\n```', Affordance, ((1, 2.5),)),
         ('{"trajectory": [[1, 2], [30, 40]], "frame_idx": 2}', Trajectory, ((1, 2), (30, 40))),
-        ('{"polygon": [[1, 2], [3, 4], [5, 6]], "frame_idx": 2}', Area, ((1, 2), (3, 4), (5, 6))),
     ],
 )
 def test_json_answers(text: str, kind: type, points: tuple[object, ...]) -> None:
@@ -137,6 +136,14 @@ def test_json_answers(text: str, kind: type, points: tuple[object, ...]) -> None
 
     assert (type(grounding), grounding.frame, grounding.points) == (kind, 2, points)
     assert grounding.actionable
+
+
+def test_a_json_polygon_is_an_outline_and_no_set_of_points_to_act_on() -> None:
+    grounding = only('{"polygon": [[1, 2], [30, 4], [5, 60]], "frame_idx": 2}')
+
+    assert isinstance(grounding, Area)
+    assert grounding.flags == {Flag.OUTLINE}
+    assert not grounding.actionable
 
 
 def test_each_json_object_has_its_own_place_and_label() -> None:

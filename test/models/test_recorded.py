@@ -158,3 +158,9 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path):
 def test_another_task_is_another_question(query: Query):
     with pytest.raises(RecordedAnswerMissingError):
         RecordedEngine([recorded(query)]).ask(replace(query, task=Task.OBJECT))
+
+
+def test_line_separators_inside_an_answer_end_no_line(query: Query, tmp_path: Path):
+    text = "one\u2028two\u2029three\u0085four\x0bfive\r\nsix"
+    save_recorded(tmp_path / "a.jsonl", [recorded(query, text), recorded(query)])
+    assert [answer.text for answer in load_recorded(tmp_path / "a.jsonl")] == [text, TEXT]

@@ -198,7 +198,7 @@ def test_an_unusable_grounding_is_refused_by_name(
         ("", "the answer is empty"),
         ("Nowhere.", "the answer points at nothing"),
         ("<no object>", "the engine says that it is not there"),
-        (POINT.format(99), "what the answer points at cannot be used: frame_out_of_range"),
+        (POINT.format(99), "unusable answer: It names frame 99; 3 were shown."),
     ],
 )
 def test_a_missing_grounding_is_explained(text: str, why: str, frames: FrameSet):

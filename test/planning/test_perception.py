@@ -172,3 +172,39 @@ def test_without_an_image_there_is_no_question(perception: Perception):
 def test_without_a_camera_there_is_nothing_to_see():
     with pytest.raises(InputError, match="name at least one colour topic"):
         Perception(PerceptionConfig(()))
+
+
+def test_transforms_of_the_run_before_a_clock_reset_are_not_used_for_the_new_one():
+    perception = Perception(PerceptionConfig((AssemblyConfig("/camera", expects_depth=False),)))
+
+    def drive(stamp_ns: int, x_m: float) -> None:
+        for offset_ns in (-10_000_000, 10_000_000):
+            pose = RigidTransform("odom", "camera", (x_m, 0, 0), stamp_ns=stamp_ns + offset_ns)
+            perception.add_transforms([pose], static=False)
+
+    def look(stamp_ns: int) -> None:
+        perception.add_color("/camera", stamp_ns, "camera", picture())
+        perception.poll(stamp_ns)
+
+    for stamp_ns in (1_000_000_000, 60_000_000_000):
+        drive(stamp_ns, 0.0)
+        look(stamp_ns)
+    look(1_200_000_000)  # the simulation starts again; its first image is here before its /tf
+    drive(1_200_000_000, 5.0)
+    perception.flush()
+    (selected,) = perception.select(SelectionPolicy(n=1), "/camera", 1_200_000_000)
+    assert selected.frame.T_fixed_camera.translation_m == (5.0, 0.0, 0.0)
+
+
+def test_a_robot_base_is_no_fixed_frame_any_more_once_odom_moves_it():
+    perception = Perception(PerceptionConfig((AssemblyConfig("/camera", expects_depth=False),)))
+    mount = RigidTransform("base_link", "camera", (0, 0, 1))
+    perception.add_transforms([mount], static=True)
+    perception.add_color("/camera", 1_000_000_000, "camera", picture())
+    perception.flush()
+    for stamp_ns in (900_000_000, 1_100_000_000):
+        base = RigidTransform("odom", "base_link", (3, 0, 0), stamp_ns=stamp_ns)
+        perception.add_transforms([base], static=False)
+    (selected,) = perception.select(SelectionPolicy(n=1), "/camera", 1_000_000_000)
+    assert selected.frame.T_fixed_camera.parent == "odom"
+    assert selected.frame.T_fixed_camera.translation_m == (3.0, 0.0, 1.0)

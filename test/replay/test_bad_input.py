@@ -30,8 +30,10 @@ from recordings import (
     write_items,
 )
 
-from rynn_brain_ros.bags import BagReader
+from rynn_brain_ros.bags import BagInfo, BagReader, TopicInfo, find_cameras
 from rynn_brain_ros.models import ENGINE_SPELLINGS
+from rynn_brain_ros.replay import choose_camera
+from rynn_brain_ros.replay.inputs import transform_topics
 from rynn_brain_ros.sim.tabletop import (
     COLOR_TOPIC,
     DEPTH_TOPIC,
@@ -40,9 +42,10 @@ from rynn_brain_ros.sim.tabletop import (
     OPTICAL_FRAME,
     START_NS,
 )
-from rynn_brain_ros.values import Task
+from rynn_brain_ros.values import BagError, Task
 
 HALF_S = 500_000_000
+IMAGE = "sensor_msgs/msg/Image"
 Change = Callable[[Item], Item | None]
 
 
@@ -122,8 +125,32 @@ def test_several_cameras_without_a_choice(small_bag: Path, tmp_path: Path, compl
     assert "/wrist/color/image_raw/compressed" in text and COLOR_TOPIC in text
 
 
-def test_a_camera_may_be_chosen_by_name(small_bag: Path, tmp_path: Path):
-    assert replay(small_bag, tmp_path / "out", "--camera", "camera") == 0
+@pytest.mark.parametrize("name", ["camera", "/camera", COLOR_TOPIC, COLOR_TOPIC.lstrip("/")])
+def test_a_camera_may_be_chosen_by_name(name: str, small_bag: Path, tmp_path: Path):
+    assert replay(small_bag, tmp_path / "out", "--camera", name) == 0
+
+
+def test_a_camera_may_be_seen_through_another_of_its_topics(small_bag: Path, tmp_path: Path):
+    both = items(small_bag)
+    for item in items(small_bag):
+        if item.topic == COLOR_TOPIC:
+            item.topic = "/camera/color/image_rect_color/compressed"
+            both.append(item)
+    bag = write_items(tmp_path / "two.mcap", both)
+    for topic in (COLOR_TOPIC, "/camera/color/image_rect_color/compressed"):
+        assert replay(bag, tmp_path / "out", "--camera", topic) == 0
+        assert only(tmp_path / "out")["camera"] == topic
+
+
+def test_a_camera_without_messages_is_no_choice():
+    empty, full = "/a/image_raw", "/b/image_raw"
+    rows = (TopicInfo(empty, IMAGE, 0), TopicInfo(full, IMAGE, 3))
+    info = BagInfo(Path("x"), "mcap", 0, 1, 3, None, rows)
+    assert choose_camera(info, find_cameras(info)).color_topic == full
+    info = BagInfo(Path("x"), "mcap", 0, 1, 0, None, rows[:1])
+    for wanted in ("", empty):
+        with pytest.raises(BagError, match=f"no image was recorded on {empty}"):
+            choose_camera(info, find_cameras(info), wanted)
 
 
 # --- arguments -----------------------------------------------------------------------------------
@@ -140,6 +167,10 @@ def test_a_camera_may_be_chosen_by_name(small_bag: Path, tmp_path: Path):
         (("--every", "-2"), "cannot ask every -2.0 s"),
         (("--every", "nan"), "cannot ask every nan s"),
         (("--every", "1e-12"), "give 0.001 s or more"),
+        (("--at", "1e300"), "ends after 1.05 s"),
+        (("--every", "1e300"), "cannot ask every 1e+300 s"),
+        (("--tol-px", "nan"), "a tolerance of nan px"),
+        (("--tol-m", "-1"), "a tolerance of -1.0 m"),
         (("--frames", "0"), "--frames 0: show 1…512 frames"),
         (("--frames", "100000"), "1…512"),
         (("--engine", "gpt"), f"unknown engine 'gpt': use {ENGINE_SPELLINGS}"),
@@ -168,6 +199,12 @@ def test_a_run_is_never_replayed_over_itself(small_bag: Path, tmp_path: Path, co
     assert replay(tmp_path / "run.mcap", tmp_path) == 2
     assert "would replace it: give another --out" in complaint()
     assert (tmp_path / "run.mcap").stat().st_size == size
+
+
+def test_a_bag_may_lie_beside_what_its_replay_leaves(small_bag: Path, tmp_path: Path):
+    bag = Path(shutil.copy(small_bag, tmp_path / "x.mcap"))
+    assert replay(bag, tmp_path) == 0
+    assert bag.read_bytes() == small_bag.read_bytes()
 
 
 def test_the_time_before_the_first_image(small_bag: Path, tmp_path: Path, complaint):
@@ -306,11 +343,62 @@ def test_tf_that_arrives_after_the_wait_is_refused(small_bag: Path, tmp_path: Pa
     assert grounding["pose_refusal"]["code"] == "no_transform"
 
 
-def test_an_unknown_fixed_frame_is_named(small_bag: Path, tmp_path: Path):
+def test_an_unknown_fixed_frame_is_named(small_bag: Path, tmp_path: Path, capsys):
     assert replay(small_bag, tmp_path, "--fixed-frame", "moon") == 0
+    (note,) = [n for n in capsys.readouterr().out.splitlines() if "came without pose" in n]
+    assert "3 of 3 frames came without pose: " in note and "moon" in note and FIXED_FRAME in note
     refusal = only(tmp_path)["pose_refusal"]
     assert refusal["code"] == "no_transform"
     assert "moon" in refusal["text"]
+
+
+def with_robots(small_bag: Path, path: Path, *namespaces: str) -> Path:
+    """Robots with the same frame names, the first one with the camera, each other one elsewhere."""
+    own, *others = namespaces
+    result = items(small_bag)
+    for item in result:
+        item.topic = f"{own}{item.topic}"
+    for number, namespace in enumerate(others, 1):
+        for item in items(small_bag):
+            if item.topic == "/tf":
+                item.topic = f"{namespace}/tf"
+                item.value.transforms[0].transform.translation.x += number
+                item.log_ns += 1000
+                result.append(item)
+    return write_items(path, result)
+
+
+@pytest.mark.parametrize("others", [("/robot2",), ("/robot", "/robot12"), ("", "/robot2")])
+def test_the_transforms_of_another_robot_are_not_read(
+    others: tuple[str, ...], small_bag: Path, tmp_path: Path, capsys
+):
+    assert replay(small_bag, tmp_path / "alone") == 0
+    capsys.readouterr()
+    bag = with_robots(small_bag, tmp_path / "bag.mcap", "/robot1", *others)
+    assert replay(bag, tmp_path / "out") == 0
+    where = only(tmp_path / "alone")["point_fixed_m"]
+    assert only(tmp_path / "out")["point_fixed_m"] == pytest.approx(where, abs=1e-6)
+    (note,) = [n for n in capsys.readouterr().out.splitlines() if "not read" in n]
+    assert all(f"{other}/tf" in note for other in others) and "those of /robot1/tf" in note
+
+
+@pytest.mark.parametrize(
+    ("recorded", "camera", "used"),
+    [
+        (["/tf", "/tf_static"], "/camera/image", ["/tf", "/tf_static"]),
+        (["tf", "tf_static"], "/camera/image", ["tf", "tf_static"]),
+        (["/r1/tf", "/r1/tf_static"], "/camera/image", ["/r1/tf", "/r1/tf_static"]),
+        (["/r1/tf", "/r2/tf"], "/camera/image", []),
+        (["/r1/tf", "/r1/arm/tf", "/tf"], "/r1/arm/camera/image", ["/r1/arm/tf"]),
+        (["/r1/tf", "/tf"], "/r2/image", ["/tf"]),
+        (["/tf", "/tf_old"], "/camera/image", ["/tf"]),
+    ],
+)
+def test_one_transform_tree_is_read(recorded: list[str], camera: str, used: list[str]):
+    rows = tuple(TopicInfo(topic, "tf2_msgs/msg/TFMessage", 1) for topic in recorded)
+    info = BagInfo(Path("x"), "mcap", 0, 1, len(rows), None, rows)
+    ignored = [topic for topic in recorded if topic not in used]
+    assert transform_topics(info, camera) == (tuple(used), tuple(ignored))
 
 
 # --- clocks --------------------------------------------------------------------------------------
@@ -337,6 +425,27 @@ def test_a_looping_bag_is_asked_every_so_often(small_bag: Path, tmp_path: Path):
     bag = looping(small_bag, tmp_path / "loop.mcap")
     assert replay(bag, tmp_path / "out", "--every", "0.5") == 0
     assert len(answers(tmp_path / "out")) == 7
+
+
+def test_an_old_image_is_told(small_bag: Path, tmp_path: Path, capsys):
+    more = items(small_bag)
+    last = next(item for item in reversed(items(small_bag)) if item.topic == "/tf")
+    last.log_ns += 3_950_000_000  # 1.05 s into the bag before
+    bag = write_items(tmp_path / "stalled.mcap", [*more, last])
+    assert replay(bag, tmp_path / "out") == 0
+    assert "the newest image shown had been received 4.0 s before" in capsys.readouterr().out
+    assert replay(bag, tmp_path / "out", "--at", "1.5") == 0
+    assert "newest image shown" not in capsys.readouterr().out
+
+
+def test_images_that_were_left_out_are_counted(small_bag: Path, tmp_path: Path, capsys):
+    twice = items(small_bag)
+    for item in items(small_bag):
+        if item.topic == COLOR_TOPIC:
+            item.log_ns += 1000
+            twice.append(item)
+    assert replay(write_items(tmp_path / "twice.mcap", twice), tmp_path / "out") == 0
+    assert "3 images were left out: their stamp had been seen" in capsys.readouterr().out
 
 
 # --- damaged pictures ----------------------------------------------------------------------------

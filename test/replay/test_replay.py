@@ -13,12 +13,12 @@ from recordings import CUBE, ScriptedEngine, answers, ask_bag, changed, replay
 from rynn_brain_ros.geometry import apply
 from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.planning import Question
-from rynn_brain_ros.replay import ReplayConfig
+from rynn_brain_ros.replay import ReplayConfig, read_answers
 from rynn_brain_ros.replay import replay as run_replay
 from rynn_brain_ros.sim import Tabletop
 from rynn_brain_ros.sim.tabletop import COLOR_TOPIC, FIXED_FRAME, OPTICAL_FRAME, START_NS
 from rynn_brain_ros.testing import assert_replay
-from rynn_brain_ros.values import Query, Task
+from rynn_brain_ros.values import InputError, Query, Task
 
 HALF_S = 500_000_000
 
@@ -281,9 +281,24 @@ def test_a_new_refusal_is_a_drift(run: Path, small_bag: Path, tmp_path: Path, ca
     assert "refusal was depth_edge, is none" in capsys.readouterr().out
 
 
-def test_the_expected_answers_may_be_those_that_are_replaced(small_bag: Path, tmp_path: Path):
+def test_the_expected_answers_are_never_those_that_are_replaced(
+    small_bag: Path, tmp_path: Path, capsys
+):
     replay(small_bag, tmp_path)
-    assert replay(small_bag, tmp_path, "--expect", str(tmp_path / "answers.jsonl")) == 0
+    before = (tmp_path / "answers.jsonl").read_bytes()
+    link = tmp_path / "expect.jsonl"
+    link.symlink_to(tmp_path / "answers.jsonl")
+    for expect in (tmp_path / "answers.jsonl", link):
+        assert replay(small_bag, tmp_path, "--expect", str(expect), ask="the blue ball") == 2
+        assert "is replaced by this run's own answers" in capsys.readouterr().err
+    assert (tmp_path / "answers.jsonl").read_bytes() == before
+
+
+def test_line_separators_inside_an_answer_end_no_line(small_bag: Path, tmp_path: Path):
+    text = "one\u2028two\u2029three\u0085four"
+    ask_bag(small_bag, tmp_path, ScriptedEngine(text), Task.DESCRIBE)
+    (answer,) = read_answers(tmp_path / "answers.jsonl")
+    assert answer["text"] == text
 
 
 def test_assert_replay_passes_for_the_same_answers(run: Path, small_bag: Path):
@@ -294,6 +309,11 @@ def test_assert_replay_fails_with_what_drifted(run: Path, small_bag: Path, tmp_p
     expect = expectation(run, tmp_path / "expect.jsonl", points_px=[[0.0, 0.0]])
     with pytest.raises(AssertionError, match=r"answered differently:\n.* image points moved by"):
         assert_replay(small_bag, ask=CUBE, task="affordance", expect=expect)
+
+
+def test_assert_replay_names_the_tasks_that_there_are(run: Path, small_bag: Path):
+    with pytest.raises(InputError, match="no task 'x'; there are: object, area"):
+        assert_replay(small_bag, ask=CUBE, task="x", expect=run / "answers.jsonl")
 
 
 def test_a_replay_of_a_run_gives_the_same_groundings(run: Path, tmp_path: Path):

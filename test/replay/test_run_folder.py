@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections import Counter
 from pathlib import Path
 
 import cv2
 import pytest
-from recordings import CUBE, ScriptedEngine, answers, ask_bag, final_names, replay
+from recordings import (
+    CUBE,
+    ScriptedEngine,
+    answers,
+    ask_bag,
+    final_names,
+    items,
+    replay,
+    write_items,
+)
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 
@@ -18,7 +28,7 @@ from rynn_brain_ros.planning import Question
 from rynn_brain_ros.replay import ReplayConfig
 from rynn_brain_ros.replay import replay as run_replay
 from rynn_brain_ros.sim.tabletop import COLOR_TOPIC, DEPTH_TOPIC, INFO_TOPIC
-from rynn_brain_ros.values import EngineError, Task
+from rynn_brain_ros.values import EngineError, Frame, Task
 
 MOVE = "Move the red cube onto the yellow plate"
 
@@ -163,8 +173,8 @@ def test_an_interrupted_bag_is_whole_and_says_so(small_bag: Path, tmp_path: Path
 
 
 def test_ctrl_c_while_the_bag_is_played_keeps_what_was_done(small_bag: Path, tmp_path: Path):
-    def stop(replayed_s: float) -> None:
-        if replayed_s > 0.7:
+    def stop(done_s: float, total_s: float) -> None:
+        if done_s > 0.7:
             raise KeyboardInterrupt
 
     config = ReplayConfig((Question(CUBE, Task.AFFORDANCE),), every_s=0.5)
@@ -172,6 +182,15 @@ def test_ctrl_c_while_the_bag_is_played_keeps_what_was_done(small_bag: Path, tmp
     result = run_replay(small_bag, config, engines, tmp_path, progress=stop)
     assert not result.complete
     assert len(answers(tmp_path)) == result.n_answers == 2
+
+
+def test_progress_says_how_much_there_is(small_bag: Path, tmp_path: Path):
+    told = []
+    config = ReplayConfig((Question(CUBE, Task.AFFORDANCE),))
+    engines = Engines.one(ColorBaselineEngine())
+    run_replay(small_bag, config, engines, tmp_path, lambda *seconds: told.append(seconds))
+    assert told[0] == (0.0, 1.05)
+    assert told[-1] == (1.05, 1.05)
 
 
 def test_ctrl_c_ends_the_command_with_130(small_bag: Path, tmp_path: Path, capsys, monkeypatch):
@@ -198,3 +217,30 @@ def test_a_failed_run_keeps_its_records_under_partial_names(small_bag: Path, tmp
     assert len((tmp_path / "answers.partial.jsonl").read_text().splitlines()) == 1
     with BagReader(tmp_path / "run.partial.mcap", recover=False) as bag:
         assert bag.info().metadata[ENDING]["ending"] == "interrupted"
+
+
+class Watching(ScriptedEngine):
+    """Knows which of the frames that it was shown are still in memory."""
+
+    def __init__(self) -> None:
+        super().__init__("Here: <affordance> <frame 0>: (500, 500) </affordance>")
+        self.shown: dict[int, weakref.ref[Frame]] = {}
+
+    def ask(self, query, on_text=None, cancel=None):
+        answer = super().ask(query, on_text, cancel)
+        self.queries.clear()
+        self.shown |= {id(f.frame): weakref.ref(f.frame) for f in query.frames}
+        self.alive = sum(ref() is not None for ref in self.shown.values())
+        return answer
+
+
+def test_images_of_answered_questions_are_let_go(small_bag: Path, tmp_path: Path):
+    rounds = [items(small_bag) for _ in range(3)]
+    for number, one_round in enumerate(rounds):  # the buffer forgets when the stamps jump back
+        for item in one_round:
+            item.log_ns += number * 2_000_000_000
+    bag = write_items(tmp_path / "loop.mcap", [item for r in rounds for item in r])
+    engine = Watching()
+    ask_bag(bag, tmp_path / "out", engine, every_s=0.5)
+    assert len(answers(tmp_path / "out")) > 8
+    assert engine.alive <= 3

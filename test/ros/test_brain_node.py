@@ -34,9 +34,10 @@ from tf2_msgs.msg import TFMessage  # noqa: E402
 from visualization_msgs.msg import MarkerArray  # noqa: E402
 
 from rynn_brain_ros import messages  # noqa: E402
+from rynn_brain_ros.models import ColorBaselineEngine, Engines  # noqa: E402
 from rynn_brain_ros.ros.brain_node import BrainNode  # noqa: E402
 from rynn_brain_ros.ros.conversion import to_ros  # noqa: E402
-from rynn_brain_ros.sim.tabletop import FIXED_FRAME, OPTICAL_FRAME, START_NS, example_scene  # noqa: E402
+from rynn_brain_ros.sim.tabletop import FIXED_FRAME, OPTICAL_FRAME, example_scene  # noqa: E402
 
 COLOR, DEPTH, INFO = (
     "/camera/color/image_raw",
@@ -44,6 +45,11 @@ COLOR, DEPTH, INFO = (
     "/camera/color/camera_info",
 )
 PATIENCE_S = 20.0
+SECOND_NS = 1_000_000_000
+
+
+def now_ns() -> int:
+    return time.time_ns()
 
 
 class Robot(Node):
@@ -168,7 +174,8 @@ def test_a_question_is_answered_with_the_frames_stamp_and_a_point_on_the_true_su
     graph: Graph,
 ) -> None:
     graph.bring_up()
-    stamps = [START_NS + k * 500_000_000 for k in range(3)]
+    now = now_ns()
+    stamps = [now - k * SECOND_NS // 2 for k in (2, 1, 0)]
     for stamp_ns in stamps:
         graph.show(stamp_ns)
     request = Ask.Request(question="Pick up the red cube", task="affordance")
@@ -189,7 +196,7 @@ def test_a_question_is_answered_with_the_frames_stamp_and_a_point_on_the_true_su
 
 def test_an_answer_is_published_with_one_query_id_everywhere(graph: Graph) -> None:
     graph.bring_up()
-    graph.show(START_NS)
+    graph.show(now_ns())
     response = graph.call(graph.ask_client, Ask.Request(question="the blue ball", task="object"))
     got = graph.robot.received
     graph.wait_until(
@@ -207,7 +214,7 @@ def test_an_answer_is_published_with_one_query_id_everywhere(graph: Graph) -> No
 
 def test_ground_gives_one_target_or_says_why_not(graph: Graph) -> None:
     graph.bring_up()
-    graph.show(START_NS)
+    graph.show(now_ns())
     found = graph.call(graph.ground_client, Ground.Request(target="the green cylinder"))
     assert found.success, found.message
     assert found.target.header.frame_id == FIXED_FRAME
@@ -218,19 +225,20 @@ def test_ground_gives_one_target_or_says_why_not(graph: Graph) -> None:
 
 def test_a_late_transform_is_waited_for(graph: Graph) -> None:
     graph.bring_up()
-    graph.robot.publish_frame(START_NS, with_tf=False)
+    stamp_ns = now_ns()
+    graph.robot.publish_frame(stamp_ns, with_tf=False)
     assert graph.brain.eyes is not None
     newest = graph.brain.eyes.perception.newest_stamp_ns
     camera = graph.brain.eyes.camera
-    graph.wait_until(lambda: newest(camera) == START_NS, "the image")
-    graph.robot.publish_tf(START_NS)
+    graph.wait_until(lambda: newest(camera) == stamp_ns, "the image")
+    graph.robot.publish_tf(stamp_ns)
     response = graph.call(graph.ask_client, Ask.Request(question="the red cube", task="object"))
     assert response.groundings.groundings[0].fixed
 
 
 def test_without_depth_the_point_stays_in_the_image_and_says_why(graph: Graph) -> None:
     graph.bring_up()
-    graph.show(START_NS, with_depth=False)
+    graph.show(now_ns(), with_depth=False)
     request = Ask.Request(question="the red cube", task="affordance")
     (grounding,) = graph.call(graph.ask_client, request).groundings.groundings
     assert not grounding.lifted
@@ -264,14 +272,75 @@ def test_a_wrong_engine_fails_configuration() -> None:
 
 def test_a_clock_that_jumps_back_forgets_the_old_frames(graph: Graph) -> None:
     graph.bring_up()
-    graph.show(START_NS + 5_000_000_000)
-    graph.robot.publish_frame(START_NS)
+    now = now_ns()
+    graph.show(now)
+    earlier = now - 5 * SECOND_NS
+    graph.robot.publish_frame(earlier)
     assert graph.brain.eyes is not None
     eyes = graph.brain.eyes
     graph.wait_until(
-        lambda: [f.stamp_ns for f in eyes.perception.buffer.frames(eyes.camera)] == [START_NS],
+        lambda: [f.stamp_ns for f in eyes.perception.buffer.frames(eyes.camera)] == [earlier],
         "the reset",
     )
+
+
+def test_an_image_that_is_too_old_is_refused_as_stale(graph: Graph) -> None:
+    graph.bring_up()
+    graph.show(now_ns() - 10 * SECOND_NS)
+    response = graph.call(graph.ground_client, Ground.Request(target="the red cube"))
+    assert not response.success
+    assert response.refusal_code == "stale"
+    assert "max_frame_age_s" in response.message
+
+
+def test_what_was_seen_before_a_pause_is_not_now(graph: Graph) -> None:
+    graph.bring_up()
+    graph.show(now_ns())
+    assert graph.transition(Transition.TRANSITION_DEACTIVATE)
+    assert graph.transition(Transition.TRANSITION_ACTIVATE)
+    response = graph.call(graph.ask_client, Ask.Request(question="the red cube"))
+    assert "no image has arrived" in response.message
+
+
+@pytest.mark.parametrize("kind", ["describe", "count", "plan"])
+def test_ground_refuses_kinds_that_name_no_place(graph: Graph, kind: str) -> None:
+    graph.bring_up()
+    graph.show(now_ns())
+    response = graph.call(graph.ground_client, Ground.Request(target="the red cube", kind=kind))
+    assert not response.success
+    assert "names no place" in response.message
+
+
+class SlowEngine(ColorBaselineEngine):
+    """Thinks until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.thinking = threading.Event()
+
+    def ask(self, query: Any, on_text: Any = None, cancel: Any = None) -> Any:
+        self.thinking.set()
+        while not cancel.is_set():
+            time.sleep(0.005)
+        return super().ask(query, on_text, cancel)
+
+
+def test_cleaning_up_ends_the_question_being_answered(graph: Graph) -> None:
+    graph.bring_up()
+    graph.show(now_ns())
+    engine = SlowEngine()
+    graph.brain._engines = Engines.one(engine)
+    future = graph.ask_client.call_async(Ask.Request(question="the red cube", task="object"))
+    graph.wait_until(engine.thinking.is_set, "the engine")
+    assert graph.transition(Transition.TRANSITION_DEACTIVATE)
+    assert graph.transition(Transition.TRANSITION_CLEANUP)
+    graph.wait_until(future.done, "the answer")
+    assert graph.transition(Transition.TRANSITION_CONFIGURE)
+
+
+def test_a_wrong_topic_name_fails_configuration_with_a_reason() -> None:
+    graph = Graph(color_topic="bad topic")
+    assert not graph.transition(Transition.TRANSITION_CONFIGURE)
+    graph.close()
 
 
 def test_it_goes_up_and_down_fifty_times(graph: Graph) -> None:
@@ -281,7 +350,7 @@ def test_it_goes_up_and_down_fifty_times(graph: Graph) -> None:
         assert graph.transition(Transition.TRANSITION_DEACTIVATE)
         assert graph.transition(Transition.TRANSITION_CLEANUP)
     graph.bring_up()
-    graph.show(START_NS)
+    graph.show(now_ns())
     assert graph.call(graph.ask_client, Ask.Request(question="the red cube", task="object")).success
 
 
@@ -291,7 +360,7 @@ def test_the_status_tells_what_is_wrong_and_what_is_remembered(graph: Graph) -> 
     graph.wait_until(lambda: bool(status), "status")
     assert status[0].state == BrainStatus.STATE_DEGRADED
     assert any("no image" in problem for problem in status[0].problems)
-    graph.show(START_NS)
+    graph.show(now_ns())
     graph.wait_until(lambda: status[-1].frames == 1, "a frame in the status")
     assert not status[-1].armed
 
