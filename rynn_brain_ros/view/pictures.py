@@ -17,25 +17,26 @@ _REDUCED = {2: 17, 4: 33, 8: 65}  # cv2.IMREAD_REDUCED_COLOR_n: decoded small, m
 
 
 class Pictures:
-    """Collects what is shown, then writes the definitions that `use` refers to.
+    """Makes each picture as small as it is shown, at once, so that frames need not be kept.
 
     A picture shown both large and small is embedded large.
     """
 
     def __init__(self) -> None:
-        self._shown: dict[str, tuple[SelectedFrame, int]] = {}
+        self._definitions: dict[str, tuple[int, str]] = {}
 
     def use(self, frame: SelectedFrame, side_px: int) -> str:
         """An SVG element that shows ``frame``, one unit a pixel, pixel centres at integers."""
         digest = hashlib.sha256(frame.image).hexdigest()[:16]
         name = f"i{digest}-{frame.width}-{frame.height}"
-        known = self._shown.get(name, (frame, 0))
-        self._shown[name] = (known[0], max(known[1], side_px))
+        known_side_px, _ = self._definitions.get(name, (0, ""))
+        if side_px > known_side_px:
+            self._definitions[name] = (side_px, _definition(name, frame, side_px))
         return f'<use href="#{name}" x="-0.5" y="-0.5"/>'
 
     def definitions(self) -> str:
         """The hidden SVG that holds every picture once."""
-        images = "".join(_definition(name, *shown) for name, shown in self._shown.items())
+        images = "".join(definition for _, definition in self._definitions.values())
         return f'<svg class="store" aria-hidden="true"><defs>{images}</defs></svg>'
 
 

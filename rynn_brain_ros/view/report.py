@@ -7,23 +7,20 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.values import (
-    EncodedImage,
     FinishReason,
     Flag,
-    Frame,
     FrameSet,
     LiftedGrounding,
     NoGrounding,
     Reading,
     Refusal,
     Response,
-    SelectedFrame,
     Vector3,
 )
 from rynn_brain_ros.view.colors import PALETTE, is_unusable
@@ -73,8 +70,8 @@ def write_report(path: Path, run: RunReport) -> None:
 class ReportWriter:
     """Writes a report in parts, for a run whose responses do not fit into memory together.
 
-    Kept of each response are its section, what the head counts, and the encoded pictures; the
-    frames' own images and depth are let go.
+    Kept of each response are its section, what the head counts, and its pictures as small as they
+    are shown; the frames are let go.
     """
 
     def __init__(self) -> None:
@@ -284,15 +281,8 @@ def _picture(section: _Section, i: int, side_px: int, overlay: str = "") -> str:
     box = f"-0.5 -0.5 {max(1, frame.width)} {max(1, frame.height)}"
     return (
         f'<svg class="over" viewBox="{box}" role="img" aria-label="frame {i}">'
-        f"{section.pictures.use(_picture_only(frame), side_px)}{overlay}</svg>"
+        f"{section.pictures.use(frame, side_px)}{overlay}</svg>"
     )
-
-
-def _picture_only(selected: SelectedFrame) -> SelectedFrame:
-    """Without the images that arrived: a picture waits for the end of the run, these must not."""
-    frame = selected.frame
-    bare = Frame(frame.camera, frame.stamp_ns, frame.frame_id, EncodedImage("", b""))
-    return replace(selected, frame=bare)
 
 
 def _age(frames: FrameSet, index: int) -> str:
