@@ -57,8 +57,6 @@ DECODE_ERRORS = (
     MemoryError,
 )
 
-Description = tuple[Nodetype, Any]
-
 
 def normalise_type(typename: str) -> str:
     """``sensor_msgs/Image``, as written before Foxy, becomes ``sensor_msgs/msg/Image``."""

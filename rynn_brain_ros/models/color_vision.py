@@ -93,7 +93,6 @@ class Blob:
     mask: NDArray[np.bool_] = field(repr=False)
     area_px: int
     circularity: float
-    extent: float
 
     def shape_match(self, shape: str | None) -> float:
         """How well the outline fits a shape, 0…1. One picture cannot tell all of them apart."""
@@ -189,7 +188,7 @@ def _components(mask: NDArray[np.uint8], color: str) -> list[Blob]:
         if area < MIN_AREA_PX or is_background:
             continue
         component = labels == index
-        blobs.append(Blob(color, component, area, _circularity(component), area / (w * h)))
+        blobs.append(Blob(color, component, area, _circularity(component)))
     return blobs
 
 

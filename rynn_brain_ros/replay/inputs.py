@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.bags import BagInfo, CameraTopics
 from rynn_brain_ros.planning import Perception
+from rynn_brain_ros.planning.intake import Input, image_input, info_input, transforms_input
 from rynn_brain_ros.replay.run_folder import OWN_TOPICS
-from rynn_brain_ros.values import BagError, CameraInfo, EncodedImage
+from rynn_brain_ros.values import BagError
 
 TF_NAMES = ("tf", "tf_static")
 
@@ -97,8 +97,6 @@ def transform_topics(info: BagInfo, camera_topic: str) -> tuple[tuple[str, ...],
 
 # --- reading them ------------------------------------------------------------------------------
 
-Input = Callable[[Any], None]
-
 
 def bag_inputs(
     camera: CameraTopics, transforms: Iterable[str], perception: Perception
@@ -107,42 +105,16 @@ def bag_inputs(
     topics of the camera's tree."""
     name = color_topic_of(camera)
     inputs: dict[str, Input] = {
-        name: _image_input(perception.add_color, name, camera.color_compressed)
+        name: image_input(perception.add_color, name, camera.color_compressed)
     }
     if camera.depth_topic is not None:
-        inputs[camera.depth_topic] = _image_input(
+        inputs[camera.depth_topic] = image_input(
             perception.add_depth, name, camera.depth_compressed
         )
     if camera.color_info_topic is not None:
-        inputs[camera.color_info_topic] = _info_input(perception.add_color_info, name)
+        inputs[camera.color_info_topic] = info_input(perception.add_color_info, name)
     if camera.depth_info_topic not in (None, camera.color_info_topic):
-        inputs[str(camera.depth_info_topic)] = _info_input(perception.add_depth_info, name)
+        inputs[str(camera.depth_info_topic)] = info_input(perception.add_depth_info, name)
     for topic in transforms:
-        inputs[topic] = _tf_input(perception, topic.endswith("tf_static"))
+        inputs[topic] = transforms_input(perception, topic.endswith("tf_static"))
     return inputs
-
-
-def _image_input(
-    add: Callable[[str, int, str, EncodedImage], None], camera: str, compressed: bool
-) -> Input:
-    read = messages.compressed_image_of if compressed else messages.image_of
-
-    def take(message: Any) -> None:
-        stamp_ns = messages.stamp_ns_of(message.header.stamp)
-        add(camera, stamp_ns, str(message.header.frame_id).lstrip("/"), read(message))
-
-    return take
-
-
-def _info_input(add: Callable[[str, CameraInfo, int], None], camera: str) -> Input:
-    def take(message: Any) -> None:
-        add(camera, messages.camera_info_of(message), messages.stamp_ns_of(message.header.stamp))
-
-    return take
-
-
-def _tf_input(perception: Perception, static: bool) -> Input:
-    def take(message: Any) -> None:
-        perception.add_transforms(messages.transforms_of(message), static)
-
-    return take

@@ -23,6 +23,7 @@ from rynn_brain_ros.bags import typestore
 from rynn_brain_ros.config import BrainConfig
 from rynn_brain_ros.memory import AssemblyConfig, BufferLimits
 from rynn_brain_ros.planning import Perception, PerceptionConfig
+from rynn_brain_ros.planning.intake import Input, image_input, info_input, transforms_input
 from rynn_brain_ros.values import RynnBrainError
 
 _QUEUE = 256
@@ -64,7 +65,7 @@ class Eyes:
         self.seen = Seen()
         self._dropped = 0
         self._store = typestore()
-        self._inbox: deque[tuple[str, str, Callable[[Any], None], bytes]] = deque()
+        self._inbox: deque[tuple[str, str, Input, bytes]] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._group = MutuallyExclusiveCallbackGroup()
@@ -83,8 +84,10 @@ class Eyes:
             self._subscribe_image(config.depth_topic, perception.add_depth)
         if config.depth_info_topic:
             self._subscribe_info(config.depth_info_topic, perception.add_depth_info)
-        self._subscribe(TFMessage, "/tf", self._transforms(static=False), _TF_QOS)
-        self._subscribe(TFMessage, "/tf_static", self._transforms(static=True), _TF_STATIC_QOS)
+        self._subscribe(TFMessage, "/tf", transforms_input(perception, static=False), _TF_QOS)
+        self._subscribe(
+            TFMessage, "/tf_static", transforms_input(perception, static=True), _TF_STATIC_QOS
+        )
         self._worker = threading.Thread(target=self._work, name="eyes", daemon=True)
         self._worker.start()
 
@@ -119,31 +122,14 @@ class Eyes:
 
     def _subscribe_image(self, topic: str, add: Callable[..., None]) -> None:
         compressed = topic.endswith(("/compressed", "/compressedDepth"))
-        read = messages.compressed_image_of if compressed else messages.image_of
-
-        def take(message: Any) -> None:
-            stamp_ns = messages.stamp_ns_of(message.header.stamp)
-            add(self.camera, stamp_ns, message.header.frame_id.lstrip("/"), read(message))
-
+        take = image_input(add, self.camera, compressed)
         type_ = CompressedImage if compressed else Image
         self._subscribe(type_, topic, take, qos_profile_sensor_data)
 
     def _subscribe_info(self, topic: str, add: Callable[..., None]) -> None:
-        def take(message: Any) -> None:
-            stamp_ns = messages.stamp_ns_of(message.header.stamp)
-            add(self.camera, messages.camera_info_of(message), stamp_ns)
+        self._subscribe(CameraInfo, topic, info_input(add, self.camera), qos_profile_sensor_data)
 
-        self._subscribe(CameraInfo, topic, take, qos_profile_sensor_data)
-
-    def _transforms(self, static: bool) -> Callable[[Any], None]:
-        def take(message: Any) -> None:
-            self.perception.add_transforms(messages.transforms_of(message), static)
-
-        return take
-
-    def _subscribe(
-        self, type_: type, topic: str, take: Callable[[Any], None], qos: QoSProfile
-    ) -> None:
+    def _subscribe(self, type_: type, topic: str, take: Input, qos: QoSProfile) -> None:
         def store(raw: bytes) -> None:
             with self._changed:
                 if len(self._inbox) >= _QUEUE:
@@ -177,7 +163,7 @@ class Eyes:
                 self.seen = Seen(missing, tuple(self.perception.problems), dropped)
                 self._changed.notify_all()
 
-    def _take(self, topic: str, typename: str, take: Callable[[Any], None], raw: bytes) -> None:
+    def _take(self, topic: str, typename: str, take: Input, raw: bytes) -> None:
         try:
             take(self._store.deserialize_cdr(raw, typename))
         except (RynnBrainError, ValueError, IndexError) as error:
