@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace as replace_value
@@ -258,6 +259,20 @@ def test_the_demo_finds_everything(seed: int, tmp_path: Path, capsys):
     assert summary["success"] is True
     assert summary["right"] == summary["questions"] == 5
     assert summary["max_error_mm"] < 5
+
+
+@pytest.mark.slow
+def test_the_readme_shows_what_the_demo_prints(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 0
+    printed = capsys.readouterr().out.strip()
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    # Last digits of millimetres may differ between versions of the image codecs.
+    assert _without_decimals(printed) in _without_decimals(readme)
+
+
+def _without_decimals(text: str) -> str:
+    return re.sub(r"\d+\.\d+", "#", text)
 
 
 def moved(scene: Tabletop, where: str) -> Tabletop:
