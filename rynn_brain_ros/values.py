@@ -108,7 +108,56 @@ class RefusalCode(str, Enum):
     NOT_OPTICAL = "not_optical"
     """The image's frame_id does not look along +z: not an optical frame."""
     STALE = "stale"
-    """The frame or the transform is older than allowed."""
+    """The frame, the transform or the answer is older than allowed."""
+
+    UNKNOWN_SKILL = "unknown_skill"
+    """The sentence asks for something that is not in the closed skill set."""
+    INCOMPLETE_STEP = "incomplete_step"
+    """The sentence names a skill but not all that it needs (a place without an area)."""
+    OUT_OF_ORDER = "out_of_order"
+    """The step makes no sense now: a place with an empty gripper, a pick with a full one."""
+    UNSUPPORTED_SKILL = "unsupported_skill"
+    """The skill is known, and this robot has no motion for it."""
+    AMBIGUOUS = "ambiguous"
+    """What is pointed at contradicts itself: a grasp point outside its own object's box."""
+    NO_GRASP = "no_grasp"
+    """No top face to close on was found in the depth of the thing."""
+    TOO_WIDE = "too_wide"
+    """The thing does not fit between the fingers."""
+    APPROACH_BLOCKED = "approach_blocked"
+    """Something stands where the hand would come down."""
+    NO_FREE_SPACE = "no_free_space"
+    """The place that was pointed at does not hold the thing."""
+    OUTSIDE_WORKSPACE = "outside_workspace"
+    """A target lies outside the configured workspace box."""
+    OUT_OF_REACH = "out_of_reach"
+    """A target is nearer or farther from the base than the arm is allowed to reach."""
+    ON_ROBOT = "on_robot"
+    """A target lies on or inside the robot itself."""
+    BELOW_SUPPORT = "below_support"
+    """A motion would bring the tool under the table."""
+    UNCERTAIN = "uncertain"
+    """The target's place is less certain than allowed."""
+    LOW_CONFIDENCE = "low_confidence"
+    """The engine's confidence in its coordinates is lower than allowed, or unknown."""
+    TOO_FAST = "too_fast"
+    """A motion's speed scaling is above the limit, zero or not a number."""
+    BUSY = "busy"
+    """Another goal is still in flight."""
+    SCENE_CHANGED = "scene_changed"
+    """At the target the scene no longer looks as it did in the frames of the answer."""
+    NOT_ARMED = "not_armed"
+    """Motion has not been armed, or arming has expired."""
+    DRY_RUN = "dry_run"
+    """Everything was checked and nothing may move."""
+    NOT_APPROVED = "not_approved"
+    """A person said no, or did not answer in time."""
+    OBSTACLE = "obstacle"
+    """The way that a drive would take is not free, or not seen to be free."""
+    ENGINE_FAILED = "engine_failed"
+    """The engine could not answer."""
+    UNCONFIRMED = "unconfirmed"
+    """The planner claims to be done and a separate look does not confirm it."""
 
 
 @dataclass(frozen=True)
@@ -680,3 +729,314 @@ class Response:
     reading: Reading
     lifted: tuple[LiftedGrounding, ...] = ()
     reasoning: tuple[LiftedGrounding, ...] = ()
+
+
+# --- steps: what the brain proposes ---------------------------------------------------------------
+
+
+class Skill(str, Enum):
+    """The closed set of things that a step may ask for. Nothing read anywhere can add to it."""
+
+    PICK = "pick"
+    PLACE = "place"
+    PUSH = "push"
+    OPEN = "open"
+    CLOSE = "close"
+    POUR = "pour"
+    HAND_OVER = "hand_over"
+    MOVE_TO = "move_to"
+    LOOK_AT = "look_at"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One sentence of a plan, typed: a skill and what it points at.
+
+    ``text`` is the sentence, verbatim. ``grasp`` is where a hand would act (an affordance, a
+    grasp rectangle or a contact point), ``thing`` the box of what is acted on, ``area`` the
+    destination, ``path`` the drawn motion; each ``None`` where the sentence holds none.
+    ``preposition`` is the word before the area (into, onto, on, …), empty where there is none.
+    """
+
+    skill: Skill
+    text: str
+    grasp: LiftedGrounding | None = None
+    thing: LiftedGrounding | None = None
+    area: LiftedGrounding | None = None
+    path: LiftedGrounding | None = None
+    preposition: str = ""
+
+    @property
+    def groundings(self) -> tuple[LiftedGrounding, ...]:
+        """Everything that it points at, in the order grasp, thing, area, path."""
+        return tuple(g for g in (self.grasp, self.thing, self.area, self.path) if g is not None)
+
+
+# --- goals: what an actuator is asked to do -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReachGoal:
+    """Bring the tool to ``T_base_tcp``: parent is the robot's base, child the tool centre point,
+    whose z axis points out of the hand and whose y axis is the direction the fingers close in.
+
+    ``straight``: the tool centre point moves on a straight line; otherwise the joints take the
+    shortest way. ``speed`` scales the actuator's own limits, 0 < speed ≤ 1.
+    """
+
+    T_base_tcp: RigidTransform
+    straight: bool = False
+    speed: float = 1.0
+
+
+@dataclass(frozen=True)
+class FollowGoal:
+    """Bring the tool through poses ``T_base_tcp``, in order, in straight lines."""
+
+    path: tuple[RigidTransform, ...]
+    speed: float = 1.0
+
+
+@dataclass(frozen=True)
+class PostureGoal:
+    """Bring the arm into a posture known by name, such as MoveIt's ``ready``."""
+
+    name: str = "ready"
+    speed: float = 1.0
+
+
+@dataclass(frozen=True)
+class GripGoal:
+    """Bring the fingers to ``width_m`` apart, pressing with at most ``force_n``.
+
+    Stopping wider because something is between the fingers is success; the reached width is in
+    the result's ``values["width_m"]``.
+    """
+
+    width_m: float
+    force_n: float = 20.0
+
+
+@dataclass(frozen=True)
+class DriveGoal:
+    """Drive straight ahead by ``distance_m`` (negative: backwards)."""
+
+    distance_m: float
+    speed: float = 1.0
+
+
+@dataclass(frozen=True)
+class SpinGoal:
+    """Turn on the spot by ``angle_rad``, counter-clockwise positive (REP 103)."""
+
+    angle_rad: float
+    speed: float = 1.0
+
+
+@dataclass(frozen=True)
+class NavigateGoal:
+    """Drive to a pose on the floor, around what is in the way; parent is the map's frame."""
+
+    T_map_base: RigidTransform
+    speed: float = 1.0
+
+
+Goal = ReachGoal | FollowGoal | PostureGoal | GripGoal | DriveGoal | SpinGoal | NavigateGoal
+
+
+class GoalEventKind(str, Enum):
+    """What an actuator reports of a goal, in this order; FEEDBACK any number of times."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    FEEDBACK = "feedback"
+    SUCCEEDED = "succeeded"
+    ABORTED = "aborted"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    """The server that had the goal is gone."""
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (GoalEventKind.ACCEPTED, GoalEventKind.FEEDBACK)
+
+
+@dataclass(frozen=True)
+class GoalEvent:
+    """One report about one goal. ``fraction`` is how much of it is done, 0…1. ``values`` are
+    numbers by name, such as ``width_m`` of a grip or ``fraction`` of a planned path."""
+
+    goal_id: str
+    kind: GoalEventKind
+    stamp_ns: int
+    fraction: float = 0.0
+    text: str = ""
+    values: tuple[tuple[str, float], ...] = ()
+
+    def value(self, name: str) -> float:
+        """NaN where it was not told."""
+        return dict(self.values).get(name, math.nan)
+
+
+class Actuator(Protocol):
+    """A robot that can be asked to move: the simulator, or MoveIt, Nav2 and a gripper.
+
+    ``send`` returns at once; what becomes of the goal is told by ``poll``, in order, each event
+    once. ``cancel`` of an unknown or finished goal does nothing. ``stop`` is the safe action:
+    whatever moves stops now and holds. None of them raises because a robot misbehaves: that is
+    an event.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def goals(self) -> frozenset[type[Goal]]:
+        """The kinds of goal that it can do."""
+        ...
+
+    def send(self, goal_id: str, goal: Goal) -> None: ...
+
+    def cancel(self, goal_id: str) -> None: ...
+
+    def poll(self) -> tuple[GoalEvent, ...]: ...
+
+    def stop(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Time, and letting it pass: a robot's clock sleeps, a simulator's steps its physics, a
+    replay's plays the recording on."""
+
+    def now_ns(self) -> int: ...
+
+    def wait(self, seconds: float) -> None: ...
+
+
+# --- motions: a step made concrete ----------------------------------------------------------------
+
+
+class Stage(str, Enum):
+    """What a goal is for within a motion."""
+
+    OPEN_HAND = "open_hand"
+    PRE = "pre"
+    """To the place from where the approach begins."""
+    APPROACH = "approach"
+    """The last, straight piece, into contact or close to it."""
+    GRIP = "grip"
+    ACT = "act"
+    """The motion proper: a push, a pull, a pour, a drawn path."""
+    RELEASE = "release"
+    LIFT = "lift"
+    """Straight away from where it acted."""
+    RETREAT = "retreat"
+    """Out of the camera's view."""
+    DRIVE = "drive"
+
+
+@dataclass(frozen=True)
+class MotionStage:
+    stage: Stage
+    goal: Goal
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What a step means in goals, in order, and the numbers that the gate looks at.
+
+    ``target_m`` is the place acted on, in the base frame ``base_frame``; ``grip_width_m`` the
+    thing's width between the fingers, NaN where nothing is gripped; ``support_z_m`` the height of
+    the surface that it stands on or is put on, NaN where unknown.
+    """
+
+    skill: Skill
+    base_frame: str
+    target_m: Vector3
+    stages: tuple[MotionStage, ...]
+    grip_width_m: float = math.nan
+    support_z_m: float = math.nan
+
+
+# --- decisions and outcomes -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that the gate looked at: its name, what was found, what is allowed."""
+
+    name: str
+    passed: bool
+    found: str
+    allowed: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate said to one proposed motion: approved unless there is a refusal."""
+
+    stamp_ns: int
+    checks: tuple[Check, ...]
+    refusal: Refusal | None = None
+
+    @property
+    def approved(self) -> bool:
+        return self.refusal is None
+
+
+class Status(str, Enum):
+    """What a motion, or a whole task, did."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+
+
+class Cause(str, Enum):
+    """Why a motion ended."""
+
+    DONE = "done"
+    REJECTED = "rejected"
+    """The actuator did not take the goal."""
+    ABORTED = "aborted"
+    TIMEOUT = "timeout"
+    LOST_SERVER = "lost_server"
+    PREEMPTED = "preempted"
+    CANCELLED = "cancelled"
+    """A person stopped it."""
+    STALE = "stale"
+    """The watchdog stopped it: images, transforms or the engine went silent."""
+    DISARMED = "disarmed"
+    SCENE_CHANGED = "scene_changed"
+    """What it went for is no longer where it was seen."""
+    NOTHING_GRIPPED = "nothing_gripped"
+    """The fingers closed on nothing."""
+    DROPPED = "dropped"
+    """What was held is no longer between the fingers."""
+
+    @property
+    def status(self) -> Status:
+        if self is Cause.DONE:
+            return Status.SUCCEEDED
+        if self in (Cause.CANCELLED, Cause.PREEMPTED, Cause.DISARMED):
+            return Status.CANCELLED
+        return Status.FAILED
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one motion ended, ``stages_done`` of its stages into it. Whether the *task* is done is
+    another question, answered by looking again."""
+
+    cause: Cause
+    text: str
+    start_ns: int
+    end_ns: int
+    stages_done: int = 0
+    gripper_width_m: float = math.nan
+
+    @property
+    def status(self) -> Status:
+        return self.cause.status
