@@ -17,10 +17,27 @@ C = TypeVar("C")
 
 
 def setting(
-    default: Any, description: str, minimum: float | None = None, maximum: float | None = None
+    default: Any,
+    description: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    *,
+    choices: tuple[str, ...] = (),
+    tighter: str = "",
 ) -> Any:
-    """A dataclass field with what a person needs to know about it."""
-    metadata = {"description": description, "minimum": minimum, "maximum": maximum}
+    """A dataclass field with what a person needs to know about it.
+
+    ``choices`` are the only words allowed. ``tighter`` is for limits of safety: the direction,
+    ``lower`` or ``higher``, in which the value may change while the robot runs; for choices
+    ``higher`` is later in their order. Empty: it may not change.
+    """
+    metadata = {
+        "description": description,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "tighter": tighter,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -33,6 +50,8 @@ class Setting:
     description: str
     minimum: float | None = None
     maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    tighter: str = ""
 
 
 def settings(config: type[Any]) -> Iterator[Setting]:
@@ -50,10 +69,11 @@ def configure(config: type[C], values: Mapping[str, Any]) -> C:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise ConfigError(f"unknown setting {name!r}: {hint}")
-    return config(**{name: _checked(known[name], value) for name, value in values.items()})
+    return config(**{name: checked(known[name], value) for name, value in values.items()})
 
 
-def _checked(item: Setting, value: Any) -> Any:
+def checked(item: Setting, value: Any) -> Any:
+    """The value as its setting's type; `ConfigError` where it is not one that is allowed."""
     wanted = type(item.default)
     if wanted is float and type(value) is int:
         value = float(value)
@@ -61,6 +81,10 @@ def _checked(item: Setting, value: Any) -> Any:
         raise ConfigError(
             f"setting {item.name!r} is {value!r}, of type {type(value).__name__}; "
             f"it must be of type {wanted.__name__}"
+        )
+    if item.choices and value not in item.choices:
+        raise ConfigError(
+            f"setting {item.name!r} is {value!r}; it must be one of {', '.join(item.choices)}"
         )
     high_enough = item.minimum is None or value >= item.minimum
     low_enough = item.maximum is None or value <= item.maximum

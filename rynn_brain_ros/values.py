@@ -142,6 +142,8 @@ class RefusalCode(str, Enum):
     """The engine's confidence in its coordinates is lower than allowed, or unknown."""
     TOO_FAST = "too_fast"
     """A motion's speed scaling is above the limit, zero or not a number."""
+    TOO_STRONG = "too_strong"
+    """The fingers would press harder than allowed."""
     BUSY = "busy"
     """Another goal is still in flight."""
     SCENE_CHANGED = "scene_changed"
@@ -684,9 +686,10 @@ class LiftedPoint:
 
     @property
     def sigma_m(self) -> float:
-        """Largest standard deviation in any direction, metres."""
+        """Largest standard deviation in any direction, metres; NaN where it is unknown."""
         covariance = np.array(self.covariance_camera_m2).reshape(3, 3)
-        return float(np.sqrt(max(0.0, np.linalg.eigvalsh(covariance)[-1])))
+        largest = float(np.linalg.eigvalsh(covariance)[-1])
+        return math.nan if math.isnan(largest) else math.sqrt(max(0.0, largest))
 
 
 @dataclass(frozen=True)

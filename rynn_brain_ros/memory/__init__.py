@@ -29,6 +29,7 @@ from rynn_brain_ros.memory.images import (
     thumbnail,
 )
 from rynn_brain_ros.memory.keyframes import FrameLook, KeyframeConfig, KeyframeDetector
+from rynn_brain_ros.memory.opening import OpenFrames, depth_view
 from rynn_brain_ros.memory.selection import (
     KeyframeWindow,
     SelectionKind,
@@ -52,12 +53,14 @@ __all__ = [
     "KeyframeConfig",
     "KeyframeDetector",
     "KeyframeWindow",
+    "OpenFrames",
     "PoseSource",
     "SelectionKind",
     "SelectionPolicy",
     "canonical",
     "decode_color",
     "decode_depth",
+    "depth_view",
     "image_size",
     "latest_k",
     "select",

@@ -13,17 +13,15 @@ from dataclasses import dataclass, replace
 from rynn_brain_ros.geometry import (
     DepthView,
     LiftLimits,
-    camera_or_refusal,
     lift_area,
     lift_box,
     lift_point,
     lift_trajectory,
     norm_to_pixel,
-    register_depth,
     to_fixed,
 )
 from rynn_brain_ros.language import coordinate_confidence, default_budget, parse
-from rynn_brain_ros.memory import decode_depth
+from rynn_brain_ros.memory import OpenFrames
 from rynn_brain_ros.values import (
     Answer,
     AnyGrounding,
@@ -36,7 +34,6 @@ from rynn_brain_ros.values import (
     Flag,
     Frame,
     FrameSet,
-    ImageError,
     LiftedGrounding,
     LiftedPoint,
     NoGrounding,
@@ -92,11 +89,13 @@ def ask(
     limits: LiftLimits | None = None,
     on_text: Callable[[str], None] | None = None,
     cancel: Cancel | None = None,
+    *,
+    opened: OpenFrames | None = None,
 ) -> Response:
     """Asks the engine and binds everything it points at to the frames of the question.
 
     Raises `EngineError` when there is no answer; an answer that cannot be used is no error but a
-    `Response` whose groundings carry refusals.
+    `Response` whose groundings carry refusals. ``opened`` keeps frames open for whoever looks next.
     """
     answer = engine.ask(query, on_text, cancel)
     reading = parse(
@@ -106,15 +105,21 @@ def ask(
         finish_reason=answer.finish_reason,
         thinking=query.thinking,
     )
-    views = _Views(limits or LiftLimits())
-    bound = [_bind(g, query.frames, answer, views) for g in reading.groundings]
+    lifting = _Lifting(limits or LiftLimits(), opened or OpenFrames())
+    bound = [_bind(g, query.frames, answer, lifting) for g in reading.groundings]
     return Response(
         query=query,
         answer=answer,
         reading=reading,
         lifted=tuple(_explained(lifted, reading) for lifted in bound),
-        reasoning=tuple(_bind(g, query.frames, answer, views) for g in reading.reasoning),
+        reasoning=tuple(_bind(g, query.frames, answer, lifting) for g in reading.reasoning),
     )
+
+
+@dataclass(frozen=True)
+class _Lifting:
+    limits: LiftLimits
+    opened: OpenFrames
 
 
 def _explained(lifted: LiftedGrounding, reading: Reading) -> LiftedGrounding:
@@ -126,60 +131,8 @@ def _explained(lifted: LiftedGrounding, reading: Reading) -> LiftedGrounding:
     return replace(lifted, refusal=Refusal(RefusalCode.NO_GROUNDING, f"unusable answer: {detail}"))
 
 
-class _Views:
-    """Depth of each frame, decoded and registered once per question."""
-
-    def __init__(self, limits: LiftLimits) -> None:
-        self.limits = limits
-        self._views: dict[tuple[str, int], DepthView | Refusal] = {}
-
-    def of(self, selected: SelectedFrame) -> DepthView | Refusal:
-        key = selected.frame.key
-        if key not in self._views:
-            self._views[key] = depth_view(selected)
-        return self._views[key]
-
-
-def depth_view(selected: SelectedFrame) -> DepthView | Refusal:
-    """The frame's depth in its colour image's pixels, or why there is none."""
-    frame = selected.frame
-    where = f"{frame.camera} at {frame.stamp_ns / 1e9:.3f} s"
-    if frame.depth is None:
-        no_depth = Refusal(RefusalCode.NO_DEPTH, "this camera has no depth images")
-        refusal = frame.depth_refusal or no_depth
-        return replace(refusal, text=f"{where}: {refusal.text}")
-    if frame.camera_info is None:
-        return Refusal(RefusalCode.NO_INTRINSICS, f"no camera_info had arrived for {where}")
-    camera = camera_or_refusal(frame.camera_info, rectified=_is_rectified(frame.camera))
-    if isinstance(camera, Refusal):
-        return camera
-    if (camera.width, camera.height) != (selected.width, selected.height):
-        return Refusal(
-            RefusalCode.NO_INTRINSICS,
-            f"camera_info of {where} is for {camera.width}×{camera.height} pixels, the image has "
-            f"{selected.width}×{selected.height}: is it the camera_info of another stream?",
-        )
-    try:
-        depth_m = decode_depth(frame.depth)
-    except ImageError as error:
-        return Refusal(RefusalCode.NO_DEPTH, f"depth of {where} cannot be read: {error}")
-    if frame.depth_info is None or frame.T_color_depth is None:
-        view = DepthView(depth_m, camera)
-        return view.size_refusal or view
-    depth_camera = camera_or_refusal(frame.depth_info)
-    if isinstance(depth_camera, Refusal):
-        return depth_camera
-    registered = register_depth(depth_m, depth_camera, camera, frame.T_color_depth)
-    return registered if isinstance(registered, Refusal) else DepthView(registered, camera)
-
-
-def _is_rectified(topic: str) -> bool:
-    """By ROS's naming convention: an image_rect has no distortion left, and P describes it."""
-    return topic.removesuffix("/compressed").rsplit("/", 1)[-1].startswith("image_rect")
-
-
 def _bind(
-    grounding: AnyGrounding, frames: FrameSet, answer: Answer, views: _Views
+    grounding: AnyGrounding, frames: FrameSet, answer: Answer, lifting: _Lifting
 ) -> LiftedGrounding:
     index = grounding.frame
     selected = frames[index] if index is not None and index < len(frames) else None
@@ -192,10 +145,10 @@ def _bind(
     refusal = _grounding_refusal(grounding, len(frames))
     if refusal is not None or selected is None:
         return replace(bound, refusal=refusal)
-    view = views.of(selected)
+    view = lifting.opened.depth(selected)
     if isinstance(view, Refusal):
         return replace(bound, refusal=view)
-    return _lift(bound, selected.frame, view, views.limits)
+    return _lift(bound, selected.frame, view, lifting.limits)
 
 
 def _pixels(grounding: AnyGrounding, selected: SelectedFrame | None) -> tuple[Point2, ...]:

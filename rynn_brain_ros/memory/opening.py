@@ -1,0 +1,91 @@
+"""Frames opened for measuring: the colours, and the depth in the colour image's pixels.
+
+Opening costs milliseconds, and one answer is looked at by several: lifting, grasping, the gate.
+`OpenFrames` opens each frame once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rynn_brain_ros.geometry import DepthView, camera_or_refusal, register_depth
+from rynn_brain_ros.memory.images import decode_color, decode_depth
+from rynn_brain_ros.values import Frame, ImageError, Refusal, RefusalCode, SelectedFrame
+
+_Key = tuple[tuple[str, int], str]
+
+
+class OpenFrames:
+    """The last ``n`` frames that were opened. Serves one thread."""
+
+    def __init__(self, n: int = 8) -> None:
+        self._n = n
+        self._depth: OrderedDict[_Key, DepthView | Refusal] = OrderedDict()
+        self._color: OrderedDict[_Key, NDArray[np.uint8]] = OrderedDict()
+
+    def depth(self, selected: SelectedFrame) -> DepthView | Refusal:
+        """As `depth_view`."""
+        key = (selected.frame.key, selected.sha256)
+        if key not in self._depth:
+            self._depth[key] = depth_view(selected)
+            if len(self._depth) > self._n:
+                self._depth.popitem(last=False)
+        return self._depth[key]
+
+    def color(self, selected: SelectedFrame) -> NDArray[np.uint8]:
+        """uint8 RGB [H, W, 3], not to be written to. Raises `ImageError`."""
+        key = (selected.frame.key, selected.sha256)
+        if key not in self._color:
+            self._color[key] = decode_color(selected.frame.color)
+            if len(self._color) > self._n:
+                self._color.popitem(last=False)
+        return self._color[key]
+
+
+def depth_view(selected: SelectedFrame) -> DepthView | Refusal:
+    """The frame's depth in its colour image's pixels.
+
+    Refuses with NO_DEPTH, NO_INTRINSICS or DEPTH_SIZE.
+    """
+    frame = selected.frame
+    where = f"{frame.camera} at {frame.stamp_ns / 1e9:.3f} s"
+    if frame.depth is None:
+        no_depth = Refusal(RefusalCode.NO_DEPTH, "this camera has no depth images")
+        refusal = frame.depth_refusal or no_depth
+        return replace(refusal, text=f"{where}: {refusal.text}")
+    if frame.camera_info is None:
+        return Refusal(RefusalCode.NO_INTRINSICS, f"no camera_info had arrived for {where}")
+    camera = camera_or_refusal(frame.camera_info, rectified=_is_rectified(frame.camera))
+    if isinstance(camera, Refusal):
+        return camera
+    if (camera.width, camera.height) != (selected.width, selected.height):
+        return Refusal(
+            RefusalCode.NO_INTRINSICS,
+            f"camera_info of {where} is for {camera.width}×{camera.height} pixels, the image has "
+            f"{selected.width}×{selected.height}: is it the camera_info of another stream?",
+        )
+    try:
+        depth_m = decode_depth(frame.depth)
+    except ImageError as error:
+        return Refusal(RefusalCode.NO_DEPTH, f"depth of {where} cannot be read: {error}")
+    return _under_color(DepthView(depth_m, camera), frame)
+
+
+def _under_color(view: DepthView, frame: Frame) -> DepthView | Refusal:
+    """The same where the driver registered it; else registered with the depth camera's lens."""
+    if frame.depth_info is None or frame.T_color_depth is None:
+        return view.size_refusal or view
+    depth_camera = camera_or_refusal(frame.depth_info)
+    if isinstance(depth_camera, Refusal):
+        return depth_camera
+    registered = register_depth(view.depth_m, depth_camera, view.camera, frame.T_color_depth)
+    return registered if isinstance(registered, Refusal) else DepthView(registered, view.camera)
+
+
+def _is_rectified(topic: str) -> bool:
+    """By ROS's naming convention: an image_rect has no distortion left, and P describes it."""
+    return topic.removesuffix("/compressed").rsplit("/", 1)[-1].startswith("image_rect")

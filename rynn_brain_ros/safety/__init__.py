@@ -1,0 +1,25 @@
+"""Safety: what everything that would move must pass.
+
+`Gate.judge` looks at a proposed motion and at the robot's situation, runs every check and says
+yes or names the first no. `scene_unchanged` and `free_ahead_m` are its two looks at the newest
+image; they also serve a motion that is under way.
+"""
+
+from rynn_brain_ros.safety.corridor import Strip, free_ahead_m
+from rynn_brain_ros.safety.gate import Gate
+from rynn_brain_ros.safety.limits import SafetyLimits, tightened
+from rynn_brain_ros.safety.proposal import Proposal, Situation
+from rynn_brain_ros.safety.scene import SceneLook, Verdict, scene_unchanged
+
+__all__ = [
+    "Gate",
+    "Proposal",
+    "SafetyLimits",
+    "SceneLook",
+    "Situation",
+    "Strip",
+    "Verdict",
+    "free_ahead_m",
+    "scene_unchanged",
+    "tightened",
+]

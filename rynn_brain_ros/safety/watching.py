@@ -1,0 +1,121 @@
+"""The checks that look at the newest image: the scene at the targets, and the way of a drive."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rynn_brain_ros.geometry import compose, from_matrix, invert
+from rynn_brain_ros.safety.corridor import Strip, free_ahead_m
+from rynn_brain_ros.safety.limits import SafetyLimits
+from rynn_brain_ros.safety.proposal import Finding, Judgement, passed, refused
+from rynn_brain_ros.safety.scene import scene_unchanged
+from rynn_brain_ros.safety.seeing import SeenFrame
+from rynn_brain_ros.values import (
+    DriveGoal,
+    NavigateGoal,
+    RefusalCode,
+    RigidTransform,
+    SpinGoal,
+)
+
+
+def scene(j: Judgement) -> Finding:
+    """Each target that is gone to still looks as it did in the frame it was found in."""
+    newest, worst = j.situation.newest, "nothing is pointed at"
+    allowed = f"the same within {j.limits.scene_radius_m:g} m around each target"
+    for target in j.acted_on:
+        point = None if target.target is None else target.target.point_fixed_m
+        if newest is None or target.frame is None or point is None:
+            found = "a target or the image of now cannot be compared"
+            return refused("scene", RefusalCode.SCENE_CHANGED, found, allowed, "look again")
+        look = scene_unchanged(target.frame, newest, point, j.limits, j.seen)
+        refusal = look.refusal()
+        found = f"around the {target.grounding.kind}: {look.text}"
+        if refusal is not None:
+            return refused("scene", refusal.code, found, allowed, "look and ask again")
+        worst = found
+    return passed("scene", worst, allowed)
+
+
+def drive(j: Judgement) -> Finding:
+    """No straight drive and no turn is longer than allowed."""
+    far_m, far_rad = j.limits.max_drive_m, j.limits.max_spin_rad
+    allowed = f"drives up to {far_m:g} m, turns up to {far_rad:g} rad"
+    for stage in j.stages:
+        goal = stage.goal
+        if isinstance(goal, DriveGoal) and not abs(goal.distance_m) <= far_m:
+            found = f"a drive of {goal.distance_m:g} m"
+            return refused("drive", RefusalCode.OUT_OF_REACH, found, allowed)
+        if isinstance(goal, SpinGoal) and not abs(goal.angle_rad) <= far_rad:
+            found = f"a turn of {goal.angle_rad:g} rad"
+            return refused("drive", RefusalCode.OUT_OF_REACH, found, allowed)
+    return passed("drive", "within limits" if j.drives else "nothing drives", allowed)
+
+
+def corridor(j: Judgement) -> Finding:
+    """Every straight drive is seen to be free, with room for the base itself and its clearance.
+
+    Turns before a drive are counted in: the way is looked for where the robot will then head.
+    """
+    if not any(isinstance(stage.goal, DriveGoal) for stage in j.stages):
+        return passed("corridor", "no straight drive")
+    newest = j.situation.newest
+    if newest is None:
+        return _blocked("there is no image of now")
+    seen = j.seen.of(newest)
+    if not isinstance(seen, SeenFrame):
+        return _blocked(f"the way cannot be seen: {seen}")
+    if j.situation.T_base_fixed is None:
+        return _blocked("where the driving base is at this image is unknown")
+    return _along_the_way(j, seen, compose(j.situation.T_base_fixed, seen.T_fixed_camera))
+
+
+def _along_the_way(j: Judgement, seen: SeenFrame, T_base_camera: RigidTransform) -> Finding:
+    x = y = heading_rad = 0.0
+    room_m = j.limits.robot_width_m / 2 + j.limits.clearance_m
+    found = ""
+    for stage in j.stages:
+        goal = stage.goal
+        if isinstance(goal, NavigateGoal):
+            return _blocked("the way after a navigation cannot be seen yet")
+        if isinstance(goal, SpinGoal):
+            heading_rad += goal.angle_rad
+        if not isinstance(goal, DriveGoal):
+            continue
+        if not goal.distance_m >= 0:
+            return _blocked(
+                f"nothing is seen behind the robot, and it would drive {goal.distance_m:g} m"
+            )
+        T_at_base = invert(_planar(T_base_camera.parent, x, y, heading_rad))
+        free_m = free_ahead_m(seen.view, compose(T_at_base, T_base_camera), strip_of(j.limits))
+        need_m = goal.distance_m + room_m
+        found = f"{free_m:.2f} m ahead are seen free, the drive needs {need_m:.2f} m"
+        if not free_m >= need_m:
+            return _blocked(found)
+        x += goal.distance_m * math.cos(heading_rad)
+        y += goal.distance_m * math.sin(heading_rad)
+    return passed("corridor", found)
+
+
+def _blocked(found: str) -> Finding:
+    return refused("corridor", RefusalCode.OBSTACLE, found, "a way that is seen to be free")
+
+
+def _planar(base: str, x: float, y: float, heading_rad: float) -> RigidTransform:
+    """``T_base_at``: where the base will be, on the ground."""
+    c, s = math.cos(heading_rad), math.sin(heading_rad)
+    matrix = np.array([[c, -s, 0, x], [s, c, 0, y], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64)
+    return from_matrix(matrix, base, "ahead")
+
+
+def strip_of(limits: SafetyLimits) -> Strip:
+    """What the limits' robot sweeps, with its clearance on both sides."""
+    return Strip(
+        width_m=limits.robot_width_m + 2 * limits.clearance_m,
+        height_m=limits.robot_height_m,
+        ground_z_m=limits.ground_z_m,
+        tolerance_m=limits.ground_tolerance_m,
+        blind_m=limits.max_blind_m,
+    )

@@ -1,0 +1,252 @@
+"""How far ahead of a driving robot the ground is seen to be free."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safety_examples import LIMITS, NOW_NS
+
+from rynn_brain_ros.geometry import DepthNoise, DepthView, PinholeCamera, from_matrix, ray_grid
+from rynn_brain_ros.memory import select
+from rynn_brain_ros.safety import Gate, Proposal, SafetyLimits, Situation, Strip, free_ahead_m
+from rynn_brain_ros.values import (
+    CameraInfo,
+    DriveGoal,
+    EncodedImage,
+    Frame,
+    FrameSet,
+    Goal,
+    Motion,
+    MotionStage,
+    NavigateGoal,
+    RefusalCode,
+    RigidTransform,
+    SelectedFrame,
+    Skill,
+    SpinGoal,
+    Stage,
+)
+
+CAMERA = PinholeCamera(640, 480, 415.7, 415.7, 319.5, 239.5)
+STRIP = Strip(width_m=0.6, height_m=0.6, blind_m=0.6)
+HEIGHT_M, AHEAD_M, DOWN_RAD = 0.27, 0.15, math.radians(10)
+Block = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Opposite corners of something that stands around."""
+
+
+def axes(down_rad: float = DOWN_RAD) -> np.ndarray:
+    """The optical frame's axes in the base frame, in columns."""
+    c, s = math.cos(down_rad), math.sin(down_rad)
+    return np.column_stack([(0, -1, 0), (-s, 0, -c), (c, 0, -s)])
+
+
+def camera_pose(down_rad: float = DOWN_RAD) -> RigidTransform:
+    """``T_base_camera``: at the robot's front, looking ahead and a little down."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = axes(down_rad)
+    matrix[:3, 3] = (AHEAD_M, 0.0, HEIGHT_M)
+    return from_matrix(matrix, "base_link", "camera")
+
+
+def depth_of(*blocks: Block, ground_until_m: float = math.inf, seed: int = 0) -> np.ndarray:
+    """A room with a flat floor and a wall 6 m ahead, as a noisy depth camera sees it."""
+    pose = camera_pose()
+    rays = np.asarray(ray_grid(CAMERA)) @ axes().T
+    eye = np.array(pose.translation_m)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        floor = np.where(rays[..., 2] < 0, -eye[2] / rays[..., 2], np.inf)
+        floor[floor * rays[..., 0] + eye[0] > ground_until_m] = np.inf
+        z = np.minimum(floor, (6.0 - eye[0]) / rays[..., 0])
+        for low, high in blocks:
+            a, b = (np.array(low) - eye) / rays, (np.array(high) - eye) / rays
+            near, far = np.minimum(a, b).max(axis=-1), np.maximum(a, b).min(axis=-1)
+            z = np.where((near < far) & (near > 0), np.minimum(z, near), z)
+    rng = np.random.default_rng(seed)
+    z = z + rng.normal(size=z.shape) * DepthNoise().sigma_m(z)
+    z[(rng.random(z.shape) < 0.01) | (z > 8)] = np.nan
+    return z.astype(np.float32)
+
+
+def free_m(*blocks: Block, strip: Strip = STRIP, **room: float) -> float:
+    return free_ahead_m(DepthView(depth_of(*blocks, **room), CAMERA), camera_pose(), strip)
+
+
+def test_an_empty_room_is_free_for_metres():
+    assert free_m() > 2.5
+
+
+@pytest.mark.parametrize("x", [0.7, 1.0, 1.55, 2.2])
+def test_an_obstacle_ends_the_way_at_its_front(x: float):
+    assert free_m(((x, -0.1, 0.0), (x + 0.3, 0.1, 0.3))) == pytest.approx(x, abs=0.03)
+
+
+@pytest.mark.parametrize("y", [-0.29, 0.27])
+def test_what_reaches_into_the_strip_is_an_obstacle(y: float):
+    assert free_m(((1.0, y, 0.0), (1.3, y + 0.02, 0.3))) == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("y", [-0.5, 0.36])
+def test_what_stands_beside_the_strip_is_none(y: float):
+    assert free_m(((1.0, y, 0.0), (1.3, y + 0.14, 0.3))) > 2.0
+
+
+def test_a_thin_pole_is_an_obstacle():
+    assert free_m(((1.5, 0.0, 0.0), (1.52, 0.02, 0.5))) == pytest.approx(1.5, abs=0.03)
+
+
+def test_a_low_box_is_an_obstacle():
+    assert free_m(((1.2, -0.1, 0.0), (1.4, 0.1, 0.06))) == pytest.approx(1.2, abs=0.05)
+
+
+def test_what_hangs_above_the_robot_is_no_obstacle():
+    shelf = ((1.0, -0.3, 0.65), (2.0, 0.3, 0.7))
+    assert free_m(shelf) > 2.0
+    assert free_m(shelf, strip=replace(STRIP, height_m=0.8)) < 1.3
+
+
+def test_a_missing_floor_ends_the_way():
+    assert free_m(ground_until_m=1.24) == pytest.approx(1.24, abs=0.02)
+
+
+def test_a_step_down_ends_the_way():
+    step = depth_of(ground_until_m=1.24)
+    lower = np.isnan(step)
+    step[lower] = depth_of()[lower] * 1.3
+    view = DepthView(step, CAMERA)
+    assert free_ahead_m(view, camera_pose(), STRIP) <= 1.26
+
+
+def test_the_ground_below_the_camera_may_be_blind_only_as_far_as_allowed():
+    assert free_m(strip=replace(STRIP, blind_m=0.0)) == 0.0
+    assert free_m(strip=replace(STRIP, blind_m=0.3)) == 0.0
+    assert free_m() > 2.0
+
+
+def test_no_depth_is_no_way():
+    nothing = np.full((480, 640), np.nan, np.float32)
+    assert free_ahead_m(DepthView(nothing, CAMERA), camera_pose(), STRIP) == 0.0
+
+
+def test_depth_of_another_size_is_no_way():
+    view = DepthView(np.ones((240, 320), np.float32), CAMERA)
+    assert free_ahead_m(view, camera_pose(), STRIP) == 0.0
+
+
+def test_a_wider_robot_sees_no_more_free_way():
+    block = ((1.0, 0.25, 0.0), (1.3, 0.4, 0.3))
+    widths = (0.3, 0.45, 0.6, 0.8)
+    ways = [free_m(block, strip=replace(STRIP, width_m=width)) for width in widths]
+    assert ways[0] > 2.0 and ways[2] < 1.1
+    assert ways[1] >= ways[2] >= ways[3] - 1e-6
+
+
+# --- in the gate ----------------------------------------------------------------------------------
+
+ROBOT = RigidTransform("base_link", "odom")
+
+
+def seen(*blocks: Block) -> SelectedFrame:
+    depth = np.nan_to_num(depth_of(*blocks)).astype(np.float32)
+    info = CameraInfo(640, 480, (415.7, 0.0, 319.5, 0.0, 415.7, 239.5, 0.0, 0.0, 1.0))
+    return select(
+        Frame(
+            "front",
+            NOW_NS,
+            "camera",
+            EncodedImage("rgb8", bytes(640 * 480 * 3), 640, 480, 1920),
+            EncodedImage("32FC1", depth.tobytes(), 640, 480, 2560),
+            info,
+            T_fixed_camera=replace(camera_pose(), parent="odom"),
+        )
+    )
+
+
+def driving(
+    *goals: Goal,
+    now: SelectedFrame,
+    limits: SafetyLimits = LIMITS,
+    T_base_fixed: RigidTransform | None = ROBOT,
+) -> RefusalCode | None:
+    stages = tuple(MotionStage(Stage.DRIVE, goal) for goal in goals)
+    motion = Motion(Skill.MOVE_TO, "odom", (0.5, 0.0, 0.0), stages)
+    situation = Situation(NOW_NS, now, armed=True, T_base_fixed=T_base_fixed)
+    proposal = Proposal(motion, (), FrameSet((now,)), NOW_NS)
+    refusal = Gate(limits).judge(proposal, situation).refusal
+    return None if refusal is None else refusal.code
+
+
+@pytest.fixture(scope="module")
+def free_room() -> SelectedFrame:
+    return seen()
+
+
+BOX = ((1.0, -0.1, 0.0), (1.3, 0.1, 0.3))
+
+
+def test_a_turn_on_the_spot_needs_no_place_in_the_workspace(free_room: SelectedFrame):
+    away = replace(LIMITS, workspace_x_min_m=2.0, workspace_x_max_m=3.0)
+    assert driving(SpinGoal(0.2, 0.5), now=free_room, limits=away) is None
+
+
+def test_a_free_way_is_driven(free_room: SelectedFrame):
+    assert driving(DriveGoal(1.0, 0.5), now=free_room) is None
+
+
+def test_a_way_needs_room_for_the_robot_and_its_clearance():
+    """The box is 1.0 m ahead of the base's centre: 0.2 m of it are robot, 0.1 m clearance."""
+    now = seen(BOX)
+    assert driving(DriveGoal(0.65, 0.5), now=now) is None
+    assert driving(DriveGoal(0.75, 0.5), now=now) is RefusalCode.OBSTACLE
+
+
+def test_a_drive_too_long_is_refused(free_room: SelectedFrame):
+    assert driving(DriveGoal(1.01, 0.5), now=free_room) is RefusalCode.OUT_OF_REACH
+
+
+def test_a_turn_is_free_up_to_its_limit(free_room: SelectedFrame):
+    assert driving(SpinGoal(-3.1, 0.5), now=free_room) is None
+    assert driving(SpinGoal(-3.3, 0.5), now=free_room) is RefusalCode.OUT_OF_REACH
+
+
+@pytest.mark.parametrize("goal", [DriveGoal(math.nan, 0.5), SpinGoal(math.nan, 0.5)])
+def test_a_drive_of_nan_is_refused(goal: Goal, free_room: SelectedFrame):
+    assert driving(goal, now=free_room) is RefusalCode.OUT_OF_REACH
+
+
+def test_nobody_drives_backwards_blindly(free_room: SelectedFrame):
+    assert driving(DriveGoal(-0.2, 0.5), now=free_room) is RefusalCode.OBSTACLE
+
+
+def test_without_depth_nobody_drives(free_room: SelectedFrame):
+    blind = replace(free_room, frame=replace(free_room.frame, depth=None))
+    assert driving(DriveGoal(0.3, 0.5), now=blind) is RefusalCode.OBSTACLE
+
+
+def test_without_the_bases_own_pose_nobody_drives(free_room: SelectedFrame):
+    assert driving(DriveGoal(0.3, 0.5), now=free_room, T_base_fixed=None) is RefusalCode.OBSTACLE
+
+
+def test_the_way_after_a_turn_is_looked_for_where_it_will_be():
+    """The box stands ahead; a little to the side the way is free, farther it is not seen."""
+    now = seen(BOX)
+    narrow = replace(LIMITS, robot_width_m=0.2, clearance_m=0.02)
+    assert driving(DriveGoal(1.0, 0.5), now=now, limits=narrow) is RefusalCode.OBSTACLE
+    turned = (SpinGoal(0.35, 0.5), DriveGoal(1.0, 0.5))
+    assert driving(*turned, now=now, limits=narrow) is None
+    away = (SpinGoal(1.5, 0.5), DriveGoal(0.3, 0.5))
+    assert driving(*away, now=now, limits=narrow) is RefusalCode.OBSTACLE
+
+
+def test_a_second_drive_needs_its_way_as_well():
+    now = seen(BOX)
+    assert driving(DriveGoal(0.4, 0.5), DriveGoal(0.2, 0.5), now=now) is None
+    assert driving(DriveGoal(0.4, 0.5), DriveGoal(0.4, 0.5), now=now) is RefusalCode.OBSTACLE
+
+
+def test_a_drive_after_a_navigation_is_not_seen_yet(free_room: SelectedFrame):
+    there = NavigateGoal(RigidTransform("odom", "base_link", (0.6, 0.0, 0.0)), 0.5)
+    assert driving(there, now=free_room) is None
+    assert driving(there, DriveGoal(0.1, 0.5), now=free_room) is RefusalCode.OBSTACLE
