@@ -1,4 +1,4 @@
-"""Geometry: camera models, the transform tree, and lifting pixels to metres.
+"""Geometry: camera models, the transform tree, lifting pixels to metres, grasps and places.
 
 Everything here is a pure function or a frozen value, except `TransformBuffer`. What cannot be
 known is a `Refusal` with a name; what cannot be meant (a quaternion of no length, an unknown
@@ -14,6 +14,8 @@ from rynn_brain_ros.geometry.camera import (
     ray_grid,
 )
 from rynn_brain_ros.geometry.depth import DepthNoise, DepthView, register_depth
+from rynn_brain_ros.geometry.grasping import Grasp, GraspLimits, grasp_at
+from rynn_brain_ros.geometry.heights import Capsule
 from rynn_brain_ros.geometry.lifting import (
     LiftedArea,
     LiftLimits,
@@ -26,6 +28,8 @@ from rynn_brain_ros.geometry.lifting import (
     segment_at,
     to_fixed,
 )
+from rynn_brain_ros.geometry.placing import PlaceKind, Placement, placement_at
+from rynn_brain_ros.geometry.solids import SolidKind
 from rynn_brain_ros.geometry.transforms import (
     TransformBuffer,
     apply,
@@ -38,19 +42,26 @@ from rynn_brain_ros.geometry.transforms import (
 )
 
 __all__ = [
+    "Capsule",
     "DepthNoise",
     "DepthView",
+    "Grasp",
+    "GraspLimits",
     "IntrinsicsError",
     "LiftLimits",
     "LiftedArea",
     "PinholeCamera",
+    "PlaceKind",
+    "Placement",
     "Segment",
+    "SolidKind",
     "TransformBuffer",
     "apply",
     "camera_or_refusal",
     "compose",
     "continuous_frame",
     "from_matrix",
+    "grasp_at",
     "invert",
     "lift_area",
     "lift_box",
@@ -60,6 +71,7 @@ __all__ = [
     "norm_to_pixel",
     "optical_frame_refusal",
     "pixel_to_norm",
+    "placement_at",
     "ray_grid",
     "register_depth",
     "segment_at",

@@ -1,0 +1,304 @@
+"""Where a held thing goes: a free spot of a surface, the middle of a container, the top of a thing.
+
+Found in the depth around the area that was pointed at, as a map of heights seen from above; a spot
+that no camera sees is not free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import cv2
+import numpy as np
+
+from rynn_brain_ros.geometry.camera import Floats
+from rynn_brain_ros.geometry.depth import DepthView
+from rynn_brain_ros.geometry.grasping import GraspLimits
+from rynn_brain_ros.geometry.heightmap import HeightMap, free_height_map
+from rynn_brain_ros.geometry.heights import (
+    Capsule,
+    Level,
+    Patch,
+    labels_near,
+    patch_around,
+    standing,
+    support_level,
+)
+from rynn_brain_ros.geometry.lifting import LiftLimits, lift_area
+from rynn_brain_ros.geometry.solids import Solid, SolidKind, fit_solid
+from rynn_brain_ros.geometry.surfaces import Labels, Mask
+from rynn_brain_ros.geometry.transforms import apply
+from rynn_brain_ros.values import Point2, Refusal, RefusalCode, RigidTransform, Vector3
+
+_HAND = GraspLimits()
+_LIFT = LiftLimits()
+_REACH_M = 0.25
+_CELL_M = 0.005
+_FLAT_M = 0.005
+_OBSTACLE_M = 0.012
+"""Over the support; fingertips are higher than this when they let go."""
+_FARTHEST_M = 0.15
+_NEAR_M = 0.02
+_RELEASE_M = 0.006
+_OVER_RIM_M = 0.01
+_DEEP_M = 0.02
+"""A rim this high over what it surrounds makes a container; a lower one is a plate's."""
+_RIM_SLACK_M = 0.004
+_STACK_SIZE = 2.0
+"""A raised top up to this many footprints wide is built on in its middle."""
+_STACK_SHARE = 0.5
+_STACK_HEIGHT_M = 0.02
+"""What stands out less is ground, not a thing to build on."""
+
+
+class PlaceKind(str, Enum):
+    SURFACE = "surface"
+    CONTAINER = "container"
+    STACK = "stack"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where to let go of a thing.
+
+    Its middle goes over ``position_m`` (x, y, and the z of what it comes to rest on), its bottom
+    ``release_above_m`` higher when the fingers open. ``radius_m`` is how far from there it may come
+    to rest: the opening of a container, else the thing's own footprint. ``clearance_m`` is what is
+    free around the footprint.
+    """
+
+    position_m: Vector3
+    release_above_m: float
+    kind: PlaceKind
+    radius_m: float
+    clearance_m: float
+
+
+def placement_at(  # noqa: PLR0917
+    points_px: Sequence[Point2],
+    view: DepthView,
+    T_base_camera: RigidTransform,
+    size_m: Vector3,
+    limits: GraspLimits = _HAND,
+    lift: LiftLimits = _LIFT,
+    *,
+    container: bool | None = None,
+    exclude: Sequence[Capsule] = (),
+) -> Placement | Refusal:
+    """Where a thing of ``size_m`` (long, short, height) goes that is to be put at ``points_px``.
+
+    ``container`` says whether it goes into something, where that is known. ``exclude`` is the robot
+    with what it holds: its depth is ignored. Refuses as `lift_area` does, with ON_ROBOT, and with
+    NO_FREE_SPACE where the thing does not fit.
+    """
+    area = lift_area(points_px, view, lift)
+    if isinstance(area, Refusal):
+        return area
+    target = apply(T_base_camera, area.target.point_camera_m)[0]
+    x, y, z = target
+    if any(capsule.holds(target[None])[0] for capsule in exclude):
+        text = f"the place at ({x:.2f}, {y:.2f}, {z:.2f}) m shows the robot itself"
+        return Refusal(RefusalCode.ON_ROBOT, text)
+    uv, depth = area.target.pixel, area.target.point_camera_m[2]
+    patch = patch_around(uv, depth, _REACH_M, view, T_base_camera, limits=lift, exclude=exclude)
+    level = support_level(patch, target, _REACH_M)
+    if level is None or level.tilt_rad > limits.max_tilt_rad:
+        return _no_space(target, "no level support is seen around it")
+    held = _Held(math.hypot(size_m[0], size_m[1]) / 2, size_m)
+    labels = patch.surfaces(standing(patch, level, lift.rise_m)[1])
+    if container is not False:
+        into = _into_container(patch, labels, level, target, held)
+        if into is not None:
+            return into
+    if container:
+        return _no_space(target, "nothing with a rim around an opening is seen there")
+    here = labels_near(patch, labels, uv)
+    if here and level.heights(target) > _STACK_HEIGHT_M:
+        onto = _onto_thing(patch, labels == here[0], target, held, limits)
+        if onto is not None:
+            return onto
+    return _on_surface(patch, target, held, limits)
+
+
+def _no_space(target: Floats, text: str) -> Refusal:
+    x, y, z = target
+    where = f"the place at ({x:.3f}, {y:.3f}, {z:.3f}) m"
+    return Refusal(RefusalCode.NO_FREE_SPACE, f"{where}: {text}")
+
+
+@dataclass(frozen=True)
+class _Held:
+    """``radius_m`` is that of the circle around the thing's footprint."""
+
+    radius_m: float
+    size_m: Vector3
+
+
+# --- containers -----------------------------------------------------------------------------------
+
+
+def _into_container(
+    patch: Patch, labels: Labels, level: Level, target: Floats, held: _Held
+) -> Placement | Refusal | None:
+    """Over the middle of the container that the target lies in or on; None where there is none."""
+    rim = _rim_around(patch, labels, target)
+    if rim is None:
+        return None
+    floor_z = _floor_height(patch, rim, level)
+    if rim.top_z_m - floor_z < _DEEP_M:
+        return None
+    opening = rim.width_m / 2 - rim.wall_m
+    clearance = opening - held.radius_m
+    if clearance < -_RIM_SLACK_M:
+        text = f"an opening of radius {opening:.3f} m, the thing needs {held.radius_m:.3f} m"
+        return _no_space(target, text)
+    release = rim.top_z_m + _OVER_RIM_M - floor_z
+    where = (*rim.center_m, floor_z)
+    return Placement(where, release, PlaceKind.CONTAINER, opening, max(0.0, clearance))
+
+
+def _rim_around(patch: Patch, labels: Labels, target: Floats) -> Solid | None:
+    """The rim that has the target within its outer circle."""
+    for mask in _pieces(patch, labels, target):
+        solid = fit_solid(patch, mask)
+        if solid is None or solid.kind is not SolidKind.RIM:
+            continue
+        if math.dist(solid.center_m, target[:2]) <= solid.width_m / 2:
+            return solid
+    return None
+
+
+def _pieces(patch: Patch, labels: Labels, target: Floats) -> Iterator[Mask]:
+    """What stands around the target, as seen from above, the largest first."""
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    for label in np.argsort(-sizes, kind="stable")[:8]:
+        if sizes[label] < 40:
+            return
+        mask = labels == label
+        points = patch.points_m[mask]
+        low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+        if (low <= target[:2]).all() and (target[:2] <= high).all():
+            yield mask
+
+
+def _floor_height(patch: Patch, rim: Solid, level: Level) -> float:
+    """The lowest that is seen around the middle; the support's own where that is hidden."""
+    away = np.hypot(*(patch.points_m[..., :2] - rim.center_m).transpose(2, 0, 1))
+    with np.errstate(invalid="ignore"):
+        inside = patch.valid & (away < rim.width_m / 4)
+    support = level.at(*rim.center_m)
+    if inside.sum() < 12:
+        return support
+    return max(support, float(np.quantile(patch.points_m[inside][:, 2], 0.2)))
+
+
+# --- on top of a thing ----------------------------------------------------------------------------
+
+
+def _onto_thing(
+    patch: Patch,
+    mask: Mask,
+    target: Floats,
+    held: _Held,
+    limits: GraspLimits,
+) -> Placement | Refusal | None:
+    """The middle of a top that is not much larger than the held thing; None where it is larger."""
+    solid = fit_solid(patch, mask)
+    if solid is None or solid.kind is SolidKind.RIM:
+        return None
+    if solid.width_m > _STACK_SIZE * 2 * held.radius_m:
+        return None
+    if solid.kind not in (SolidKind.BOX, SolidKind.CYLINDER):
+        return _no_space(target, f"the top of a {solid.kind.value} is round: nothing stays on it")
+    if solid.explained < limits.min_explained or solid.width_m < _STACK_SHARE * held.size_m[1]:
+        text = f"a top {solid.width_m:.3f} m wide for a thing {held.size_m[1]:.3f} m wide"
+        return _no_space(target, text)
+    around = _room_m(patch, solid, mask, limits)
+    if around < _finger_room_m(held, limits):
+        text = (
+            f"something stands {around:.3f} m from its middle, thing and fingers need "
+            f"{_finger_room_m(held, limits):.3f} m"
+        )
+        return _no_space(target, text)
+    clearance = around - held.radius_m
+    where = (*solid.center_m, solid.top_z_m)
+    return Placement(where, _RELEASE_M, PlaceKind.STACK, held.radius_m, clearance)
+
+
+def _room_m(patch: Patch, solid: Solid, mask: Mask, limits: GraspLimits) -> float:
+    """From the middle of a top to the nearest other thing that is higher."""
+    with np.errstate(invalid="ignore"):
+        higher = patch.valid & ~mask & (patch.points_m[..., 2] > solid.top_z_m + _OBSTACLE_M)
+    if higher.sum() < 4:
+        return _REACH_M
+    away = np.hypot(*(patch.points_m[higher][:, :2] - solid.center_m).T)
+    return float(np.sort(away)[3])
+
+
+def _finger_room_m(held: _Held, limits: GraspLimits) -> float:
+    return held.radius_m + limits.finger_thickness_m + limits.side_clearance_m
+
+
+# --- on a surface ---------------------------------------------------------------------------------
+
+
+def _on_surface(
+    patch: Patch, target: Floats, held: _Held, limits: GraspLimits
+) -> Placement | Refusal:
+    """The spot nearest to the target whose whole footprint is on the target's own flat ground."""
+    heights = free_height_map(patch.points_m[patch.valid], target[:2], _REACH_M, _CELL_M)
+    level, flat = _flat_ground(heights, target)
+    ground = cv2.distanceTransform(np.pad(flat, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    clear = (~(heights.top_m > level + _OBSTACLE_M)).astype(np.uint8)
+    aside = cv2.distanceTransform(clear, cv2.DIST_L2, 5) * _CELL_M
+    room = _finger_room_m(held, limits)
+    fits = (ground * _CELL_M > held.radius_m) & (aside > room)
+    rows, columns = np.nonzero(fits)
+    places = heights.place(rows, columns)
+    away = np.hypot(*(places - target[:2]).T)
+    if not len(away) or away.min() > _FARTHEST_M:
+        return _no_space(
+            target, _why_full(np.asarray(ground * _CELL_M), np.asarray(aside), flat, held, room)
+        )
+    best = int(np.argmin(away))
+    x, y = map(float, places[best])
+    z = _height_under(heights, places[best], held.radius_m)
+    clearance = float(aside[rows[best], columns[best]]) - held.radius_m
+    return Placement((x, y, z), _RELEASE_M, PlaceKind.SURFACE, held.radius_m, clearance)
+
+
+def _flat_ground(heights: HeightMap, target: Floats) -> tuple[float, Mask]:
+    """The ground's height at the target, and the connected cells that lie on it."""
+    n = heights.mean_m.shape[0]
+    rows, columns = np.mgrid[0:n, 0:n]
+    away = np.hypot(rows - n // 2, columns - n // 2) * heights.cell_m
+    near = (away <= _NEAR_M) & np.isfinite(heights.mean_m)
+    near &= ~(np.abs(heights.mean_m - target[2]) > 2 * _FLAT_M)
+    level = float(np.median(heights.mean_m[near])) if near.any() else float(target[2])
+    flat = np.abs(heights.mean_m - level) <= _FLAT_M
+    _, labels = cv2.connectedComponents(flat.astype(np.uint8), connectivity=4)
+    here = labels[flat & (away <= _NEAR_M)]
+    if not len(here):
+        return level, np.zeros_like(flat)
+    return level, np.asarray(flat & (labels == np.bincount(here).argmax()))
+
+
+def _height_under(heights: HeightMap, middle: Floats, radius_m: float) -> float:
+    n = heights.mean_m.shape[0]
+    rows, columns = np.mgrid[0:n, 0:n]
+    places = heights.place(rows.ravel(), columns.ravel())
+    under = np.hypot(*(places - middle).T) <= radius_m
+    return float(np.nanmean(heights.mean_m.ravel()[under]))
+
+
+def _why_full(ground: Floats, aside: Floats, flat: Mask, held: _Held, room: float) -> str:
+    largest = float(ground.max()) if flat.any() else 0.0
+    farthest = float(aside[flat].max()) if flat.any() else 0.0
+    return (
+        f"the thing needs flat ground of radius {held.radius_m:.3f} m and {room:.3f} m from other "
+        f"things; at most {largest:.3f} m and {farthest:.3f} m are free"
+    )
