@@ -1,0 +1,167 @@
+"""From a planner's answer to one typed step of the closed skill set, with all that it needs.
+
+Words inside of pictures, tags and quotations are data: nothing that is read can add a skill.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rynn_brain_ros.planning.sentences import Order, quoted, read_order, unreadable
+from rynn_brain_ros.values import (
+    Affordance,
+    AnyGrounding,
+    Area,
+    Box,
+    ContactPoint,
+    FinishReason,
+    GraspRectangle,
+    LiftedGrounding,
+    NoGrounding,
+    Reading,
+    Refusal,
+    RefusalCode,
+    Response,
+    Skill,
+    Step,
+    Trajectory,
+)
+
+_ABSTENTION = re.compile(r"<\s{0,3}no(?:ne|t found|[ _-][a-z_ ]{1,20})>", re.IGNORECASE)
+_PREPOSITION = re.compile(
+    r"\b(into|onto|inside|in front of|in|on top of|on|next to|beside|under|below|over|above|behind"
+    r"|between|near|against|along|towards?|at|from|to)\b",
+    re.IGNORECASE,
+)
+
+
+_SLOTS: dict[type[AnyGrounding], str] = {
+    Affordance: "grasp",
+    GraspRectangle: "grasp",
+    ContactPoint: "grasp",
+    Box: "thing",
+    Area: "area",
+    Trajectory: "path",
+}
+_SLOT_WORDS = {
+    "grasp": "a grasp point (<affordance>)",
+    "thing": "the thing's box (<object>)",
+    "area": "a destination (<area>)",
+    "path": "a drawn path (<trajectory>)",
+}
+_NEEDS: dict[Skill, tuple[tuple[str, ...], ...]] = {
+    Skill.PICK: (("grasp",), ("thing",)),
+    Skill.PLACE: (("area",),),
+    Skill.PUSH: (("path",), ("thing", "area")),
+    Skill.OPEN: (("grasp",),),
+    Skill.CLOSE: (("grasp",),),
+    Skill.POUR: (("area",), ("thing",)),
+    Skill.HAND_OVER: (("area",), ("thing",)),
+    Skill.MOVE_TO: (("area",), ("thing",), ("grasp",)),
+    Skill.LOOK_AT: (("thing",), ("area",), ("grasp",), ("path",)),
+}
+"""Per skill, the sets of slots of which one is needed, the best first; the others are extra."""
+_EITHER = frozenset({Skill.PICK, Skill.LOOK_AT})
+"""Skills whose slots all mean the same thing: one that can be used stands in for another. To go
+to the thing because its area cannot be used would be another order."""
+_DRAWN_ONLY = frozenset({"move"})
+"""Verbs that are a push only along a drawn path: to "move" a thing may as well be to carry it."""
+
+
+def read_step(response: Response) -> Step | Refusal:
+    """The one step that an answer asks for; never raises.
+
+    Refusals: NO_GROUNDING (the planner abstained), UNKNOWN_SKILL (no known verb where the verb
+    belongs), INCOMPLETE_STEP (cut off, parts missing, or more than one step), AMBIGUOUS (two
+    things for one part), or the refusal of a part that the skill needs.
+    """
+    reading, reason = response.reading, response.answer.finish_reason
+    if reason is not FinishReason.STOP:
+        text = f"the answer was cut off ({reason.value}): {quoted(reading.answer_text)}"
+        return Refusal(RefusalCode.INCOMPLETE_STEP, text)
+    if reading.done:
+        return Step(Skill.DONE, reading.answer_text)
+    order = _abstained(response) or read_order(reading)
+    return order if isinstance(order, Refusal) else _step(response, order)
+
+
+def _abstained(response: Response) -> Refusal | None:
+    reading = response.reading
+    named = _ABSTENTION.search(reading.answer_text)
+    nothing = any(isinstance(g, NoGrounding) for g in reading.groundings)
+    if named is None and not nothing:
+        return None
+    told = (g.refusal.text for g in response.lifted if g.refusal and named is None)
+    why = next(told, "the planner says that it is not there")
+    return Refusal(RefusalCode.NO_GROUNDING, f"{why}: {quoted(reading.answer_text)}")
+
+
+def _step(response: Response, order: Order) -> Step | Refusal:
+    written = _written(response)
+    if isinstance(written, Refusal):
+        return written
+    usable = {slot: lifted for slot, lifted in written.items() if _part_refusal(lifted) is None}
+    needs = (("path",),) if order.verb.lower() in _DRAWN_ONLY else _NEEDS[order.skill]
+    given = [slots for slots in needs if written.keys() >= set(slots)]
+    meant = given if order.skill in _EITHER else given[:1]
+    if not any(usable.keys() >= set(slots) for slots in meant):
+        return _incomplete(response.reading, order.verb, meant or needs, written)
+    return Step(
+        skill=order.skill,
+        text=order.text,
+        grasp=usable.get("grasp"),
+        thing=usable.get("thing"),
+        area=usable.get("area"),
+        path=usable.get("path"),
+        preposition=_preposition(order, usable.get("area")),
+    )
+
+
+def _written(response: Response) -> dict[str, LiftedGrounding] | Refusal:
+    """What the sentence points at, by slot, usable or not."""
+    found: dict[str, LiftedGrounding] = {}
+    for lifted in response.lifted:
+        slot = _SLOTS.get(type(lifted.grounding))
+        if slot is None:
+            continue
+        if slot in found:
+            text = f"{_SLOT_WORDS[slot]} is given twice: {quoted(response.reading.answer_text)}"
+            return Refusal(RefusalCode.AMBIGUOUS, text)
+        found[slot] = lifted
+    return found
+
+
+def _part_refusal(lifted: LiftedGrounding) -> Refusal | None:
+    if lifted.refusal is not None:
+        return lifted.refusal
+    if lifted.grounding.actionable and lifted.target is not None:
+        return None
+    flags = ", ".join(sorted(flag.value for flag in lifted.grounding.flags)) or "no place in space"
+    return Refusal(RefusalCode.INCOMPLETE, f"it cannot be acted on: {flags}")
+
+
+def _incomplete(
+    reading: Reading,
+    verb: str,
+    needs: Sequence[tuple[str, ...]],
+    written: dict[str, LiftedGrounding],
+) -> Refusal:
+    """The refusal of a part that was given and is needed, else what is missing."""
+    for slot in (slot for slots in needs for slot in slots if slot in written):
+        refusal = _part_refusal(written[slot])
+        if refusal is not None:
+            return Refusal(refusal.code, f"{_SLOT_WORDS[slot]} to {verb}: {refusal.text}")
+    wanted = " or ".join(" with ".join(_SLOT_WORDS[slot] for slot in slots) for slots in needs)
+    return Refusal(
+        RefusalCode.INCOMPLETE_STEP,
+        f"{verb!r} needs {wanted}: {quoted(reading.answer_text)}{unreadable(reading)}",
+    )
+
+
+def _preposition(order: Order, area: LiftedGrounding | None) -> str:
+    """The first one between the area and what stands before it."""
+    if area is None:
+        return ""
+    found = _PREPOSITION.search(order.words_before(area.grounding.span[0]))
+    return "" if found is None else found[0].lower()
