@@ -1,4 +1,4 @@
-"""One colour per grounding of an answer, the same in text, picture and marker."""
+"""One colour per grounding of an answer, the same in text, picture and marker; and per turn."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ PALETTE: tuple[Color, ...] = (
     (0, 114, 178),  # blue
     (240, 228, 66),  # yellow
 )
+# A turn's colour differs from that of its first groundings, which are numbered from orange on.
+TURN_PALETTE: tuple[Color, ...] = tuple(PALETTE[i] for i in (5, 4, 2, 3, 1, 0, 6))
+GOOD: Color = (0, 158, 115)
+BAD: Color = (213, 94, 0)
 REFUSED: Color = (158, 158, 158)
 _DARK: Color = (24, 24, 24)
 _WHITE: Color = (255, 255, 255)
@@ -26,6 +30,11 @@ _WHITE: Color = (255, 255, 255)
 def color_of(index: int, *, refused: bool = False) -> Color:
     """The colour of the ``index``-th grounding of an answer; grey where it may not be used."""
     return REFUSED if refused else PALETTE[index % len(PALETTE)]
+
+
+def turn_color(number: int) -> Color:
+    """The colour of turn ``number`` in an episode's map, timeline and cards."""
+    return TURN_PALETTE[number % len(TURN_PALETTE)]
 
 
 def rim_of(color: Color) -> Color:

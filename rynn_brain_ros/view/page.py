@@ -1,13 +1,18 @@
-"""The look and the few interactions of the run report, inline in every report."""
+"""The look and the few interactions of reports and stories, inline in each of them."""
 
 from __future__ import annotations
 
-from rynn_brain_ros.view.colors import PALETTE, REFUSED, Color
+from rynn_brain_ros.view.colors import PALETTE, REFUSED, TURN_PALETTE, Color, rim_of
 
 
 def _tint(selector: str, color: Color) -> str:
     rgb = ",".join(map(str, color))
     return f"{selector}{{--c:rgb({rgb});--tint:rgba({rgb},.2);--hot:rgba({rgb},.5)}}\n"
+
+
+def _turn(selector: str, color: Color) -> str:
+    rgb, ink = (",".join(map(str, c)) for c in (color, rim_of(color)))
+    return f"{selector}{{--t:rgb({rgb});--tink:rgb({ink})}}\n"
 
 
 _TINTS = "".join(_tint(f".c{i}", c) for i, c in enumerate(PALETTE)) + _tint(".cx", REFUSED)
@@ -129,6 +134,86 @@ h2,h3,.eyebrow,.strip{break-after:avoid}
 }
 """
     + _TINTS
+)
+
+STORY_STYLE = (
+    STYLE
+    + """
+:root{--ok:#0b6e4f;--okbg:#e5f3ec;--no:#a8430a;--nobg:#fdf1e7;--halt:#7a5a00;--haltbg:#fbf3d9}
+@media (prefers-color-scheme:dark){:root{--ok:#5cc9a0;--okbg:#17302a;--no:#f3a56b;--nobg:#33241a;
+--halt:#e3bd57;--haltbg:#302a18}}
+.chip.ok{color:var(--ok);background:var(--okbg)}
+.chip.halt{color:var(--halt);background:var(--haltbg)}
+h2::first-letter{text-transform:uppercase}
+h2 .chip{vertical-align:2px;margin-left:6px}
+.verdict{display:flex;gap:14px;align-items:flex-start;border-radius:12px;padding:16px 20px;
+margin-top:18px;overflow-wrap:anywhere}
+.verdict b{font-size:19px;font-weight:650}
+.verdict p{margin-top:2px}
+.verdict .sign{flex:none;font:700 17px/30px var(--sans);width:30px;height:30px;border-radius:50%;
+text-align:center;color:var(--card)}
+.verdict.ok{background:var(--okbg)}.verdict.no{background:var(--nobg)}
+.verdict.halt{background:var(--haltbg)}
+.verdict.ok b,.sign.ok{color:var(--ok)}.verdict.no b,.sign.no{color:var(--no)}
+.verdict.halt b{color:var(--halt)}
+.verdict.ok .sign{background:var(--ok)}.verdict.no .sign{background:var(--no)}
+.verdict.halt .sign{background:var(--halt)}
+.scene{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:0 32px;
+align-items:start;margin-top:6px}
+.film video,.film img{display:block;width:100%;height:auto;border-radius:8px;background:#000}
+.map svg{background:var(--card);border:1px solid var(--line)}
+.pan{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px;
+padding:12px 14px 4px}
+.pan svg{display:block;width:100%;min-width:760px;height:auto}
+.map svg a,.pan svg a{text-decoration:none}
+.index td{padding:6px 14px 6px 0}
+.index td:last-child{text-align:right}
+.badge{display:inline-block;min-width:22px;height:22px;padding:0 6px;border-radius:11px;
+text-align:center;text-decoration:none;font:700 12.5px/22px var(--sans);background:var(--t);
+color:var(--tink)}
+.turn{border-top:4px solid var(--t)}
+.turn .eyebrow{align-items:center}
+.eyebrow .chip{white-space:normal}
+.moves td{padding:5px 14px 5px 0}
+.moves td p{display:inline}
+.moves td p+p{margin-left:10px}
+.moves td:first-child{width:1%;color:var(--soft)}
+.moves .stages{margin:0}
+.turn .problems{margin-top:14px}
+.where td{padding:6px 14px 6px 0}
+.checks td,.checks th{padding:4px 12px 4px 0}
+.checks td+td+td{overflow-wrap:anywhere}
+.checks td:first-child,.checks th:first-child{width:1%;padding-right:10px}
+.checks tr.failed td{background:var(--nobg);color:var(--no);font-weight:600}
+.move{grid-template-columns:minmax(0,1fr) minmax(0,1fr);border-top:1px solid var(--line);
+margin-top:24px}
+.move h3{margin-top:18px}
+.stages{list-style:none;margin:8px 0 12px;padding:0;font-size:13.5px}
+.stages li{position:relative;padding:2px 0 2px 22px;font-variant-numeric:tabular-nums}
+.stages li::before{content:"";position:absolute;left:3px;top:8px;width:9px;height:9px;
+border-radius:50%;box-shadow:inset 0 0 0 1.5px var(--soft)}
+.stages li+li::after{content:"";position:absolute;left:7px;top:-5px;width:1.5px;height:12px;
+background:var(--line)}
+.stages .done::before{background:var(--t);box-shadow:none}
+.stages .broke::before{background:var(--no);box-shadow:0 0 0 3px var(--nobg)}
+.stages .broke b{color:var(--no)}
+.stages b{font-weight:600}
+.stages span{color:var(--soft)}
+.stages .never{color:var(--soft)}
+.stages .never b{font-weight:400}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:14px;
+margin-top:22px}
+.chart svg{background:var(--card);border:1px solid var(--line);padding:14px}
+.scores .failed td:nth-child(2),.scores .failed td:nth-child(5){color:var(--no);font-weight:600}
+.scores .won td:nth-child(2){color:var(--ok)}
+.times{color:var(--soft);font-size:12.5px;margin-top:20px}
+@media screen and (max-width:860px){
+.move{grid-template-columns:minmax(0,1fr)}
+.verdict{padding:14px}
+}
+@media print{.film{display:none}.pan svg{min-width:0}}
+"""
+    + "".join(_turn(f".t{i}", c) for i, c in enumerate(TURN_PALETTE))
 )
 
 SCRIPT = """

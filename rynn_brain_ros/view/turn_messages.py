@@ -1,0 +1,124 @@
+"""A turn as the messages that others see: the plan so far, and every decision with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rynn_brain_ros import messages
+from rynn_brain_ros.messages import MessageDict
+from rynn_brain_ros.planning.episode import Move, TurnRecord
+from rynn_brain_ros.values import Check, Outcome, Refusal, Skill, Status, Step
+
+PLAN, DECISIONS = "plan", "decisions"
+TURN_TYPES = {
+    PLAN: "rynn_brain_ros/msg/Plan",
+    DECISIONS: "diagnostic_msgs/msg/DiagnosticArray",
+}
+"""Message type by topic name, relative to the brain."""
+
+_OK, _WARN, _ERROR = 0, 1, 2
+_STATES = {
+    Status.SUCCEEDED: 3,
+    Status.REFUSED: 4,
+    Status.FAILED: 5,
+    Status.CANCELLED: 6,
+}
+_PROPOSED = 0
+
+
+def turn_publications(
+    task: str, turns: Sequence[TurnRecord], stamp_ns: int
+) -> Iterator[tuple[str, MessageDict]]:
+    """(topic name, message) of what the newest of ``turns`` gives to see."""
+    newest = turns[-1]
+    yield DECISIONS, _decisions(newest, stamp_ns)
+    steps = [turn for turn in turns if turn.step is not None]
+    yield (
+        PLAN,
+        {
+            "header": messages.header(stamp_ns, ""),
+            "query_id": newest.response.query.query_id if newest.response else "",
+            "task": task,
+            "steps": [_plan_step(i, turn, turn.step) for i, turn in enumerate(steps) if turn.step],
+            "done": any(turn.step is not None and turn.step.skill is Skill.DONE for turn in turns),
+        },
+    )
+
+
+def _plan_step(index: int, turn: TurnRecord, step: Step) -> MessageDict:
+    query_id = turn.response.query.query_id if turn.response else ""
+    state, code, text = _state(turn)
+    return {
+        "index": index,
+        "skill": step.skill.value,
+        "text": step.text,
+        "targets": [messages.grounding(g, query_id, False) for g in step.groundings],
+        "state": state,
+        "reason_code": code,
+        "reason_text": text,
+    }
+
+
+def _state(turn: TurnRecord) -> tuple[int, str, str]:
+    if turn.refusal is not None:
+        return _STATES[Status.REFUSED], turn.refusal.code.value, turn.refusal.text
+    outcome = next((m.outcome for m in reversed(turn.moves) if m.outcome is not None), None)
+    if outcome is not None:
+        done = outcome.status is Status.SUCCEEDED
+        return _STATES[outcome.status], "" if done else outcome.cause.value, outcome.text
+    confirmed = turn.confirmation is not None and turn.confirmation.confirmed
+    return (_STATES[Status.SUCCEEDED] if confirmed else _PROPOSED), "", ""
+
+
+def _decisions(turn: TurnRecord, stamp_ns: int) -> MessageDict:
+    statuses = [status for move in turn.moves for status in _move_statuses(turn, move)]
+    if turn.refusal is not None and not any(m.decision.refusal for m in turn.moves):
+        statuses.append(_refusal(turn, turn.refusal))
+    if turn.confirmation is not None:
+        level = _OK if turn.confirmation.confirmed else _WARN
+        name = f"turn {turn.number}: confirmation"
+        checks = turn.confirmation.checks
+        statuses.append(_status(level, name, turn.confirmation.text, _values(checks)))
+    return {"header": messages.header(stamp_ns, ""), "status": statuses}
+
+
+def _move_statuses(turn: TurnRecord, move: Move) -> Iterator[MessageDict]:
+    name, decision = f"turn {turn.number}: {move.motion.skill.value}", move.decision
+    text = "approved" if decision.refusal is None else str(decision.refusal)
+    level = _OK if decision.approved else _ERROR
+    yield _status(level, f"{name}: gate", text, _values(decision.checks))
+    if move.outcome is not None:
+        yield _outcome(f"{name}: motion", move.outcome)
+
+
+def _outcome(name: str, outcome: Outcome) -> MessageDict:
+    level = _OK if outcome.status is Status.SUCCEEDED else _WARN
+    values = {
+        "stages_done": str(outcome.stages_done),
+        "seconds": f"{(outcome.end_ns - outcome.start_ns) / 1e9:.3f}",
+        "gripper_width_m": f"{outcome.gripper_width_m:.4f}",
+    }
+    return _status(level, name, f"{outcome.cause.value}: {outcome.text}", values)
+
+
+def _refusal(turn: TurnRecord, refusal: Refusal) -> MessageDict:
+    return _status(_WARN, f"turn {turn.number}: refused", str(refusal), {})
+
+
+def _values(checks: Sequence[Check]) -> dict[str, str]:
+    return {
+        check.name: ("" if check.passed else "NO: ")
+        + check.found
+        + (f" (allowed: {check.allowed})" if check.allowed else "")
+        for check in checks
+    }
+
+
+def _status(level: int, name: str, message: str, values: dict[str, str]) -> MessageDict:
+    return {
+        "level": level,
+        "name": name,
+        "message": message,
+        "hardware_id": "rynn_brain",
+        "values": [{"key": key, "value": value} for key, value in values.items()],
+    }
