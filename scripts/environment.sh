@@ -35,13 +35,23 @@ make_venv() {
   "$1" -m venv .venv || { rm -rf .venv; return 1; }
 }
 
+# The simulator draws without a screen, through Mesa's EGL.
+make_drawing() {
+  local driver
+  for driver in /usr/lib/*/dri/*_dri.so /usr/lib/*/libgallium*.so; do
+    if [ -e "$driver" ] && /sbin/ldconfig -p | grep -q libEGL_mesa.so; then return; fi
+  done
+  install_packages libegl1 libegl-mesa0 libgl1-mesa-dri
+}
+
 # With apt when root, else one line that says what to do.
 install_packages() {
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "Installing $* …" >&2
-    apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >&2
+    apt-get update -qq >&2 &&
+      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
   else
-    echo "Python 3.10 or newer with venv is needed: sudo apt install $*" >&2
+    echo "Packages are missing: sudo apt install $*" >&2
     return 1
   fi
 }

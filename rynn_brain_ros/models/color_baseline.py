@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 from rynn_brain_ros.language import format_grounding
 from rynn_brain_ros.memory import decode_color
-from rynn_brain_ros.models.color_vision import COLORS, SHAPES, Blob, Noun, find_blobs, nouns
+from rynn_brain_ros.models.color_navigation import navigate
+from rynn_brain_ros.models.color_planning import plan
+from rynn_brain_ros.models.color_vision import Blob, find_blobs
+from rynn_brain_ros.models.color_words import COLORS, SHAPES, Noun, nouns
 from rynn_brain_ros.values import (
     Affordance,
     Answer,
@@ -32,11 +35,9 @@ from rynn_brain_ros.values import (
     Task,
     Timings,
     Trajectory,
-    UnsupportedTaskError,
 )
 
 NAME = "color-baseline"
-_TASKS = frozenset(Task) - {Task.PLAN, Task.NAVIGATE}
 _TRAJECTORY_LIFT = 0.12
 """How far a trajectory's middle rises above the straight line, in picture heights."""
 
@@ -53,7 +54,7 @@ class _Sighting:
 class ColorBaselineEngine:
     """Answers from pixels alone: same frames and words, same answer, always."""
 
-    info = EngineInfo(name=NAME, model=NAME, tasks=_TASKS)
+    info = EngineInfo(name=NAME, model=NAME)
 
     def ask(
         self,
@@ -61,11 +62,6 @@ class ColorBaselineEngine:
         on_text: Callable[[str], None] | None = None,
         cancel: Cancel | None = None,
     ) -> Answer:
-        """Raises `UnsupportedTaskError` for planning and navigation."""
-        if query.task not in _TASKS:
-            raise UnsupportedTaskError(
-                f"{NAME} cannot answer task {query.task.value}: it only finds coloured things"
-            )
         started = time.perf_counter()
         cancelled = cancel is not None and cancel.is_set()
         text = "" if cancelled else _answer_text(query)
@@ -87,6 +83,10 @@ class ColorBaselineEngine:
 def _answer_text(query: Query) -> str:
     if not len(query.frames):
         return "I was shown no picture. <no object>"
+    if query.task is Task.PLAN:
+        return plan(query)
+    if query.task is Task.NAVIGATE:
+        return navigate(query)
     named = nouns(query.instruction)
     if query.task in (Task.DESCRIBE, Task.THINK) and not named:
         return _describe(query.frames)

@@ -6,124 +6,76 @@ looks at pixels only, and knows nothing about what it was not told.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-MASK_WIDTH = 320
-"""Pictures are looked at in this width: colour blobs do not need more."""
-MIN_AREA_PX = 24
-"""Smallest thing worth naming, in pixels at `MASK_WIDTH`: about 5 × 5."""
+from rynn_brain_ros.models.color_words import ACHROMATIC, CHROMATIC
 
-# Hue ranges of OpenCV's HSV (0…179), chosen so that neighbours meet without a gap.
-_HUES: dict[str, tuple[tuple[int, int], ...]] = {
-    "red": ((0, 8), (171, 179)),
-    "orange": ((9, 19),),
-    "yellow": ((20, 34),),
-    "green": ((35, 84),),
-    "cyan": ((85, 98),),
-    "blue": ((99, 128),),
-    "purple": ((129, 149),),
-    "pink": ((150, 170),),
-}
+Mask = NDArray[np.bool_]
+Bounds = tuple[float, float, float, float]
+
+MASK_WIDTH = 640
+"""Pictures are looked at in this width, in which a cube of 4 cm a metre away covers 20 pixels."""
+MIN_AREA_PX = 96
+"""Smallest thing worth naming, in pixels at `MASK_WIDTH`: about 10 × 10."""
+_OPENING_PX = 3
+
+# Hue ranges of OpenCV's HSV (0…179), chosen so that neighbours meet without a gap: each colour
+# goes from its number to the next one's, red around the end.
+_FIRST_HUES = (0, 9, 20, 35, 85, 99, 129, 150, 171)
 _MIN_SATURATION = 90
 _MIN_VALUE = 45
-_ACHROMATIC = ("white", "gray", "black")
-COLORS = (*_HUES, *_ACHROMATIC)
-_COLOR_SYNONYMS = {"grey": "gray", "violet": "purple", "magenta": "pink", "turquoise": "cyan"}
 
-SHAPES = ("cube", "ball", "cylinder", "bowl", "plate", "mug")
-_SHAPE_SYNONYMS = {
-    "block": "cube",
-    "box": "cube",
-    "sphere": "ball",
-    "can": "cylinder",
-    "dish": "plate",
-    "cup": "mug",
-}
-_ANY_SHAPE = ("object", "thing", "item", "one")
-
-
-@dataclass(frozen=True)
-class Noun:
-    """A thing that an instruction names: a colour, a shape or both; ``None`` means any."""
-
-    color: str | None
-    shape: str | None
-    start: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.color or 'coloured'} {self.shape or 'thing'}"
-
-
-_WORDS = re.compile(
-    r"\b(?:(?P<color>{c})\s+)?(?P<shape>{s})s?\b|\b(?P<lone>{c})\b".format(
-        c="|".join((*COLORS, *_COLOR_SYNONYMS)),
-        s="|".join((*SHAPES, *_SHAPE_SYNONYMS, *_ANY_SHAPE)),
-    ),
-    re.IGNORECASE,
-)
-
-
-def nouns(instruction: str) -> tuple[Noun, ...]:
-    """The coloured things that an instruction names, in its order."""
-    found = []
-    for match in _WORDS.finditer(instruction):
-        color = (match["color"] or match["lone"] or "").lower()
-        shape = (match["shape"] or "").lower()
-        shape = _SHAPE_SYNONYMS.get(shape, shape)
-        noun = Noun(
-            _COLOR_SYNONYMS.get(color, color) or None,
-            None if shape in _ANY_SHAPE else shape or None,
-            match.start(),
-        )
-        if noun.color or noun.shape:
-            found.append(noun)
-    return tuple(found)
+# Outlines and light of 600 things of the simulated table, seen at a slant of about 30°.
+_ROUND, _DISC = 0.96, 0.835
+_FLAT = 1.15
+_EVEN = 0.8
+_LIT_TOP = 1.18
+_SLENDER = 0.12
+_LEAST_WIDTH_PX = 12
+"""The shape of anything narrower is not told."""
 
 
 @dataclass(frozen=True)
 class Blob:
-    """One connected patch of a colour. ``mask`` is at `MASK_WIDTH`; coordinates are 0…1."""
+    """One connected patch of a colour. ``mask`` is at `MASK_WIDTH`; coordinates are 0…1.
+
+    ``shape`` is what it looks like, empty where it is too small to tell; ``circularity`` is
+    4π·area / perimeter² of the convex hull: 1 for a disc, 0.785 for a square.
+    """
 
     color: str
-    mask: NDArray[np.bool_] = field(repr=False)
+    mask: Mask = field(repr=False)
     area_px: int
     circularity: float
+    shape: str = ""
 
     def shape_match(self, shape: str | None) -> float:
-        """How well the outline fits a shape, 0…1. One picture cannot tell all of them apart."""
+        """How well the outline may pass for a shape, 0…1."""
+        if shape is None or shape == self.shape:
+            return 1.0
         if shape in ("ball", "bowl", "plate"):
-            return min(1.0, self.circularity / 0.85)
-        if shape == "cube":
-            return 1.0 if self.circularity < 0.88 else 0.7
-        return 1.0
+            return min(0.9, self.circularity / 0.85)
+        return 0.7 if shape == "cube" else 0.9
 
-    def bounds(self) -> tuple[float, float, float, float]:
+    def bounds(self) -> Bounds:
         """(x_min, y_min, x_max, y_max) in 0…1 of the picture."""
         ys, xs = np.nonzero(self.mask)
-        h, w = self.mask.shape
-        return (
-            float(xs.min()) / (w - 1),
-            float(ys.min()) / (h - 1),
-            float(xs.max()) / (w - 1),
-            float(ys.max()) / (h - 1),
-        )
+        x0, y0 = self._unit(float(xs.min()), float(ys.min()))
+        return (x0, y0, *self._unit(float(xs.max()), float(ys.max())))
 
     def inmost(self) -> tuple[float, float]:
         """The point farthest from the outline, in 0…1: inside even when the shape is hollow."""
-        padded = np.pad(self.mask.astype(np.uint8), 1)
-        distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+        distance = self._depths()
         y, x = np.unravel_index(int(np.argmax(distance)), distance.shape)
         return self._unit(float(x), float(y))
 
     def spread(self, count: int) -> tuple[tuple[float, float], ...]:
         """``count`` points well inside, far from each other, in 0…1 (farthest-point sampling)."""
-        padded = np.pad(self.mask.astype(np.uint8), 1)
-        distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+        distance = self._depths()
         ys, xs = np.nonzero(distance >= 0.4 * distance.max())
         candidates = np.stack([xs, ys], axis=1).astype(np.float64)
         center = np.array(np.unravel_index(int(np.argmax(distance)), distance.shape))[::-1]
@@ -138,6 +90,11 @@ class Blob:
         ys, xs = np.nonzero(self.mask)
         corners = cv2.boxPoints(cv2.minAreaRect(np.stack([xs, ys], axis=1).astype(np.float32)))
         return tuple(self._unit(float(x), float(y)) for x, y in corners)
+
+    def _depths(self) -> NDArray[np.float32]:
+        """Distance of each pixel inside from the outline or the picture's edge."""
+        padded = np.pad(self.mask.astype(np.uint8), 1)
+        return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)
 
     def _unit(self, x: float, y: float) -> tuple[float, float]:
         h, w = self.mask.shape
@@ -155,48 +112,95 @@ def find_blobs(rgb: NDArray[np.uint8], color: str | None = None) -> tuple[Blob, 
     size = (MASK_WIDTH, max(2, round(height * scale)))
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
     hsv = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2HSV), np.uint8)
-    colors = _HUES if color is None else (color,)
-    blobs = [blob for name in colors for blob in _components(_color_mask(hsv, name), name)]
+    names = _color_numbers(hsv)
+    blobs = []
+    for name in CHROMATIC if color is None else (color,):
+        is_named = name in CHROMATIC
+        mask = names == CHROMATIC.index(name) + 1 if is_named else _achromatic(hsv, name)
+        blobs += _components(mask.astype(np.uint8), name, hsv[..., 2])
     return tuple(sorted(blobs, key=lambda blob: -blob.area_px))
 
 
-def _color_mask(hsv: NDArray[np.uint8], color: str) -> NDArray[np.uint8]:
+def _color_numbers(hsv: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Per pixel 0 for no plain colour, else 1 + its index in `CHROMATIC`."""
+    numbers = np.searchsorted(_FIRST_HUES, np.arange(256), side="right")
+    numbers[numbers > len(CHROMATIC)] = 1
+    named = np.asarray(cv2.LUT(hsv[..., 0], numbers.astype(np.uint8)), np.uint8)
+    plain = cv2.inRange(hsv, (0, _MIN_SATURATION, _MIN_VALUE), (255, 255, 255))
+    return np.asarray(cv2.bitwise_and(named, plain), np.uint8)
+
+
+def _achromatic(hsv: NDArray[np.uint8], color: str) -> NDArray[np.uint8]:
     if color == "white":
-        mask = cv2.inRange(hsv, (0, 0, 190), (179, 40, 255))
-    elif color == "gray":
-        mask = cv2.inRange(hsv, (0, 0, 70), (179, 40, 189))
-    elif color == "black":
-        mask = cv2.inRange(hsv, (0, 0, 0), (179, 255, _MIN_VALUE))
-    else:
-        ranges = [
-            cv2.inRange(hsv, (low, _MIN_SATURATION, _MIN_VALUE), (high, 255, 255))
-            for low, high in _HUES[color]
-        ]
-        mask = np.bitwise_or.reduce(ranges)
-    kernel = np.ones((3, 3), np.uint8)
-    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, kernel), np.uint8)
+        return np.asarray(cv2.inRange(hsv, (0, 0, 190), (179, 40, 255)), np.uint8)
+    if color == "gray":
+        return np.asarray(cv2.inRange(hsv, (0, 0, 70), (179, 40, 189)), np.uint8)
+    return np.asarray(cv2.inRange(hsv, (0, 0, 0), (179, 255, _MIN_VALUE)), np.uint8)
 
 
-def _components(mask: NDArray[np.uint8], color: str) -> list[Blob]:
+def _components(mask: NDArray[np.uint8], color: str, value: NDArray[np.uint8]) -> list[Blob]:
+    if cv2.countNonZero(mask) < MIN_AREA_PX:
+        return []
+    mask = np.asarray(
+        cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((_OPENING_PX, _OPENING_PX), np.uint8)),
+        np.uint8,
+    )
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     height, width = mask.shape
     blobs = []
     for index in range(1, count):
         x, y, w, h, area = (int(v) for v in stats[index])
         touches_border = x == 0 or y == 0 or x + w == width or y + h == height
-        is_background = color in _ACHROMATIC and (touches_border or area > mask.size / 4)
+        is_background = color in ACHROMATIC and (touches_border or area > mask.size / 4)
         if area < MIN_AREA_PX or is_background:
             continue
         component = labels == index
-        blobs.append(Blob(color, component, area, _circularity(component)))
+        part = np.s_[y : y + h, x : x + w]
+        hull = _hull(component[part])
+        shape = _shape(component[part], hull, value[part])
+        blobs.append(Blob(color, component, area, _circularity(hull), shape))
     return blobs
 
 
-def _circularity(component: NDArray[np.bool_]) -> float:
-    """4π·area / perimeter² of the convex hull: 1 for a disc, 0.785 for a square."""
-    contours, _ = cv2.findContours(
-        component.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-    )
-    hull = cv2.convexHull(np.concatenate(contours))
+# --- shapes ---------------------------------------------------------------------------------------
+
+
+def _hull(part: Mask) -> NDArray[np.int32]:
+    contours, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.convexHull(np.concatenate(contours)), np.int32)
+
+
+def _circularity(hull: NDArray[np.int32]) -> float:
     perimeter = cv2.arcLength(hull, True)
     return float(4 * np.pi * cv2.contourArea(hull) / perimeter**2) if perimeter > 0 else 0.0
+
+
+def _shape(part: Mask, hull: NDArray[np.int32], value: NDArray[np.uint8]) -> str:
+    """What a blob looks like from above at a slant, in a light from above.
+
+    ``part`` is its mask within its bounds, ``value`` the brightness there. Balls are round. What
+    is flat and wide is a plate if it is evenly lit, else a bowl. Solid things have a top brighter
+    than their sides, mugs a hole there. A cylinder is rounder than a cube as slender as it.
+    """
+    height, width = part.shape
+    if width < _LEAST_WIDTH_PX:
+        return ""
+    round_ness = _circularity(hull)
+    radius = cv2.minEnclosingCircle(hull)[1] + 0.5
+    if round_ness >= _ROUND and part.sum() >= _DISC * np.pi * radius**2:
+        return "ball"
+    if width / height >= _FLAT:
+        dark, light = np.percentile(value[part], (5, 90))
+        return "plate" if dark > _EVEN * light else "bowl"
+    if _brightness(part, value, 0.08, 0.25) < _LIT_TOP * _brightness(part, value, 0.55, 0.9):
+        return "mug"
+    return "cylinder" if width / height < round_ness - _SLENDER else "cube"
+
+
+def _brightness(part: Mask, value: NDArray[np.uint8], top: float, bottom: float) -> float:
+    """Median in the middle columns between two heights, 0…1 from the top."""
+    height, width = part.shape
+    rows = slice(int(top * height), max(int(top * height) + 1, int(bottom * height)))
+    zone = np.s_[rows, int(0.3 * width) : max(int(0.7 * width), int(0.3 * width) + 1)]
+    inside = value[zone][part[zone]]
+    return float(np.median(inside)) if inside.size else 0.0

@@ -119,11 +119,12 @@ def load_recorded(path: Path) -> tuple[RecordedAnswer, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read recorded answers from {path}: {error}") from error
     return tuple(
-        _parse_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()
+        parse_recorded(path, number, line) for number, line in enumerate(lines, 1) if line.strip()
     )
 
 
-def _parse_line(path: Path, number: int, line: str) -> RecordedAnswer:
+def parse_recorded(path: Path, number: int, line: str) -> RecordedAnswer:
+    """One line of the file, its ``number`` from 1. Raises `InputError`."""
     try:
         record = json.loads(line)
         return RecordedAnswer(
@@ -204,23 +205,26 @@ class RecordedEngine:
         on_text: Callable[[str], None] | None = None,
         cancel: Cancel | None = None,
     ) -> Answer:
-        """Raises `RecordedAnswerMissingError` when this was never asked."""
+        """Raises `RecordedAnswerMissingError` when this was never asked, unless it is cancelled:
+        what was cancelled then was not recorded either."""
+        if cancel is not None and cancel.is_set():
+            return Answer(
+                query.query_id, "", FinishReason.CANCELLED, self._info.name, self._info.model
+            )
         recorded = self._find(query)
-        cancelled = cancel is not None and cancel.is_set()
-        text = "" if cancelled else recorded.text
-        if on_text is not None and text:
-            on_text(text)
+        if on_text is not None and recorded.text:
+            on_text(recorded.text)
         latency = {"total_s": recorded.latency_s} if recorded.latency_s >= 0 else {}
         return Answer(
             query_id=query.query_id,
-            text=text,
-            finish_reason=FinishReason.CANCELLED if cancelled else recorded.finish_reason,
+            text=recorded.text,
+            finish_reason=recorded.finish_reason,
             engine=self._info.name,
             model=recorded.model,
             revision=recorded.revision,
             quantization=recorded.quantization,
             timings=Timings(**latency),
-            token_probabilities=() if cancelled else recorded.token_probabilities,
+            token_probabilities=recorded.token_probabilities,
         )
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from rynn_brain_ros.memory import (
     SelectionPolicy,
     select_frames,
 )
+from rynn_brain_ros.memory.selection import VISUAL_TOKENS
 from rynn_brain_ros.values import (
     CameraInfo,
     EncodedImage,
@@ -163,6 +164,13 @@ class Perception:
             window = self._windows.setdefault((camera, policy.n), KeyframeWindow(policy.n))
         chosen = select_frames(self.buffer, policy, camera, until_ns, window)
         return replace(chosen, frames=tuple(self._posed(selected) for selected in chosen))
+
+    def show(self, frames: Sequence[Frame]) -> FrameSet:
+        """Exactly these frames of the buffer, in their order. Raises `InputError` without any."""
+        if not frames:
+            raise InputError("no frame to show: wait for the camera first")
+        shown = tuple(self._posed(self.buffer.select(frame)) for frame in frames)
+        return FrameSet(shown, VISUAL_TOKENS // len(shown))
 
     def _posed(self, selected: SelectedFrame) -> SelectedFrame:
         """The frame with its pose in today's fixed frame: a robot's base that was the root of

@@ -1,5 +1,6 @@
 """Replay: a bag through the whole brain, the folder that a run leaves, and comparing two runs."""
 
+from rynn_brain_ros.replay.actuators import HeardActuator, PlayedActuator
 from rynn_brain_ros.replay.answers import (
     Tolerance,
     answer_record,
@@ -8,20 +9,34 @@ from rynn_brain_ros.replay.answers import (
     read_answers,
     rejected_records,
 )
-from rynn_brain_ros.replay.inputs import choose_camera
+from rynn_brain_ros.replay.episode_folder import EpisodeFolder, EpisodeHead
+from rynn_brain_ros.replay.episode_replay import EpisodeReplay, is_episode, replay_episode
+from rynn_brain_ros.replay.inputs import assembly_of, bag_inputs, choose_camera
 from rynn_brain_ros.replay.replaying import ReplayConfig, ReplayResult, replay
 from rynn_brain_ros.replay.run_folder import RunFolder
+from rynn_brain_ros.replay.turns import episode_record, turn_record
 
 __all__ = [
+    "EpisodeFolder",
+    "EpisodeHead",
+    "EpisodeReplay",
+    "HeardActuator",
+    "PlayedActuator",
     "ReplayConfig",
     "ReplayResult",
     "RunFolder",
     "Tolerance",
     "answer_record",
+    "assembly_of",
+    "bag_inputs",
     "choose_camera",
     "compare_answers",
+    "episode_record",
     "grounding_record",
+    "is_episode",
     "read_answers",
     "rejected_records",
     "replay",
+    "replay_episode",
+    "turn_record",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.bags import BagInfo, CameraTopics
+from rynn_brain_ros.memory import AssemblyConfig
 from rynn_brain_ros.planning import Perception
 from rynn_brain_ros.planning.intake import Input, image_input, info_input, transforms_input
 from rynn_brain_ros.replay.run_folder import OWN_TOPICS
@@ -96,6 +97,15 @@ def transform_topics(info: BagInfo, camera_topic: str) -> tuple[tuple[str, ...],
 
 
 # --- reading them ------------------------------------------------------------------------------
+
+
+def assembly_of(camera: CameraTopics) -> AssemblyConfig:
+    """How a camera's streams become frames, as far as its topics tell."""
+    return AssemblyConfig(
+        color_topic_of(camera),
+        expects_depth=camera.depth_topic is not None,
+        depth_registered=camera.depth_registered or None,
+    )
 
 
 def bag_inputs(

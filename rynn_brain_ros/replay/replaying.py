@@ -11,10 +11,11 @@ from pathlib import Path
 from rynn_brain_ros import __version__, messages
 from rynn_brain_ros.bags import BagInfo, BagMessage, BagReader, CameraTopics, find_cameras
 from rynn_brain_ros.geometry import LiftLimits
-from rynn_brain_ros.memory import AssemblyConfig, SelectionPolicy
+from rynn_brain_ros.memory import SelectionPolicy
 from rynn_brain_ros.models import Engines
 from rynn_brain_ros.planning import Perception, PerceptionConfig, Question, ask, make_query
 from rynn_brain_ros.replay.inputs import (
+    assembly_of,
     bag_inputs,
     choose_camera,
     color_topic_of,
@@ -146,11 +147,7 @@ class _Run:
         self._reader, self._info, self._camera = reader, info, camera
         self._config, self._engines = config, engines
         self._name = color_topic_of(camera)
-        self._assembly = AssemblyConfig(
-            self._name,
-            expects_depth=camera.depth_topic is not None,
-            depth_registered=camera.depth_registered or None,
-        )
+        self._assembly = assembly_of(camera)
         self._perception = Perception(
             PerceptionConfig((self._assembly,), fixed_frame=config.fixed_frame)
         )

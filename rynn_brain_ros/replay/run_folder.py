@@ -26,6 +26,7 @@ from rynn_brain_ros.view.report import ReportHead, ReportWriter
 OWN_TOPICS = "/rynn_brain/"
 _BAGS = ("run.mcap", "run.partial.mcap")
 _ANSWERS = ("answers.jsonl", "answers.partial.jsonl")
+_EPISODE = ("turns.jsonl", "answers.recorded.jsonl", "episode.mp4", "episode.gif")
 
 
 class RunFolder:
@@ -45,9 +46,8 @@ class RunFolder:
         self._report = ReportWriter()
         self._written: set[tuple[str, int]] = set()
         self._answers_partial = path / "answers.partial.jsonl"
+        clear_run(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._clear_old()
             self._answers = self._answers_partial.open("w", encoding="utf-8")
         except OSError as error:
             raise OutputError(
@@ -138,13 +138,6 @@ class RunFolder:
         )
         return report
 
-    def _clear_old(self) -> None:
-        """What an earlier run left must not look like a part of this one."""
-        for name in (*_BAGS, *_ANSWERS, "report.html"):
-            (self.path / name).unlink(missing_ok=True)
-        for overlay in (self.path / "overlays").glob("*.png"):
-            overlay.unlink()
-
     def _add_frame(self, selected: SelectedFrame, now_ns: int) -> None:
         frame = selected.frame
         if frame.key in self._written:
@@ -174,6 +167,19 @@ class RunFolder:
         for index, _, picture in pictures:
             png = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
             write_whole(self.path / "overlays" / f"{response.query.query_id}_frame{index}.png", png)
+
+
+def clear_run(path: Path) -> None:
+    """Makes the folder of a run; what an earlier run left there must not look like a part of this
+    one. Raises `OutputError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for name in (*_BAGS, *_ANSWERS, *_EPISODE, "report.html"):
+            (path / name).unlink(missing_ok=True)
+        for overlay in (path / "overlays").glob("*.png"):
+            overlay.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to {path}: {error.strerror}; {remedy(error)}") from error
 
 
 def _latency_is_recorded(response: Response) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes.util
 import importlib
+import logging
 import math
 import os
 import sys
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from rynn_brain_ros.geometry import DepthNoise
 from rynn_brain_ros.sim.tabletop import add_depth_noise
 from rynn_brain_ros.values import CameraInfo, InputError
+
+_LOG = logging.getLogger(__name__)
 
 RGB = NDArray[np.uint8]
 Depth = NDArray[np.float32]
@@ -44,12 +47,15 @@ _NO_GL = (
 def load_mujoco() -> Any:
     """The module ``mujoco``; `InputError` where it is not installed."""
     try:
-        return importlib.import_module("mujoco")
+        mujoco = importlib.import_module("mujoco")
     except ImportError as error:
         raise InputError(
             f"the simulator needs MuJoCo, which cannot be imported ({error}); "
             "install it: pip install rynn_brain_ros[sim]"
         ) from error
+    # MuJoCo's own way is a file MUJOCO_LOG.TXT in whatever folder one happens to be in.
+    mujoco.set_mju_user_warning(_LOG.warning)
+    return mujoco
 
 
 def _backend() -> str:

@@ -8,6 +8,7 @@ from rynn_brain_ros import messages
 from rynn_brain_ros.messages import MessageDict
 from rynn_brain_ros.planning.episode import Move, TurnRecord
 from rynn_brain_ros.values import Check, Outcome, Refusal, Skill, Status, Step
+from rynn_brain_ros.view.telling import name
 
 PLAN, DECISIONS = "plan", "decisions"
 TURN_TYPES = {
@@ -76,19 +77,20 @@ def _decisions(turn: TurnRecord, stamp_ns: int) -> MessageDict:
         statuses.append(_refusal(turn, turn.refusal))
     if turn.confirmation is not None:
         level = _OK if turn.confirmation.confirmed else _WARN
-        name = f"turn {turn.number}: confirmation"
-        checks = turn.confirmation.checks
-        statuses.append(_status(level, name, turn.confirmation.text, _values(checks)))
+        values = _values(turn.confirmation.checks)
+        statuses.append(
+            _status(level, f"{name(turn)}: confirmation", turn.confirmation.text, values)
+        )
     return {"header": messages.header(stamp_ns, ""), "status": statuses}
 
 
 def _move_statuses(turn: TurnRecord, move: Move) -> Iterator[MessageDict]:
-    name, decision = f"turn {turn.number}: {move.motion.skill.value}", move.decision
+    what, decision = f"{name(turn)}: {move.motion.skill.value}", move.decision
     text = "approved" if decision.refusal is None else str(decision.refusal)
     level = _OK if decision.approved else _ERROR
-    yield _status(level, f"{name}: gate", text, _values(decision.checks))
+    yield _status(level, f"{what}: gate", text, _values(decision.checks))
     if move.outcome is not None:
-        yield _outcome(f"{name}: motion", move.outcome)
+        yield _outcome(f"{what}: motion", move.outcome)
 
 
 def _outcome(name: str, outcome: Outcome) -> MessageDict:
@@ -102,7 +104,7 @@ def _outcome(name: str, outcome: Outcome) -> MessageDict:
 
 
 def _refusal(turn: TurnRecord, refusal: Refusal) -> MessageDict:
-    return _status(_WARN, f"turn {turn.number}: refused", str(refusal), {})
+    return _status(_WARN, f"{name(turn)}: refused", str(refusal), {})
 
 
 def _values(checks: Sequence[Check]) -> dict[str, str]:

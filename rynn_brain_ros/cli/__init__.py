@@ -1,0 +1,56 @@
+"""The command ``rynn-brain``.
+
+Exit codes: 0 done, 1 the answers drifted from what was expected or the task was not done, 2 bad
+input, 3 the engine could not answer, 4 a result could not be written, 130 interrupted (what was
+done is kept).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+
+from rynn_brain_ros import __version__
+from rynn_brain_ros.cli import acting, recordings, replaying
+from rynn_brain_ros.cli.common import DONE, INTERRUPTED, exit_code, say
+from rynn_brain_ros.values import RynnBrainError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without arrows is no error
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        options = _parser().parse_args(arguments)
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away: nobody is left to tell
+        return DONE
+    except RynnBrainError as error:
+        say(f"rynn-brain: {error}")
+        return exit_code(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rynn-brain", description="An embodied brain for robots.")
+    parser.add_argument("--version", action="version", version=f"rynn-brain {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    acting.add_demo_arguments(
+        commands.add_parser("demo", help="a simulated robot does what you say")
+    )
+    acting.add_evaluate_arguments(
+        commands.add_parser("evaluate", help="many simulated episodes, compared with the truth")
+    )
+    replaying.add_arguments(commands.add_parser("replay", help="ask or decide a recording again"))
+    recordings.add_inspect_arguments(
+        commands.add_parser("inspect", help="what a recording holds, and what is wrong")
+    )
+    recordings.add_parse_arguments(
+        commands.add_parser("parse", help="what the brain understands of an answer")
+    )
+    return parser

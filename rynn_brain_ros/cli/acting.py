@@ -1,0 +1,154 @@
+"""``rynn-brain demo`` and ``rynn-brain evaluate``: the whole loop on simulated robots."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from tqdm import tqdm
+
+from rynn_brain_ros.cli.common import DONE, DRIFTED, INTERRUPTED, path, say
+from rynn_brain_ros.demo import (
+    WORLDS,
+    Evaluation,
+    StageConfig,
+    evaluate,
+    run_demo,
+    write_evaluation,
+)
+from rynn_brain_ros.models import ENGINE_SPELLINGS, Engines, open_engine
+from rynn_brain_ros.planning.executive import Approve
+from rynn_brain_ros.values import InputError, Motion, Status, Step
+from rynn_brain_ros.view.evaluation import EpisodeScore
+
+_BASELINE = "color-baseline"
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--world", default="table", choices=WORLDS, help="where (table)")
+    parser.add_argument("--engine", default=_BASELINE, metavar="ENGINE", help=ENGINE_SPELLINGS)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which scene (0)")
+    parser.add_argument("--json", action="store_true", help="print only the JSON object")
+
+
+def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_demo)
+    parser.add_argument("task", nargs="?", default="", metavar="TEXT", help="what it shall do")
+    _add_common(parser)
+    parser.add_argument("--dry-run", action="store_true", help="decide everything, move nothing")
+    parser.add_argument(
+        "--approve", choices=("step", "task"), help="ask me before each step, or once"
+    )
+    parser.add_argument("--view", action="store_true", help="watch it in a MuJoCo window")
+    parser.add_argument("--out", type=path, default=Path("runs/demo"), metavar="DIR")
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_evaluate)
+    _add_common(parser)
+    parser.add_argument("--episodes", type=int, default=100, metavar="N", help="how many (100)")
+    parser.add_argument(
+        "--kind", default="one", metavar="KIND", help="one, many, absent, ambiguous"
+    )
+    parser.add_argument("--ask", default="", metavar="TEXT", help="the same task in every scene")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (one a core)")
+    parser.add_argument("--out", type=path, default=Path("runs/evaluate"), metavar="DIR")
+
+
+def _demo(options: argparse.Namespace) -> int:
+    if options.approve and not sys.stdin.isatty():
+        raise InputError("--approve asks on the terminal, and standard input is none")
+    config = StageConfig(
+        world=options.world,
+        seed=options.seed,
+        task=options.task,
+        dry_run=options.dry_run,
+        require_approval=bool(options.approve),
+        view=options.view,
+    )
+    engines = Engines.one(open_engine(options.engine))
+    told = _silent if options.json else print
+    try:
+        with _stop_on_interrupt() as cancel:
+            approve = _approver(options.approve) if options.approve else None
+            outcome = run_demo(config, engines, options.out, told, cancel=cancel, approve=approve)
+    finally:
+        engines.close()
+    print(json.dumps(outcome.summary))
+    if outcome.episode.status is Status.CANCELLED:
+        return INTERRUPTED
+    return DONE if outcome.summary["success"] else DRIFTED
+
+
+def _silent(_: str) -> None:
+    """For ``--json``: the object alone."""
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[threading.Event]:
+    """The first Ctrl-C stops the robot and the run ends as it should; the second one kills."""
+    cancel = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+        say("stopping (again to kill)")
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, stop)
+    try:
+        yield cancel
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+def _approver(how: str) -> Approve:
+    said: list[bool] = []
+
+    def approve(step: Step | None, motion: Motion) -> bool:
+        if how == "task" and said:
+            return said[0]
+        what = step.text if step is not None else motion.skill.value
+        print(f"  allow   {what}  [y/N] ", end="", file=sys.stderr, flush=True)
+        said.append(sys.stdin.readline().strip().lower() in ("y", "yes"))  # nothing more is a no
+        return said[-1]
+
+    return approve
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if options.episodes < 1:
+        raise InputError(f"--episodes {options.episodes}: play at least one")
+    if options.jobs < 0:
+        raise InputError(f"--jobs {options.jobs}: 1 or more, or 0 for one a core")
+    config = Evaluation(
+        stage=StageConfig(
+            world=options.world, seed=options.seed, task=options.ask, kind=options.kind
+        ),
+        episodes=options.episodes,
+        engine=options.engine,
+        jobs=options.jobs,
+    )
+    hidden = options.json or not sys.stderr.isatty()
+    with tqdm(total=options.episodes, unit="episode", disable=hidden, leave=False) as bar:
+
+        def played(_: EpisodeScore) -> None:
+            bar.update()
+
+        scores = evaluate(config, played)
+    lines, summary = write_evaluation(config, scores, options.out)
+    if not options.json:
+        for line in lines:
+            print(line)
+    print(json.dumps(summary))
+    return DONE

@@ -1,0 +1,23 @@
+"""The demo and the evaluation: simulated robots, the real brain, and the truth to compare with."""
+
+from rynn_brain_ros.demo.demonstrating import DemoOutcome, run_demo
+from rynn_brain_ros.demo.evaluating import Evaluation, evaluate, play_and_score, write_evaluation
+from rynn_brain_ros.demo.running import Ears, Played, play
+from rynn_brain_ros.demo.stages import WORLDS, Measured, Stage, StageConfig, make_stage
+
+__all__ = [
+    "WORLDS",
+    "DemoOutcome",
+    "Ears",
+    "Evaluation",
+    "Measured",
+    "Played",
+    "Stage",
+    "StageConfig",
+    "evaluate",
+    "make_stage",
+    "play",
+    "play_and_score",
+    "run_demo",
+    "write_evaluation",
+]

@@ -1,0 +1,96 @@
+"""One episode on one stage: the loop of a robot, with a simulator in the robot's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rynn_brain_ros.bags import CameraTopics
+from rynn_brain_ros.demo.stages import Stage
+from rynn_brain_ros.models import Engines
+from rynn_brain_ros.planning import Perception, PerceptionConfig
+from rynn_brain_ros.planning.episode import Episode, Tell
+from rynn_brain_ros.planning.executive import Approve, carry_out
+from rynn_brain_ros.planning.robots import assemble
+from rynn_brain_ros.replay import HeardActuator, assembly_of, bag_inputs
+from rynn_brain_ros.sim.sensing import CameraStream, Sink, WorldClock
+from rynn_brain_ros.sim.world import Picture
+from rynn_brain_ros.values import Cancel, RigidTransform, Vector3
+
+Trace = tuple[tuple[int, Vector3], ...]
+"""Where the tool, or the base, was: (time in ns, place in the robot's base frame or map)."""
+
+
+def _nothing(*_: Any) -> None:
+    """For whoever does not listen."""
+
+
+@dataclass(frozen=True)
+class Ears:
+    """Who hears what passes while an episode is played: messages, events, pictures, and what goes
+    between the executive and the robot."""
+
+    message: Sink = _nothing
+    event: Tell = _nothing
+    picture: Callable[[Picture], None] = _nothing
+    actuator: Callable[[dict[str, Any]], None] = _nothing
+
+
+@dataclass(frozen=True)
+class Played:
+    episode: Episode
+    trace: Trace
+
+
+def play(
+    stage: Stage,
+    engines: Engines,
+    ears: Ears = Ears(),  # a frozen value
+    cancel: Cancel | None = None,
+    approve: Approve | None = None,
+) -> Played:
+    """Carries out the stage's task. Time passes in its world only, and not while an engine
+    thinks."""
+    topics = topics_of(stage.camera)
+    perception = Perception(PerceptionConfig((assembly_of(topics),)))
+    inputs = bag_inputs(topics, ("/tf", "/tf_static"), perception)
+    trace: list[tuple[int, Vector3]] = []
+
+    def receive(topic: str, typename: str, message: Any, now_ns: int) -> None:
+        ears.message(topic, typename, message, now_ns)
+        if topic in inputs:
+            inputs[topic](message)
+        if topic == "/tf":
+            place = perception.transforms.lookup(stage.world.base_frame, stage.traced_frame, now_ns)
+            if isinstance(place, RigidTransform):
+                trace.append((now_ns, place.translation_m))
+
+    streams = (stage.camera, *stage.others)
+    clock = WorldClock(stage.world, streams, (receive,), watch=ears.picture)
+    actuator = HeardActuator(stage.actuator, clock, ears.actuator)
+    brain, taker, arming = assemble(
+        stage.robot,
+        perception,
+        clock,
+        actuator,
+        engines.select,
+        tell=ears.event,
+        approve=approve,
+    )
+    arming.arm(clock.now_ns())
+    episode = carry_out(stage.task, taker, brain, cancel)
+    return Played(episode, tuple(trace))
+
+
+def topics_of(stream: CameraStream) -> CameraTopics:
+    """As a reader of its recording would find them."""
+    return CameraTopics(
+        name=stream.name,
+        color_topic=stream.color_topic,
+        color_compressed=True,
+        color_info_topic=stream.info_topic,
+        depth_topic=stream.depth_topic if stream.with_depth else None,
+        depth_compressed=True,
+        depth_registered=True,
+    )

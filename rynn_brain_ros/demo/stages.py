@@ -1,0 +1,207 @@
+"""A world with its robot and a task: what an episode is played on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rynn_brain_ros.planning.episode import Episode
+from rynn_brain_ros.planning.robots import Robot, panda, rover
+from rynn_brain_ros.sim.arm import ArmActuator
+from rynn_brain_ros.sim.base import BaseActuator
+from rynn_brain_ros.sim.room import RoomWorld
+from rynn_brain_ros.sim.room_tasks import RoomTask, go_to
+from rynn_brain_ros.sim.room_tasks import absent as absent_in_room
+from rynn_brain_ros.sim.sensing import CameraStream
+from rynn_brain_ros.sim.table import TableWorld
+from rynn_brain_ros.sim.table_layout import random_scene
+from rynn_brain_ros.sim.table_tasks import (
+    Relation,
+    TableTask,
+    TaskGoal,
+    absent,
+    ambiguous,
+    many_steps,
+    one_step,
+)
+from rynn_brain_ros.sim.viewing import Window
+from rynn_brain_ros.sim.world import World
+from rynn_brain_ros.values import Actuator, InputError
+
+T = TypeVar("T")
+WORLDS = ("table", "room")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the world's own truth says at the end; the brain never sees any of it.
+
+    ``done`` is ``None`` where nobody knows what the words wanted. ``misplaced`` are things that
+    moved and were not part of the task; ``peaks`` are the largest shares of the robot's limits
+    that any command took, by limit.
+    """
+
+    done: bool | None
+    misplaced: tuple[str, ...] = ()
+    collisions: int = 0
+    violations: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything of one episode but the brain."""
+
+    world: World
+    actuator: Actuator
+    robot: Robot
+    camera: CameraStream
+    task: str
+    contents: str
+    measure: Callable[[], Measured]
+    others: tuple[CameraStream, ...] = ()
+    traced_frame: str = ""
+    answerable: bool = True
+
+    def judge(self, episode: Episode, measured: Measured) -> bool:
+        """Whether the right thing happened: the task is truly done and said to be, or, where it
+        cannot be done, nothing was moved and nothing claimed."""
+        if self.answerable:
+            return episode.confirmed and measured.done is not False
+        return not episode.confirmed and not any(turn.moved for turn in episode.turns)
+
+    def close(self) -> None:
+        self.world.close()
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """Which stage. ``kind`` chooses the sort of task where ``task`` is empty: ``one``, ``many``,
+    ``absent`` or ``ambiguous``; ``demo`` is one scene that has a bit of everything."""
+
+    world: str = "table"
+    seed: int = 0
+    task: str = ""
+    kind: str = "demo"
+    picture_hz: float = 5.0
+    dry_run: bool = False
+    view: bool = False
+    require_approval: bool = False
+
+
+def make_stage(config: StageConfig) -> Stage:
+    """Raises `InputError` for an unknown world or kind, and where the simulator is missing."""
+    if config.seed < 0:
+        raise InputError(f"there is no scene {config.seed}: give a seed of 0 or more")
+    if config.world == "table":
+        return _table(config)
+    if config.world == "room":
+        return _room(config)
+    raise InputError(f"unknown world {config.world!r}: use {' or '.join(WORLDS)}")
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+_DEMO_KINDS = (
+    ("red", "cube"),
+    ("blue", "ball"),
+    ("green", "cylinder"),
+    ("yellow", "bowl"),
+    ("purple", "plate"),
+)
+
+
+def _demo_task(seed: int) -> TableTask:
+    goal = TaskGoal("red cube", Relation.IN, "yellow bowl")
+    scene = random_scene(seed, _DEMO_KINDS, n_clutter=0)
+    return TableTask("put the red cube into the bowl", scene, (goal,))
+
+
+_TABLE_TASKS: Mapping[str, Callable[[int], TableTask]] = {
+    "demo": _demo_task,
+    "one": one_step,
+    "many": many_steps,
+    "absent": absent,
+    "ambiguous": ambiguous,
+}
+
+
+def _table(config: StageConfig) -> Stage:
+    task = _of_kind(_TABLE_TASKS, config)(config.seed)
+    world = TableWorld(task.scene)
+    if config.view:
+        world.add_controller(Window(world.model, world.data))
+    arm = ArmActuator(world)
+    start = world.things()
+    asked = config.task or task.instruction
+    known = asked == task.instruction
+    targets = tuple({name for goal in task.goals for name in (goal.thing, goal.reference)} - {""})
+
+    def measure() -> Measured:
+        return Measured(
+            done=task.is_done(world) if known else None,
+            misplaced=task.misplaced(world, start) if known else (),
+            collisions=world.collisions(*targets),
+            violations=arm.peaks.violations,
+        )
+
+    return Stage(
+        world=world,
+        actuator=arm,
+        robot=panda(config.dry_run, config.require_approval),
+        camera=CameraStream("front", rate_hz=config.picture_hz),
+        others=(CameraStream("wrist", with_depth=False, rate_hz=1.0),),
+        task=asked,
+        contents=_listed("On the table", [thing.name for thing in task.scene.things]),
+        measure=measure,
+        traced_frame="panda_tcp",
+        answerable=task.answerable,
+    )
+
+
+# --- the room -------------------------------------------------------------------------------------
+
+_ROOM_TASKS: Mapping[str, Callable[[int], RoomTask]] = {
+    "demo": go_to,
+    "one": go_to,
+    "absent": absent_in_room,
+}
+
+
+def _room(config: StageConfig) -> Stage:
+    if config.view:
+        raise InputError("only the table can be watched in a window: leave --view out")
+    task = _of_kind(_ROOM_TASKS, config)(config.seed)
+    world = RoomWorld(task.scene)
+    base = BaseActuator(world, world.occupancy())
+    asked = config.task or task.instruction
+    known = asked == task.instruction
+
+    def measure() -> Measured:
+        done = task.is_done(world) if known else None
+        return Measured(done=done, collisions=world.collisions(), violations=base.violations)
+
+    return Stage(
+        world=world,
+        actuator=base,
+        robot=rover(config.dry_run, config.require_approval),
+        camera=CameraStream("forward", rate_hz=config.picture_hz),
+        task=asked,
+        contents=_listed("In the room", sorted(world.things())),
+        measure=measure,
+        traced_frame="base_link",
+        answerable=task.answerable,
+    )
+
+
+def _of_kind(makers: Mapping[str, T], config: StageConfig) -> T:
+    if config.kind not in makers:
+        raise InputError(
+            f"the {config.world} has no tasks of kind {config.kind!r}: use {', '.join(makers)}"
+        )
+    return makers[config.kind]
+
+
+def _listed(where: str, names: list[str]) -> str:
+    articles = ("an" if name[0] in "aeiou" else "a" for name in names)
+    return f"{where}: {', '.join(f'{a} {name}' for a, name in zip(articles, names, strict=True))}."

@@ -1,0 +1,293 @@
+"""The words that the ``color-baseline`` engine understands: a closed list, and nothing near it.
+
+`nouns` finds the things that any sentence names. `read_orders` reads a whole instruction by a
+closed grammar, and says which word it does not know instead of guessing around it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+CHROMATIC = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
+ACHROMATIC = ("white", "gray", "black")
+COLORS = (*CHROMATIC, *ACHROMATIC)
+SHAPES = ("cube", "ball", "cylinder", "bowl", "plate", "mug")
+
+_COLOR_SYNONYMS = {"grey": "gray", "violet": "purple", "magenta": "pink", "turquoise": "cyan"}
+_SHAPE_SYNONYMS = {
+    "block": "cube",
+    "box": "cube",
+    "sphere": "ball",
+    "can": "cylinder",
+    "dish": "plate",
+    "cup": "mug",
+}
+FURNITURE = ("door", "cabinet", "sofa", "couch", "table", "chair", "shelf", "bed", "lamp")
+"""What stands in rooms: a picture cannot tell them apart, so only their colour counts."""
+_ANY_SHAPE = ("object", "thing", "item", "one", *FURNITURE)
+
+_COLOR_OF = {**{word: word for word in COLORS}, **_COLOR_SYNONYMS}
+_SHAPE_OF: dict[str, str | None] = {
+    **{word: word for word in SHAPES},
+    **_SHAPE_SYNONYMS,
+    **dict.fromkeys(_ANY_SHAPE),
+}
+_SINGULAR = {**{f"{word}s": word for word in _SHAPE_OF}, "boxes": "box", "dishes": "dish"}
+
+
+@dataclass(frozen=True)
+class Noun:
+    """A thing that an instruction names: a colour, a shape or both; ``None`` means any."""
+
+    color: str | None
+    shape: str | None
+    start: int = 0
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.color or 'coloured'} {self.shape or 'thing'}"
+
+
+_WORDS = re.compile(
+    r"\b(?:(?P<color>{c})\s+)?(?P<shape>{s})\b|\b(?P<lone>{c})\b".format(
+        c="|".join(_COLOR_OF), s="|".join((*_SHAPE_OF, *_SINGULAR))
+    ),
+    re.IGNORECASE,
+)
+
+
+def nouns(instruction: str) -> tuple[Noun, ...]:
+    """The coloured things that an instruction names, in its order."""
+    found = []
+    for match in _WORDS.finditer(instruction):
+        color = (match["color"] or match["lone"] or "").lower()
+        shape = (match["shape"] or "").lower()
+        shape = _SINGULAR.get(shape, shape)
+        noun = Noun(_COLOR_OF.get(color), _SHAPE_OF.get(shape), match.start(), match[0])
+        if noun.color or noun.shape:
+            found.append(noun)
+    return tuple(found)
+
+
+# --- orders ---------------------------------------------------------------------------------------
+
+
+class Relation(str, Enum):
+    """What is to be true of a thing in the end."""
+
+    HELD = "held"
+    IN = "in"
+    ON = "on"
+    BESIDE = "beside"
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """What is meant: ``many`` are all that fit, ``count`` of them where a number was said."""
+
+    noun: Noun
+    many: bool = False
+    count: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.noun)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Bring ``things`` into a relation; ``preposition`` as it was said (into, onto, next to), and
+    no ``reference``, for `Relation.HELD`."""
+
+    things: tuple[Phrase, ...]
+    relation: Relation
+    reference: Phrase | None = None
+    preposition: str = ""
+
+
+@dataclass(frozen=True)
+class NotUnderstood:
+    """Why an instruction is outside of the grammar, as a sentence."""
+
+    text: str
+
+
+_POLITE = re.compile(
+    r"\b(?:please|kindly|thanks|thank you|for me|(?:hey |hello )?robot|let's"
+    r"|(?:can|could|would|will) you|i(?: would|'d)? (?:want|like|need) you to|you should"
+    r"|(?:from|off) the table)\b",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"[^\W_]+(?:'[a-z]+)?|[^\w\s]")
+_CONNECTING = frozenset(
+    {"and", "then", "first", "firstly", "next", "finally", "lastly", "afterwards", "after", "that"}
+    | {"now", "also", ",", ".", ";", "!", "?"}
+)
+_TAKE = ("pick", "take", "grab", "grasp", "lift")
+_PUT = ("put", "place", "move", "drop", "stack", "set", "lay", "bring")
+_PREPOSITIONS: dict[tuple[str, ...], Relation] = {
+    ("into",): Relation.IN,
+    ("inside",): Relation.IN,
+    ("in",): Relation.IN,
+    ("onto",): Relation.ON,
+    ("on", "top", "of"): Relation.ON,
+    ("on",): Relation.ON,
+    ("next", "to"): Relation.BESIDE,
+    ("beside",): Relation.BESIDE,
+}
+_ALL = {"all": None, "every": None, "each": None, "both": 2, "two": 2, "three": 3, "four": 4}
+_ARTICLES = frozenset({"the", "a", "an", "this", "these", "those", "my", "your", "of"})
+_IT = ("it", "them")
+
+
+def read_orders(instruction: str) -> tuple[Order, ...] | NotUnderstood:
+    """What is to be done, in its order; never raises.
+
+    A taking that is only the beginning of a putting ("take X and put it into Y") is left out.
+    """
+    reader = _Reader(_TOKEN.findall(_POLITE.sub(" ", instruction).lower()))
+    orders = reader.read()
+    return orders if isinstance(orders, NotUnderstood) else _without_takes(orders)
+
+
+def _without_takes(orders: Sequence[Order]) -> tuple[Order, ...] | NotUnderstood:
+    kept = [
+        order
+        for order, after in zip(orders, (*orders[1:], None), strict=True)
+        if order.relation is not Relation.HELD or after is None or after.things != order.things
+    ]
+    held = [order for order in kept if order.relation is Relation.HELD]
+    things = [thing for order in held for thing in order.things]
+    if len(things) > 1 or (things and (things[0].many or kept[-1] is not held[0])):
+        return NotUnderstood("I can hold one thing at a time, and nothing else while I hold it.")
+    return tuple(kept)
+
+
+class _Reader:
+    """A recursive descent over the tokens of one instruction."""
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._tokens, self._at = tuple(tokens), 0
+        self._last: tuple[Phrase, ...] = ()
+
+    def read(self) -> tuple[Order, ...] | NotUnderstood:
+        orders: list[Order] = []
+        self._skip(_CONNECTING)
+        while self._at < len(self._tokens):
+            order = self._order(first=not orders)
+            if order is None:
+                return self._stuck()
+            orders.append(order)
+            self._last = order.things
+            if self._at < len(self._tokens) and self._peek() not in _CONNECTING:
+                return self._stuck()
+            self._skip(_CONNECTING)
+        return tuple(orders) if orders else NotUnderstood(f"I was told nothing to do. {_KNOWN}")
+
+    def _order(self, first: bool) -> Order | None:
+        if self._take(*_TAKE):
+            self._take("up")
+            things = self._things()
+            self._take("up")
+            return Order(things, Relation.HELD) if things else None
+        if not self._take(*_PUT) and first:
+            return None
+        return self._put()
+
+    def _put(self) -> Order | None:
+        """After the verb, which may be left out the second time."""
+        things = self._things()
+        relation = self._relation() if things else None
+        reference = self._phrase() if relation else None
+        if relation is None or reference is None or reference.many:
+            return None
+        return Order(things, relation[0], reference, relation[1])
+
+    def _relation(self) -> tuple[Relation, str] | None:
+        for words, relation in _PREPOSITIONS.items():
+            if self._tokens[self._at : self._at + len(words)] == words:
+                self._at += len(words)
+                return relation, " ".join(words)
+        return None
+
+    def _things(self) -> tuple[Phrase, ...]:
+        if self._take(*_IT):
+            return self._last
+        found: list[Phrase] = []
+        while True:
+            before = self._at
+            if found:
+                self._skip({"and", ","})
+            phrase = self._phrase()
+            if phrase is None:
+                self._at = before if found else self._at
+                return _share_shapes(found)
+            found.append(phrase)
+
+    def _phrase(self) -> Phrase | None:
+        if self._take(*_IT):
+            return self._last[0] if len(self._last) == 1 else None
+        before, many, count = self._at, False, None
+        while self._peek() in _ARTICLES or self._peek() in _ALL:
+            word = self._next()
+            if word in _ALL:
+                many, count = True, _ALL[word] or count
+        if self._take("everything"):
+            return Phrase(Noun(None, None), many=True)
+        color = _COLOR_OF.get(self._next()) if self._peek() in _COLOR_OF else None
+        word = self._peek()
+        singular = _SINGULAR.get(word, word)
+        if singular in _SHAPE_OF:
+            self._next()
+        elif color is None:
+            self._at = before if word else self._at
+            return None
+        noun = Noun(color, _SHAPE_OF.get(singular))
+        return Phrase(noun, many or word in _SINGULAR, count)
+
+    def _peek(self) -> str:
+        return self._tokens[self._at] if self._at < len(self._tokens) else ""
+
+    def _next(self) -> str:
+        self._at += 1
+        return self._tokens[self._at - 1]
+
+    def _take(self, *words: str) -> bool:
+        taken = self._peek() in words
+        self._at += taken
+        return taken
+
+    def _skip(self, words: frozenset[str] | set[str]) -> None:
+        while self._peek() in words and not self._at_preposition():
+            self._at += 1
+
+    def _at_preposition(self) -> bool:
+        """ "next" of "next to" is no connecting word."""
+        return self._tokens[self._at : self._at + 2] == ("next", "to")
+
+    def _stuck(self) -> NotUnderstood:
+        known = {*_COLOR_OF, *_SHAPE_OF, *_SINGULAR, *_ARTICLES, *_ALL, *_CONNECTING, *_IT}
+        known |= {*_TAKE, *_PUT, "up", "everything", *(w for words in _PREPOSITIONS for w in words)}
+        strange = [token for token in self._tokens if token not in known]
+        if strange:
+            return NotUnderstood(f"I do not know {strange[0]!r}. {_KNOWN}")
+        return NotUnderstood(f"I cannot make orders of these words. {_KNOWN}")
+
+
+_KNOWN = (
+    f"I know colours ({', '.join(COLORS)}), shapes ({', '.join(SHAPES)}), and two kinds of order: "
+    "pick up something; put something into, onto or next to something."
+)
+
+
+def _share_shapes(phrases: Sequence[Phrase]) -> tuple[Phrase, ...]:
+    """ "the red and the blue cube": a colour alone has the shape of what follows."""
+    shared: list[Phrase] = []
+    for phrase in reversed(phrases):
+        noun = phrase.noun
+        if noun.shape is None and noun.color is not None and not phrase.many and shared:
+            noun = replace(noun, shape=shared[0].noun.shape)
+        shared.insert(0, replace(phrase, noun=noun))
+    return tuple(shared)

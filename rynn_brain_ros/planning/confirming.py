@@ -1,0 +1,126 @@
+"""``Done.`` is a claim. This is the separate look that believes it or not.
+
+Nothing that the engine said is used here: the newest picture and its depth are compared with what
+was planned. A thing that was put somewhere must be seen there, by its colours and at its height,
+and no longer where it stood; a thing that was only taken must be gone from there and in the hand.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rynn_brain_ros.config import setting
+from rynn_brain_ros.geometry import DepthView, apply, invert, ray_grid
+from rynn_brain_ros.memory import OpenFrames
+from rynn_brain_ros.planning.appearance import Appearance
+from rynn_brain_ros.planning.episode import Confirmation
+from rynn_brain_ros.planning.holding import Doings, Put, Taken
+from rynn_brain_ros.values import Check, Refusal, RigidTransform, SelectedFrame, Vector3
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ConfirmConfig:
+    """How much of a thing must be seen to believe that it is there."""
+
+    min_share: float = setting(
+        0.12, "share of a thing's expected picture that must be seen at its place", 0.01, 1.0
+    )
+    max_left_share: float = setting(
+        0.3, "share of a thing's picture that may still be seen where it stood", 0.0, 1.0
+    )
+    slack_m: float = setting(0.02, "how far a thing may lie from its planned place [m]", 0.0, 0.2)
+
+
+class _Look:
+    """One frame, opened: every pixel's place in the base frame, and its colours."""
+
+    def __init__(
+        self, view: DepthView, rgb: NDArray[np.uint8], T_base_camera: RigidTransform
+    ) -> None:
+        z = view.depth_m.astype(np.float64)
+        self.rgb = rgb
+        self._camera = view.camera
+        self._T_camera_base = invert(T_base_camera)
+        self._valid = np.isfinite(z) & (z > 0)
+        points = apply(T_base_camera, (ray_grid(view.camera) * z[..., None]).reshape(-1, 3))
+        self._points = points.reshape(*z.shape, 3)
+
+    def near(self, middle: Vector3, radius_m: float) -> Mask:
+        """Pixels that show a place within a radius."""
+        distance = np.linalg.norm(self._points - middle, axis=2)
+        return np.asarray(self._valid & (distance <= radius_m))
+
+    def expected_pixels(self, middle: Vector3, size_m: Vector3) -> float:
+        """How many pixels a thing of this size covers from here, unhidden, about."""
+        z = float(apply(self._T_camera_base, middle)[0, 2])
+        across_m = math.sqrt(max(size_m[0] * size_m[2], size_m[0] * size_m[1]))
+        return max(1.0, self._camera.fx * self._camera.fy * across_m**2 / max(z, 0.05) ** 2)
+
+
+def confirm(
+    doings: Doings,
+    now: SelectedFrame,
+    T_base_camera: RigidTransform | Refusal,
+    config: ConfirmConfig,
+    opened: OpenFrames,
+) -> Confirmation:
+    """Whether what was done is what is seen in ``now``, a frame taken after the last motion."""
+    if not doings.put and doings.held is None:
+        return Confirmation(False, "nothing was moved in this task, so there is nothing to confirm")
+    view = opened.depth(now)
+    if isinstance(view, Refusal):
+        return Confirmation(False, f"cannot look again: {view}")
+    if isinstance(T_base_camera, Refusal):
+        return Confirmation(False, f"cannot look again: {T_base_camera}")
+    look = _Look(view, opened.color(now), T_base_camera)
+    checks = [check for put in doings.put for check in _put_checks(look, put, config)]
+    if doings.held is not None:
+        checks.append(_left(look, doings.held, (), config))
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        texts = "; ".join(f"{c.name}: {c.found}, wanted {c.allowed}" for c in failed)
+        return Confirmation(False, texts, tuple(checks))
+    return Confirmation(True, "looked again: everything is where it was meant to go", tuple(checks))
+
+
+def _put_checks(look: _Look, put: Put, config: ConfirmConfig) -> tuple[Check, Check]:
+    radius_m = max(put.place.radius_m, max(put.taken.grasp.size_m) * 0.75) + config.slack_m
+    there = look.near(put.middle_m, radius_m) & put.taken.looks.found_in(look.rgb)
+    expected = look.expected_pixels(put.middle_m, put.taken.grasp.size_m)
+    share = float(there.sum()) / expected
+    x, y, z = put.middle_m
+    arrived = Check(
+        f"thing at ({x:.2f}, {y:.2f}, {z:.2f}) m",
+        share >= config.min_share,
+        f"{share:.0%} of its picture seen there",
+        f"at least {config.min_share:.0%}",
+    )
+    return arrived, _left(look, put.taken, (put.middle_m, radius_m), config)
+
+
+def _left(
+    look: _Look, taken: Taken, ignore: tuple[()] | tuple[Vector3, float], config: ConfirmConfig
+) -> Check:
+    """The thing is no longer seen where it stood, ``ignore`` (where it is now) aside."""
+    radius_m = max(taken.grasp.size_m) * 0.6
+    still = look.near(taken.from_m, radius_m) & _looks_in(look, taken.looks)
+    if ignore:
+        still &= ~look.near(*ignore)
+    share = float(still.sum()) / max(1, taken.looks.n_pixels)
+    x, y, z = taken.from_m
+    return Check(
+        f"thing gone from ({x:.2f}, {y:.2f}, {z:.2f}) m",
+        share <= config.max_left_share,
+        f"{share:.0%} of its picture still there",
+        f"at most {config.max_left_share:.0%}",
+    )
+
+
+def _looks_in(look: _Look, looks: Appearance) -> Mask:
+    return looks.found_in(look.rgb)

@@ -1,0 +1,250 @@
+"""The loop around every task: turn after turn, until it is confirmed, refused or stopped.
+
+What a turn is differs (a step of a plan, a few arrows of a drive) and is a `TurnTaker`. What is
+common is here: looking, asking, deciding when it is over, and telling. The loop owns no thread and
+no clock: time passes only in `Sight.tick`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from rynn_brain_ros.config import setting
+from rynn_brain_ros.geometry import LiftLimits
+from rynn_brain_ros.memory import OpenFrames
+from rynn_brain_ros.planning.asking import Question, ask, make_query
+from rynn_brain_ros.planning.episode import (
+    Answered,
+    Episode,
+    EpisodeEnded,
+    Looked,
+    Tell,
+    TurnEnded,
+    TurnRecord,
+)
+from rynn_brain_ros.planning.holding import Doings
+from rynn_brain_ros.planning.moving import Mover
+from rynn_brain_ros.planning.sight import Sight
+from rynn_brain_ros.safety import Gate, Proposal, Situation
+from rynn_brain_ros.values import (
+    Cancel,
+    Cause,
+    Decision,
+    Engine,
+    EngineError,
+    FrameSet,
+    Motion,
+    Query,
+    Refusal,
+    RefusalCode,
+    Response,
+    SelectedFrame,
+    Status,
+    Step,
+    Task,
+    Turn,
+)
+
+EngineFor = Callable[[Query], Engine]
+"""The engine for a question: roles are mapped outside."""
+Approve = Callable[[Step | None, Motion], bool]
+"""Asks a person; returns their yes or no."""
+
+_FINAL = frozenset(
+    {Cause.CANCELLED, Cause.STALE, Cause.DISARMED, Cause.PREEMPTED, Cause.LOST_SERVER}
+)
+"""After these nothing is tried again."""
+
+
+@dataclass(frozen=True)
+class ExecutiveConfig:
+    """How long and how often the loop tries."""
+
+    max_turns: int = setting(24, "turns of one task, asked again ones included", 1, 500)
+    max_reasks: int = setting(2, "how often in a row a turn is asked again after a no", 0, 20)
+    max_failures: int = setting(3, "motions of one task that may fail", 0, 50)
+    frames: int = setting(2, "frames shown in a later turn, spread over what was done", 1, 32)
+    look_timeout_s: float = setting(2.0, "how long a new image is waited for [s]", 0.05, 60.0)
+    settle_s: float = setting(0.4, "how long the scene rests before a look [s]", 0.0, 10.0)
+    tick_s: float = setting(0.04, "how often arriving images are taken in [s]", 0.005, 1.0)
+
+
+@dataclass
+class Run:
+    """What changes while one task runs. ``since_ns`` is when the newest motion began."""
+
+    task: str
+    start_ns: int
+    since_ns: int
+    cancel: Cancel | None = None
+    turns: list[TurnRecord] = field(default_factory=list)
+    history: tuple[Turn, ...] = ()
+    doings: Doings = field(default_factory=Doings)
+    reasks: int = 0
+    failures: int = 0
+    engine: str = ""
+    answered_ns: int = 0
+
+    @property
+    def cancelled(self) -> bool:
+        return self.cancel is not None and self.cancel.is_set()
+
+
+@dataclass(frozen=True)
+class Brain:
+    """Everything that a turn needs and that outlasts it."""
+
+    engine_for: EngineFor
+    sight: Sight
+    mover: Mover
+    gate: Gate
+    tell: Tell
+    config: ExecutiveConfig = field(default_factory=ExecutiveConfig)
+    lift: LiftLimits = field(default_factory=LiftLimits)
+    approve: Approve | None = None
+    opened: OpenFrames = field(default_factory=OpenFrames)
+
+    def now_ns(self) -> int:
+        return self.sight.clock.now_ns()
+
+    def look(self, run: Run, number: int, at_most: int) -> FrameSet | Refusal:
+        """Lets the scene rest and shows it as it is now, with up to ``at_most`` frames since the
+        newest motion began."""
+        self.sight.tick(self.config.settle_s)
+        refusal = self.wait_for_new_frame()
+        if refusal is not None:
+            return refusal
+        frames = self.sight.show(run.since_ns, at_most)
+        self.tell(Looked(number, self.now_ns(), frames))
+        return frames
+
+    def wait_for_new_frame(self) -> Refusal | None:
+        config = self.config
+        return self.sight.wait_for_frame(self.now_ns(), config.look_timeout_s, config.tick_s)
+
+    def ask(self, run: Run, query: Query, number: int) -> Response | Refusal:
+        """The engine's answer, read and lifted, or why there is none."""
+        self.sight.watchdog.engine_started(self.now_ns())
+        try:
+            engine = self.engine_for(query)
+            run.engine = engine.info.name
+            response = ask(engine, query, self.lift, cancel=run.cancel, opened=self.opened)
+        except EngineError as error:
+            return Refusal(RefusalCode.ENGINE_FAILED, str(error))
+        finally:
+            self.sight.watchdog.engine_ended()
+        run.answered_ns = self.sight.tick(0.0)  # an engine thinks while pictures come
+        self.tell(Answered(number, run.answered_ns, response))
+        return response
+
+    def query(self, run: Run, task: Task, frames: FrameSet, number: int) -> Query:
+        return replace(
+            make_query(number + 1, Question(run.task, task), frames), history=run.history
+        )
+
+    def judge(self, proposal: Proposal, situation: Situation) -> Decision:
+        """The gate's word; a person is asked only about what nothing else forbids, and what they
+        allow is judged once more as things are by then."""
+        decision = self.gate.judge(proposal, situation)
+        refusal = decision.refusal
+        if self.approve is None or refusal is None:
+            return decision
+        if refusal.code is not RefusalCode.NOT_APPROVED or situation.approved is not None:
+            return decision
+        said = self.approve(proposal.step, proposal.motion)
+        now_ns, seen = self.sight.tick(0.0), situation.newest
+        situation = replace(
+            situation,
+            now_ns=now_ns,
+            newest=None if seen is None else self.newest(seen),
+            armed=self.mover.is_armed(now_ns),
+            approved=said,
+        )
+        return self.gate.judge(proposal, situation)
+
+    def newest(self, shown: SelectedFrame) -> SelectedFrame:
+        """The newest frame of the camera, which may be the one shown."""
+        newest = self.sight.newest
+        if newest is None or newest.key == shown.frame.key:
+            return shown
+        return self.sight.perception.show([newest])[0]
+
+
+class TurnTaker(Protocol):
+    """One kind of turn. It fills a record as far as it comes, and never raises because an engine
+    or a robot misbehaves."""
+
+    def turn(self, run: Run) -> TurnRecord: ...
+
+
+@dataclass(frozen=True)
+class _End:
+    status: Status
+    cause: str
+    text: str
+    confirmed: bool = False
+
+
+def carry_out(task: str, taker: TurnTaker, brain: Brain, cancel: Cancel | None = None) -> Episode:
+    """Works on ``task`` until it is confirmed, refused, stopped, or out of turns."""
+    now_ns = brain.now_ns()
+    run = Run(task, now_ns, now_ns - 1, cancel)
+    end = _before_turn(run, brain.config)
+    while end is None:
+        record = taker.turn(run)
+        run.turns.append(record)
+        brain.tell(TurnEnded(record))
+        end = _after_turn(run, record, brain.config) or _before_turn(run, brain.config)
+    episode = Episode(
+        task=task,
+        engine=run.engine,
+        turns=tuple(run.turns),
+        status=end.status,
+        cause=end.cause,
+        text=end.text,
+        confirmed=end.confirmed,
+        start_ns=run.start_ns,
+        end_ns=brain.now_ns(),
+    )
+    brain.tell(EpisodeEnded(episode))
+    return episode
+
+
+def _before_turn(run: Run, config: ExecutiveConfig) -> _End | None:
+    if run.cancelled:
+        return _End(Status.CANCELLED, Cause.CANCELLED.value, "a person stopped it")
+    if len(run.turns) >= config.max_turns:
+        return _End(Status.FAILED, "too_many_turns", f"not done after {config.max_turns} turns")
+    return None
+
+
+def _after_turn(run: Run, record: TurnRecord, config: ExecutiveConfig) -> _End | None:
+    """Whether the turn ended the task; keeps the counts that decide it."""
+    if record.confirmation is not None and record.confirmation.confirmed:
+        return _End(Status.SUCCEEDED, Cause.DONE.value, record.confirmation.text, True)
+    outcome = next((m.outcome for m in reversed(record.moves) if m.outcome is not None), None)
+    if outcome is not None and outcome.cause is not Cause.DONE:
+        run.failures += 1
+        if outcome.cause in _FINAL or run.failures > config.max_failures:
+            return _End(outcome.status, outcome.cause.value, outcome.text)
+    if record.refusal is None or record.moved:
+        run.reasks = 0
+        return None
+    run.reasks += 1
+    if run.reasks <= config.max_reasks:
+        return None
+    return _End(Status.REFUSED, record.refusal.code.value, record.refusal.text)
+
+
+class Laps:
+    """Wall time between calls: told in the report, and decides nothing."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        before, self._last = self._last, time.perf_counter()
+        return self._last - before

@@ -1,0 +1,102 @@
+"""Whole robots: every setting of a kind of robot in one value, and the loop put together for it.
+
+The same robot is driven by the simulator, by a recording and by ROS; only its clock, its actuator
+and what feeds its perception differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rynn_brain_ros.planning.arming import Arming
+from rynn_brain_ros.planning.confirming import ConfirmConfig
+from rynn_brain_ros.planning.episode import Tell
+from rynn_brain_ros.planning.executive import Approve, Brain, EngineFor, ExecutiveConfig, TurnTaker
+from rynn_brain_ros.planning.goals import GoalTimeouts, GoalTracker
+from rynn_brain_ros.planning.manipulating import Manipulation
+from rynn_brain_ros.planning.moving import Mover, MovingConfig
+from rynn_brain_ros.planning.navigating import Navigation, NavigationConfig
+from rynn_brain_ros.planning.perception import Perception
+from rynn_brain_ros.planning.sight import Sight
+from rynn_brain_ros.planning.targeting import Arm
+from rynn_brain_ros.planning.watchdog import Watchdog, WatchdogLimits
+from rynn_brain_ros.safety import Gate, SafetyLimits
+from rynn_brain_ros.values import Actuator, Clock
+
+
+@dataclass(frozen=True)
+class Robot:
+    """A robot's settings. ``body`` says what it acts with: an arm, or a driving base."""
+
+    name: str
+    body: Arm | NavigationConfig
+    limits: SafetyLimits = field(default_factory=SafetyLimits)
+    executive: ExecutiveConfig = field(default_factory=ExecutiveConfig)
+    moving: MovingConfig = field(default_factory=MovingConfig)
+    timeouts: GoalTimeouts = field(default_factory=GoalTimeouts)
+    watchdog: WatchdogLimits = field(default_factory=WatchdogLimits)
+    confirm: ConfirmConfig = field(default_factory=ConfirmConfig)
+    armed_s: float = 600.0
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All settings as plain values, to be kept with a run."""
+        plain: Mapping[str, Any] = dataclasses.asdict(self)
+        return {name: _plain(value) for name, value in plain.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(str(getattr(item, "value", item)) for item in value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def panda(dry_run: bool = True, require_approval: bool = False) -> Robot:
+    """A Franka Emika Panda at a table whose top is at the height of its base."""
+    links = tuple(f"panda_link{i}" for i in range(9))
+    return Robot(
+        "panda",
+        Arm(links=(*links, "panda_hand", "panda_tcp")),
+        SafetyLimits(dry_run=dry_run, require_approval=require_approval),
+    )
+
+
+def rover(dry_run: bool = True, require_approval: bool = False) -> Robot:
+    """A small driving base with one camera that looks ahead and down, over the ground nearest to
+    it: that ground was seen on the way here."""
+    limits = SafetyLimits(dry_run=dry_run, require_approval=require_approval, max_blind_m=1.3)
+    return Robot("rover", NavigationConfig(), limits, ExecutiveConfig(max_turns=80, settle_s=0.1))
+
+
+ROBOTS = {"panda": panda, "rover": rover}
+"""By name: what a recording says it was made with."""
+
+
+def assemble(
+    robot: Robot,
+    perception: Perception,
+    clock: Clock,
+    actuator: Actuator,
+    engine_for: EngineFor,
+    *,
+    tell: Tell,
+    approve: Approve | None = None,
+) -> tuple[Brain, TurnTaker, Arming]:
+    """The loop of ``robot``, watching the first camera of ``perception``. It is not armed yet."""
+    watchdog = Watchdog(robot.watchdog)
+    sight = Sight(perception, perception.cameras[0], clock, watchdog)
+    arming = Arming(robot.armed_s)
+    tracker = GoalTracker(actuator, robot.timeouts)
+    mover = Mover(tracker, sight, arming, tell, robot.moving)
+    brain = Brain(
+        engine_for, sight, mover, Gate(robot.limits), tell, robot.executive, approve=approve
+    )
+    body = robot.body
+    if isinstance(body, Arm):
+        return brain, Manipulation(brain, body, robot.confirm), arming
+    return brain, Navigation(brain, body), arming

@@ -1,0 +1,81 @@
+"""The executive's eyes: one camera of `Perception`, and letting time pass while looking.
+
+Everything that waits goes through `Sight.tick`, so that no frame is missed and the watchdog sees
+all that arrives, whatever is waited for.
+"""
+
+from __future__ import annotations
+
+from rynn_brain_ros.planning.perception import Perception
+from rynn_brain_ros.planning.watchdog import Watchdog
+from rynn_brain_ros.values import (
+    Clock,
+    Frame,
+    FrameSet,
+    Refusal,
+    RefusalCode,
+    RigidTransform,
+    Vector3,
+)
+
+
+class Sight:
+    """Watches ``camera`` through ``perception`` while ``clock`` moves."""
+
+    def __init__(
+        self, perception: Perception, camera: str, clock: Clock, watchdog: Watchdog
+    ) -> None:
+        self.perception, self.camera = perception, camera
+        self.clock, self.watchdog = clock, watchdog
+
+    def tick(self, seconds: float) -> int:
+        """Lets ``seconds`` pass, takes in what arrived, and returns the time."""
+        self.clock.wait(seconds)
+        now_ns = self.clock.now_ns()
+        for frame in self.perception.poll(now_ns):
+            if frame.camera == self.camera:
+                self.watchdog.saw_frame(frame.camera, frame.stamp_ns, now_ns)
+                if frame.T_fixed_camera is not None:
+                    self.watchdog.saw_transform(now_ns)
+        return now_ns
+
+    @property
+    def newest(self) -> Frame | None:
+        return self.perception.buffer.latest(self.camera)
+
+    def wait_for_frame(self, after_ns: int, timeout_s: float, tick_s: float) -> Refusal | None:
+        """Until a whole frame taken after ``after_ns`` is there; STALE when none comes."""
+        deadline_ns = self.clock.now_ns() + round(timeout_s * 1e9)
+        while (frame := self.newest) is None or frame.stamp_ns <= after_ns:
+            if self.clock.now_ns() >= deadline_ns:
+                return Refusal(RefusalCode.STALE, self._no_frame(frame, timeout_s))
+            self.tick(tick_s)
+        return None
+
+    def _no_frame(self, frame: Frame | None, timeout_s: float) -> str:
+        seen = "none ever came"
+        if frame is not None:
+            age_s = (self.clock.now_ns() - frame.stamp_ns) / 1e9
+            seen = f"the newest is {age_s:.2f} s old"
+        return (
+            f"{self.camera}: no new image within {timeout_s:g} s ({seen}); is the camera running?"
+        )
+
+    def show(self, since_ns: int, at_most: int) -> FrameSet:
+        """Up to ``at_most`` frames taken after ``since_ns``, evenly spread in number, now last.
+
+        Raises `InputError` when there is none: `wait_for_frame` first.
+        """
+        frames = self.perception.buffer.frames(self.camera)
+        recent = [frame for frame in frames if frame.stamp_ns > since_ns]
+        n = min(at_most, len(recent))
+        chosen = [recent[(i + 1) * len(recent) // n - 1] for i in range(n)]
+        return self.perception.show(chosen)
+
+    def robot(self, base_frame: str, links: tuple[str, ...], stamp_ns: int) -> tuple[Vector3, ...]:
+        """Where the robot's links were at a stamp, in its base frame; those that are known."""
+        places = (self.perception.transforms.lookup(base_frame, link, stamp_ns) for link in links)
+        return tuple(p.translation_m for p in places if isinstance(p, RigidTransform))
+
+    def pose(self, parent: str, child: str, stamp_ns: int) -> RigidTransform | Refusal:
+        return self.perception.transforms.lookup(parent, child, stamp_ns)
