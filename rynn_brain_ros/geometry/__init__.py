@@ -29,6 +29,7 @@ from rynn_brain_ros.geometry.lifting import (
     to_fixed,
 )
 from rynn_brain_ros.geometry.placing import PlaceKind, Placement, placement_at
+from rynn_brain_ros.geometry.refilling import placement_again
 from rynn_brain_ros.geometry.solids import SolidKind
 from rynn_brain_ros.geometry.transforms import (
     TransformBuffer,
@@ -71,6 +72,7 @@ __all__ = [
     "norm_to_pixel",
     "optical_frame_refusal",
     "pixel_to_norm",
+    "placement_again",
     "placement_at",
     "ray_grid",
     "register_depth",

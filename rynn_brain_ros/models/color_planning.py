@@ -176,8 +176,10 @@ def _is_done(aim: _Aim, now: _Seen, deeds: list[_Deed]) -> bool:
     if aim.relation is Relation.HELD:
         return _is_held(aim, now, deeds)
     thing = now.of_color(aim.thing.color)
-    if thing is None or aim.place is None or _is_held(aim, now, deeds):
+    if aim.place is None or _is_held(aim, now, deeds):
         return False
+    if thing is None:  # under what was put on top of it
+        return aim.relation is Relation.IN and _was_placed(aim, deeds)
     place = now.of_color(aim.place.color, _middle(aim.place)) or aim.place
     if aim.relation is not Relation.BESIDE and _is_over(thing, aim.place):
         return True
@@ -187,6 +189,12 @@ def _is_done(aim: _Aim, now: _Seen, deeds: list[_Deed]) -> bool:
     if aim.relation is Relation.BESIDE:
         return _gap(thing, place) < 2.5 * _width(thing)
     return _is_over(thing, place) or _stands_on(thing, place)
+
+
+def _was_placed(aim: _Aim, deeds: list[_Deed]) -> bool:
+    """The last thing that was done to it."""
+    own = [deed.verb for deed in deeds if deed.color == aim.thing.color]
+    return bool(own) and own[-1] == "place"
 
 
 def _was_picked(aim: _Aim, deeds: list[_Deed]) -> bool:
@@ -252,10 +260,17 @@ def _destination(aim: _Aim, now: _Seen) -> Point2:
         raise _Problem(f"I no longer see the {aim.place.color} thing.")
     if aim.relation is Relation.BESIDE:
         return _beside(place, aim.thing, now)
-    if place.shape in ("cube", "cylinder"):
+    if aim.place.shape in ("cube", "cylinder"):
         x0, y0, x1, y1 = place.bounds()
         return ((x0 + x1) / 2, y0 + 0.28 * (y1 - y0))
-    return place.inmost()
+    # What it holds by now covers it, not its outline.
+    return _middle(place) if _holds_something(place) else place.inmost()
+
+
+def _holds_something(place: Blob) -> bool:
+    ys, xs = np.nonzero(place.mask)
+    hull = cv2.convexHull(np.stack([xs, ys], axis=1).astype(np.int32))
+    return place.area_px < 0.9 * cv2.contourArea(hull)
 
 
 def _beside(place: Blob, thing: Blob, now: _Seen) -> Point2:

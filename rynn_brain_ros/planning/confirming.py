@@ -8,7 +8,7 @@ and no longer where it stood; a thing that was only taken must be gone from ther
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,13 +73,10 @@ def confirm(
     """Whether what was done is what is seen in ``now``, a frame taken after the last motion."""
     if not doings.put and doings.held is None:
         return Confirmation(False, "nothing was moved in this task, so there is nothing to confirm")
-    view = opened.depth(now)
-    if isinstance(view, Refusal):
-        return Confirmation(False, f"cannot look again: {view}")
-    if isinstance(T_base_camera, Refusal):
-        return Confirmation(False, f"cannot look again: {T_base_camera}")
-    look = _Look(view, opened.color(now), T_base_camera)
-    checks = [check for put in doings.put for check in _put_checks(look, put, config)]
+    look = _open(now, T_base_camera, opened)
+    if isinstance(look, Refusal):
+        return Confirmation(False, f"cannot look again: {look}")
+    checks = [check for put in doings.put for check in _put_checks(look, put, doings, config)]
     if doings.held is not None:
         checks.append(_left(look, doings.held, (), config))
     failed = [check for check in checks if not check.passed]
@@ -89,19 +86,62 @@ def confirm(
     return Confirmation(True, "looked again: everything is where it was meant to go", tuple(checks))
 
 
-def _put_checks(look: _Look, put: Put, config: ConfirmConfig) -> tuple[Check, Check]:
-    radius_m = max(put.place.radius_m, max(put.taken.grasp.size_m) * 0.75) + config.slack_m
-    there = look.near(put.middle_m, radius_m) & put.taken.looks.found_in(look.rgb)
-    expected = look.expected_pixels(put.middle_m, put.taken.grasp.size_m)
-    share = float(there.sum()) / expected
+def witness(
+    doings: Doings,
+    now: SelectedFrame,
+    T_base_camera: RigidTransform | Refusal,
+    config: ConfirmConfig,
+    opened: OpenFrames,
+) -> Doings:
+    """The same, and what is seen at its place in ``now`` is noted: later things may hide it."""
+    if all(put.seen for put in doings.put):
+        return doings
+    look = _open(now, T_base_camera, opened)
+    if isinstance(look, Refusal):
+        return doings
+    put = tuple(
+        replace(put, seen=put.seen or _share(look, put, config) >= config.min_share)
+        for put in doings.put
+    )
+    return replace(doings, put=put)
+
+
+def _open(
+    now: SelectedFrame, T_base_camera: RigidTransform | Refusal, opened: OpenFrames
+) -> _Look | Refusal:
+    view = opened.depth(now)
+    if isinstance(view, Refusal):
+        return view
+    if isinstance(T_base_camera, Refusal):
+        return T_base_camera
+    return _Look(view, opened.color(now), T_base_camera)
+
+
+def _radius_m(put: Put, config: ConfirmConfig) -> float:
+    return max(put.place.radius_m, max(put.taken.grasp.size_m) * 0.75) + config.slack_m
+
+
+def _share(look: _Look, put: Put, config: ConfirmConfig) -> float:
+    """Of the thing's expected picture, how much is seen about its place."""
+    there = look.near(put.middle_m, _radius_m(put, config)) & put.taken.looks.found_in(look.rgb)
+    return float(there.sum()) / look.expected_pixels(put.middle_m, put.taken.grasp.size_m)
+
+
+def _put_checks(
+    look: _Look, put: Put, doings: Doings, config: ConfirmConfig
+) -> tuple[Check, Check]:
+    share = _share(look, put, config)
+    hidden = share < config.min_share and put.seen and doings.is_under_another(put)
     x, y, z = put.middle_m
+    found = f"{share:.0%} of its picture seen there"
     arrived = Check(
         f"thing at ({x:.2f}, {y:.2f}, {z:.2f}) m",
-        share >= config.min_share,
-        f"{share:.0%} of its picture seen there",
+        share >= config.min_share or hidden,
+        f"{found}; it was seen before another was put over it" if hidden else found,
         f"at least {config.min_share:.0%}",
     )
-    return arrived, _left(look, put.taken, (put.middle_m, radius_m), config)
+    ignore = (put.middle_m, _radius_m(put, config))
+    return arrived, _left(look, put.taken, ignore, config)
 
 
 def _left(

@@ -24,10 +24,12 @@ class Taken:
 
 @dataclass(frozen=True)
 class Put:
-    """A thing that was let go: what it was, and where it should be now."""
+    """A thing that was let go: what it was, and where it should be now. ``seen`` once a look
+    after that has found it there."""
 
     taken: Taken
     place: Placement
+    seen: bool = False
 
     @property
     def middle_m(self) -> Vector3:
@@ -52,6 +54,14 @@ class Doings:
         if self.held is None:
             return self
         return Doings(None, (*self.put, Put(self.held, place)))
+
+    def is_under_another(self, put: Put) -> bool:
+        """Whether something was put over it, or into the same container, later."""
+        later = self.put[self.put.index(put) + 1 :]
+        x, y, _ = put.place.position_m
+        return any(
+            math.dist((x, y), other.place.position_m[:2]) <= put.place.radius_m for other in later
+        )
 
     def lost(self) -> Doings:
         return replace(self, held=None)

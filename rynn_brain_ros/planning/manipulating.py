@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rynn_brain_ros.planning.confirming import ConfirmConfig, confirm
+from rynn_brain_ros.planning.confirming import ConfirmConfig, confirm, witness
 from rynn_brain_ros.planning.episode import Decided, Move, StageTimes, TurnRecord
 from rynn_brain_ros.planning.executive import Brain, Laps, Run
 from rynn_brain_ros.planning.holding import Doings
@@ -48,6 +48,7 @@ class Manipulation:
         record = TurnRecord(number, brain.now_ns(), FrameSet())
         if isinstance(frames, Refusal):
             return replace(record, refusal=frames)
+        self._witness(run, frames[-1])
         record = replace(record, frames=frames, times=StageTimes(look_s=laps.lap()))
         response = brain.ask(run, brain.query(run, Task.PLAN, frames, number), number)
         record = replace(record, times=replace(record.times, ask_s=laps.lap()))
@@ -95,6 +96,13 @@ class Manipulation:
         run.history = (*run.history, Turn(record.frames, response.answer.text))
         run.doings = _after(run.doings, target, outcome)
         return outcome
+
+    def _witness(self, run: Run, now: SelectedFrame) -> None:
+        if run.doings.put:
+            scene = self._scene(now)
+            pose = scene if isinstance(scene, Refusal) else scene.camera(now)
+            opened = self._brain.opened
+            run.doings = witness(run.doings, now, pose, self._confirm_config, opened)
 
     def _confirm(self, run: Run, record: TurnRecord) -> TurnRecord:
         """Looks again, at a picture that the planner has not seen."""

@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from rynn_brain_ros.geometry import (
     Capsule,
+    DepthView,
     Grasp,
     GraspLimits,
     LiftLimits,
+    PlaceKind,
     Placement,
     apply,
     compose,
     grasp_at,
+    placement_again,
     placement_at,
     segment_at,
 )
@@ -175,7 +178,7 @@ def _place(step: Step, doings: Doings, scene: Scene) -> Target | Refusal:
     if isinstance(camera, Refusal):
         return camera
     held = doings.held.grasp
-    where = placement_at(
+    where = _refilled(step.area, doings, scene, view, camera) or placement_at(
         step.area.points_px,
         view,
         camera,
@@ -187,6 +190,30 @@ def _place(step: Step, doings: Doings, scene: Scene) -> Target | Refusal:
     if isinstance(where, Refusal):
         return where
     return Target(motions.place(held, where, scene.arm.motion), doings.held, where)
+
+
+def _refilled(
+    area: LiftedGrounding,
+    doings: Doings,
+    scene: Scene,
+    view: DepthView,
+    T_base_camera: RigidTransform,
+) -> Placement | None:
+    """Into a container that this task has put something into before."""
+    for put in reversed(doings.put):
+        if put.place.kind is PlaceKind.CONTAINER and doings.held is not None:
+            again = placement_again(
+                put.place,
+                area.points_px,
+                view,
+                T_base_camera,
+                doings.held.grasp.size_m,
+                lift=scene.lift,
+                exclude=scene.body,
+            )
+            if again is not None:
+                return again
+    return None
 
 
 def _push(step: Step, scene: Scene) -> Target | Refusal:
