@@ -115,7 +115,7 @@ class BrainConfig:
     )
     engine: str = setting(
         "color-baseline",
-        "what answers: color-baseline, recorded:FILE or http://HOST:PORT/v1[#MODEL]",
+        "what answers: color-baseline, recorded:FILE, local:DIR or http://HOST:PORT/v1[#MODEL]",
     )
     frames: int = setting(8, "frames shown with a question, at most", 1, 512)
     fps: float = setting(2.0, "frames per second of a question's history [Hz]", 0.01, 60.0)

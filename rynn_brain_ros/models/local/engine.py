@@ -1,0 +1,293 @@
+"""The ``local`` engine: the model in this process, fast because it forgets nothing useful.
+
+Each picture goes through the vision tower once, whatever is asked about it; what a question shares
+with the one before is not read again. Decoding is greedy, by a loop of its own: it streams,
+stops at the closing tag of what was asked, and gives up within one layer when told to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rynn_brain_ros.language import compose
+from rynn_brain_ros.models.local.backbone import Backbone, ImageFeatures
+from rynn_brain_ros.models.local.chat import Chat, Picture
+from rynn_brain_ros.models.local.frame_cache import FrameCache, FrameCacheStats
+from rynn_brain_ros.models.local.loading import Loaded, load
+from rynn_brain_ros.models.local.pictures import pixels
+from rynn_brain_ros.models.local.prefix import Prefix
+from rynn_brain_ros.models.local.prompt import Prompt
+from rynn_brain_ros.models.local.run import GivenUpError, Run
+from rynn_brain_ros.models.local.writer import Writer
+from rynn_brain_ros.values import (
+    Answer,
+    Cancel,
+    EngineError,
+    EngineInfo,
+    FinishReason,
+    Query,
+    UnsupportedTaskError,
+)
+
+_LOG = logging.getLogger(__name__)
+_LOOK_S = 0.02
+"""How often a waiting question looks whether it was cancelled."""
+FRAME_CACHE_BYTES = 1 << 30
+_NO_RESUME = (
+    "this version of transformers cannot go on reading where a model with linear attention "
+    "stopped; every question is read from its beginning (pip install -U transformers)"
+)
+
+
+@dataclass(frozen=True)
+class LocalStats:
+    """What the caches did so far: pictures, and prompt tokens read or found read already."""
+
+    frames: FrameCacheStats
+    tokens_read: int
+    tokens_reused: int
+
+
+class LocalEngine:
+    """Answers one question at a time; others wait for their turn within their own budgets.
+
+    ``notes`` says what the caches cannot do with this model.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        frame_cache_bytes: int = FRAME_CACHE_BYTES,
+        reuse_prefix: bool = True,
+    ) -> None:
+        checkpoint, profile = loaded.checkpoint, loaded.profile
+        backbone = Backbone(loaded.model)
+        resumes = not reuse_prefix or backbone.resumes()
+        prefix = Prefix(backbone.new_cache, reuses=reuse_prefix and resumes)
+        self._loaded: _Opened | None = _Opened(loaded, backbone, prefix)
+        self._decode = loaded.chat.decode
+        self._frames: FrameCache[ImageFeatures] = FrameCache(frame_cache_bytes)
+        self._turn = threading.Lock()
+        self._tokens_read = self._tokens_reused = 0
+        self.notes = () if resumes else (_NO_RESUME,)
+        for note in self.notes:
+            _LOG.warning("%s: %s", checkpoint.name, note)
+        self._info = EngineInfo(
+            name="local",
+            model=checkpoint.name,
+            generation=profile.generation,
+            revision=checkpoint.revision,
+            tasks=profile.tasks,
+        )
+
+    @classmethod
+    def open(cls, path: Path, *, device: str = "", dtype: str = "") -> LocalEngine:
+        """Loads a checkpoint directory; see `loading.load`. Raises `EngineError`."""
+        return cls(load(path, device, dtype))
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    @property
+    def stats(self) -> LocalStats:
+        return LocalStats(self._frames.stats, self._tokens_read, self._tokens_reused)
+
+    def ask(
+        self,
+        query: Query,
+        on_text: Callable[[str], None] | None = None,
+        cancel: Cancel | None = None,
+    ) -> Answer:
+        """Raises `UnsupportedTaskError`, `EngineError` for what cannot be shown or computed or
+        takes too long, and `InputError` for a question that no model was trained on."""
+        if query.task not in self._info.tasks:
+            raise UnsupportedTaskError(
+                f"{self._info.model} was not trained to answer task {query.task.value}; it knows "
+                f"{', '.join(sorted(task.value for task in self._info.tasks))}"
+            )
+        run = Run(query, cancel)
+        writer = Writer(query, self._decode, on_text)
+        if not self._my_turn(run):
+            return self._answer(run, writer, FinishReason.CANCELLED)
+        try:
+            return self._answered(run, writer)
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        """Gives the memory back; a question that is being answered is answered first."""
+        with self._turn:
+            self._loaded = None
+            self._frames.clear()
+
+    # --- one question ------------------------------------------------------------------------
+
+    def _my_turn(self, run: Run) -> bool:
+        """Waits for it; false where the question was cancelled meanwhile."""
+        while not run.cancelled:
+            if self._turn.acquire(timeout=_LOOK_S):
+                run.queue_s = run.elapsed_s
+                return True
+            if run.left_s <= 0:
+                raise EngineError(
+                    f"{self._info.model} was busy with other questions for all of this one's "
+                    f"{run.query.budget.timeout_s:g} s; ask less often, or allow more time"
+                )
+        return False
+
+    def _answered(self, run: Run, writer: Writer) -> Answer:
+        loaded = self._loaded
+        if loaded is None:
+            raise EngineError(f"the engine of {self._info.model} is closed; open it again")
+        messages = compose(run.query, self._info.generation)
+        prompt, pictures = loaded.chat.prompt(messages, run.query.frames.max_visual_tokens)
+        run.prompt_tokens = len(prompt)
+        try:
+            with torch.inference_mode(), loaded.backbone.watched(run.look):
+                reason = self._write(loaded, prompt, pictures, writer, run)
+        except GivenUpError as error:
+            if not run.cancelled:
+                raise EngineError(_too_slow(self._info.model, run, writer)) from error
+            reason = FinishReason.CANCELLED
+        finally:
+            loaded.prefix.settle()
+        writer.end()
+        return self._answer(run, writer, reason)
+
+    def _write(
+        self,
+        loaded: _Opened,
+        prompt: Prompt,
+        pictures: Sequence[Picture],
+        writer: Writer,
+        run: Run,
+    ) -> FinishReason:
+        with self._computing(loaded, prompt):
+            token, probability = _greedy(self._read(loaded, prompt, pictures, run))
+        position = prompt.next_position()
+        for n_written in range(run.query.budget.max_new_tokens):
+            if n_written:
+                run.look()
+                with self._computing(loaded, prompt):
+                    loaded.prefix.begin()
+                    logits = loaded.backbone.step(
+                        token, position + n_written - 1, loaded.prefix.cache
+                    )
+                    loaded.prefix.took(prompt.written(writer.tokens))
+                    token, probability = _greedy(logits)
+            if token in loaded.stop_tokens:
+                return FinishReason.STOP
+            writer.write(token, probability)
+            if writer.complete:
+                return FinishReason.STOP
+        return FinishReason.LENGTH
+
+    @contextlib.contextmanager
+    def _computing(self, loaded: _Opened, prompt: Prompt) -> Iterator[None]:
+        """What goes wrong inside is the model's: nothing that it left behind is used again."""
+        try:
+            yield
+        except (RuntimeError, MemoryError, ArithmeticError) as error:
+            loaded.prefix.clear()
+            self._frames.clear()
+            raise EngineError(_failed(self._info.model, len(prompt), error)) from error
+
+    def _read(
+        self, loaded: _Opened, prompt: Prompt, pictures: Sequence[Picture], run: Run
+    ) -> torch.Tensor:
+        """Logits after the whole prompt, of which only what is new is computed."""
+        started = time.monotonic()
+        start = loaded.prefix.keep(prompt)
+        self._tokens_reused += start
+        self._tokens_read += len(prompt) - start
+        features = [
+            self._frames.get(picture.key, functools.partial(loaded.see, picture))
+            for picture, span in zip(pictures, prompt.images, strict=True)
+            if span.start >= start
+        ]
+        run.encode_s = time.monotonic() - started
+        loaded.prefix.begin()
+        if loaded.prefix.is_linear and start < prompt.images_end < len(prompt):
+            middle = prompt.images_end
+            loaded.backbone.read(prompt, start, middle, features, loaded.prefix.cache)
+            loaded.prefix.took(prompt.first(middle))
+            loaded.prefix.remember()
+            loaded.prefix.begin()
+            start, features = middle, []
+        logits = loaded.backbone.read(prompt, start, len(prompt), features, loaded.prefix.cache)
+        loaded.prefix.took(prompt)
+        run.prefill_s = time.monotonic() - started - run.encode_s
+        return logits
+
+    def _answer(self, run: Run, writer: Writer, reason: FinishReason) -> Answer:
+        return Answer(
+            query_id=run.query.query_id,
+            text=writer.text,
+            finish_reason=reason,
+            engine=self._info.name,
+            model=self._info.model,
+            revision=self._info.revision,
+            quantization=self._info.quantization,
+            prompt_tokens=run.prompt_tokens,
+            completion_tokens=len(writer.tokens),
+            timings=run.timings(),
+            token_probabilities=tuple(writer.probabilities),
+        )
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What a loaded model needs at hand while it answers."""
+
+    loaded: Loaded
+    backbone: Backbone
+    prefix: Prefix
+
+    @property
+    def chat(self) -> Chat:
+        return self.loaded.chat
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        return self.loaded.stop_tokens
+
+    def see(self, picture: Picture) -> ImageFeatures:
+        rgb = pixels(picture.frame, picture.size)
+        return self.backbone.see(*self.loaded.patcher.cut(rgb))
+
+
+def _greedy(logits: torch.Tensor) -> tuple[int, float]:
+    """The most probable token and its probability. Raises `ArithmeticError` where there is none."""
+    token = int(logits.argmax())
+    probability = float(torch.softmax(logits, dim=-1)[token])
+    if not math.isfinite(probability):
+        raise ArithmeticError("it computed no numbers, its weights are damaged or overflow")
+    return token, probability
+
+
+def _too_slow(model: str, run: Run, writer: Writer) -> str:
+    return (
+        f"{model} did not finish its answer to {run.prompt_tokens} tokens within "
+        f"{run.query.budget.timeout_s:g} s; it had written {len(writer.tokens)} tokens, "
+        f"{writer.text[-80:]!r}: show fewer frames, or allow more time"
+    )
+
+
+def _failed(model: str, n_tokens: int, error: BaseException) -> str:
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    return (
+        f"{model} could not compute an answer to {n_tokens} tokens: {said}. If memory is short, "
+        "show fewer or smaller frames"
+    )
