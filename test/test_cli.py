@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace as replace_value
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,6 @@ from recordings import CUBE, answers, replay, without
 
 from rynn_brain_ros import __version__
 from rynn_brain_ros.cli import main
-from rynn_brain_ros.demo import _check
-from rynn_brain_ros.sim import Tabletop
 from rynn_brain_ros.sim.tabletop import COLOR_TOPIC, DEPTH_TOPIC, INFO_TOPIC, START_NS
 from rynn_brain_ros.values import Task
 
@@ -50,7 +47,16 @@ def test_version(capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["dance"], ["replay"], ["replay", "bag"], ["replay", "b", "--ask", "x", "--at", "soon"]],
+    [
+        [],
+        ["dance"],
+        ["replay"],
+        ["replay", "b", "--ask", "x", "--at", "soon"],
+        ["demo", "--world", "moon"],
+        ["demo", "--approve", "never"],
+        ["demo", "--seed", "one"],
+        ["evaluate", "--episodes", "many"],
+    ],
 )
 def test_a_wrong_command_line_is_bad_input(arguments: list[str], capsys):
     with pytest.raises(SystemExit, match="2"):
@@ -172,6 +178,11 @@ def test_inspect_of_no_bag_is_one_sentence(name: str, tmp_path: Path, capsys):
         (["replay", "b", "--ask", "x", "--out", ""], "an empty path was given"),
         (["demo", "--out", ""], "an empty path was given"),
         (["demo", "--seed", "-1"], "there is no scene -1"),
+        (["demo", "--engine", "hal"], "unknown engine 'hal'"),
+        (["demo", "--approve", "step"], "--approve asks on the terminal"),
+        (["evaluate", "--out", " "], "an empty path was given"),
+        (["evaluate", "--episodes", "0"], "--episodes 0"),
+        (["evaluate", "--jobs", "-2"], "--jobs -2"),
     ],
 )
 def test_an_argument_that_cannot_be_is_one_sentence(arguments: list[str], words: str, capsys):
@@ -252,46 +263,32 @@ def test_parse_reads_any_bytes(data: bytes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_demo_finds_everything(seed: int, tmp_path: Path, capsys):
-    assert main(["demo", "--json", "--seed", str(seed), "--out", str(tmp_path)]) == 0
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert summary["success"] is True
-    assert summary["right"] == summary["questions"] == 5
-    assert summary["max_error_mm"] < 5
-
-
-@pytest.mark.slow
 def test_the_readme_shows_what_the_demo_prints(tmp_path: Path, capsys, monkeypatch):
+    pytest.importorskip("mujoco")
     monkeypatch.chdir(tmp_path)
     assert main(["demo"]) == 0
     printed = capsys.readouterr().out.strip()
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    # Last digits of millimetres may differ between versions of the image codecs.
-    assert _without_decimals(printed) in _without_decimals(readme)
+    # Numbers differ a little between graphics drivers and versions of the image codecs.
+    assert _without_numbers(printed) in _without_numbers(readme)
 
 
-def _without_decimals(text: str) -> str:
-    return re.sub(r"\d+\.\d+", "#", text)
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d+(\.\d+)?", "#", text)
 
 
-def moved(scene: Tabletop, where: str) -> Tabletop:
-    """The same table with another thing where ``where`` was."""
-    spots = {thing.name: thing for thing in scene.things}
-    old, new = spots[where], spots["green cylinder"]
-    swapped = {
-        where: replace_value(old, xy_m=new.xy_m),
-        new.name: replace_value(new, xy_m=old.xy_m),
-    }
-    return replace_value(scene, things=tuple(swapped.get(t.name, t) for t in scene.things))
+def test_a_refusal_is_told_once_and_not_logged_beside_the_result(tmp_path: Path):
+    pytest.importorskip("mujoco")
+    done = run_command("demo", "--dry-run", "--json", "--out", str(tmp_path))
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert "dry_run" in json.loads(done.stdout)["refusals"]
 
 
-def test_the_demo_checks_where_a_trajectory_starts_and_ends(large_bag, large_scene, tmp_path):
-    ask = "Move the red cube onto the yellow plate"
-    assert replay(large_bag, tmp_path, ask=ask, task="trajectory") == 0
-    (record,) = answers(tmp_path)
-    check = _check(large_scene, record)
-    assert check.right
-    assert [place.found for place in check.places] == ["red cube", "yellow plate"]
-    for thing in ("red cube", "yellow plate"):
-        assert not _check(moved(large_scene, thing), record).right
+def test_the_demo_without_the_simulator_says_how_to_get_it(tmp_path: Path):
+    hidden = tmp_path / "mujoco.py"
+    hidden.write_text("raise ImportError('no mujoco here')", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)])
+    done = run_command("demo", "--out", str(tmp_path / "out"), PYTHONPATH=path)
+    assert done.returncode == 2
+    assert b"rynn_brain_ros[sim]" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without arrows is no error
             stream.reconfigure(errors="backslashreplace")
+    # What the log would say of a refusal is told by the commands themselves.
+    logging.getLogger("rynn_brain_ros").addHandler(logging.NullHandler())
     try:
         options = _parser().parse_args(arguments)
         return int(options.run(options))

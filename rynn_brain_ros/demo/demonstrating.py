@@ -56,6 +56,8 @@ def run_demo(
             stop = None if cancel is None else recording.cancel(cancel)
             played = play(stage, recording.engines(engines), ears, stop, asked)
             report = recording.close(played, note)
+        if recording.film_note:
+            say(recording.film_note)
         measured = stage.measure()
     finally:
         stage.close()

@@ -100,6 +100,11 @@ class Recording:
     def _picture(self, picture: Picture) -> None:
         self._film.add(caption(picture.rgb, (self._stage.task, self._caption)))
 
+    @property
+    def film_note(self) -> str:
+        """Why there is no film; empty where there is one."""
+        return self._film.note
+
     def close(self, played: Played, engine_note: str) -> Path:
         """Makes everything whole; returns the report."""
         film = self._film.close()

@@ -1,8 +1,8 @@
 """Planning turns of the ``color-baseline`` engine: which step comes next, seen in pixels.
 
 Progress is seen and not assumed: a thing counts as put when its patch lies where it should, as
-held when it left the place where it was last picked. What was tried is read from the history in
-RynnBrain's own grammar. No depth, no truth; where two things fit the words it says so.
+held when it is high above the place where it was last picked. What was tried is read from the
+history in RynnBrain's own grammar. No depth, no truth; where two things fit the words it says so.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ from rynn_brain_ros.values import (
     Turn,
 )
 
-_AWAY = 0.05
-"""A thing this far from where it was picked (per picture width) has been lifted."""
+_UP = 0.15
+"""A thing this far above the place where it was picked (per picture height) has been lifted."""
+_STILL = 0.05
+"""A thing this near to where it was (per picture width) has not moved."""
 _NEAR_WIDTHS = 0.9
 """Free space left beside a neighbour, in widths of the smaller of the two."""
 _FREE_ENOUGH = 0.09
@@ -202,15 +204,17 @@ def _was_picked(aim: _Aim, deeds: list[_Deed]) -> bool:
 
 
 def _is_held(aim: _Aim, now: _Seen, deeds: list[_Deed]) -> bool:
-    """It was picked last and has left the place where it was; or was to be placed last and has
-    not left the hand."""
+    """It was picked last and is high above where it was, or no longer in view; or it was to be
+    placed last and is still where it was held."""
     if not deeds or deeds[-1].color != aim.thing.color:
         return False
     thing, last = now.of_color(aim.thing.color), deeds[-1]
     if thing is None or last.box is None:
         return last.verb == "pick"
-    went = math.dist(_middle(thing), _middle(last.box)) > _AWAY
-    return went if last.verb == "pick" else not went
+    here, there = _middle(thing), _middle(last.box)
+    if last.verb == "pick":
+        return there[1] - here[1] > _UP
+    return math.dist(here, there) < _STILL
 
 
 def _is_over(thing: Blob, place: Blob) -> bool:

@@ -38,23 +38,25 @@ class ConfirmConfig:
 
 
 class _Look:
-    """One frame, opened: every pixel's place in the base frame, and its colours."""
+    """One frame, opened: its depth, its colours, and how to look for a place in the base frame."""
 
     def __init__(
         self, view: DepthView, rgb: NDArray[np.uint8], T_base_camera: RigidTransform
     ) -> None:
-        z = view.depth_m.astype(np.float64)
         self.rgb = rgb
+        self._depth_m = view.depth_m
         self._camera = view.camera
         self._T_camera_base = invert(T_base_camera)
-        self._valid = np.isfinite(z) & (z > 0)
-        points = apply(T_base_camera, (ray_grid(view.camera) * z[..., None]).reshape(-1, 3))
-        self._points = points.reshape(*z.shape, 3)
+        self._rays = ray_grid(view.camera)
 
     def near(self, middle: Vector3, radius_m: float) -> Mask:
-        """Pixels that show a place within a radius."""
-        distance = np.linalg.norm(self._points - middle, axis=2)
-        return np.asarray(self._valid & (distance <= radius_m))
+        """Pixels that show a place within a radius. Only what has the right depth is measured, in
+        the camera's frame, where distances are the same."""
+        center = apply(self._T_camera_base, middle)[0]
+        near: Mask = (self._depth_m > 0) & (np.abs(self._depth_m - center[2]) <= radius_m)
+        away = self._rays[near] * self._depth_m[near, None] - center
+        near[near] = np.linalg.norm(away, axis=1) <= radius_m
+        return near
 
     def expected_pixels(self, middle: Vector3, size_m: Vector3) -> float:
         """How many pixels a thing of this size covers from here, unhidden, about."""

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rynn_brain_ros.config import setting
-from rynn_brain_ros.geometry import apply, compose, lift_box
+from rynn_brain_ros.geometry import apply, compose, invert, lift_box
 from rynn_brain_ros.language import format_actions
 from rynn_brain_ros.memory.selection import VISUAL_TOKENS
 from rynn_brain_ros.planning import motions
 from rynn_brain_ros.planning.episode import Confirmation, Decided, Move, StageTimes, TurnRecord
 from rynn_brain_ros.planning.executive import Brain, Laps, Run
-from rynn_brain_ros.safety import Proposal, Situation
+from rynn_brain_ros.safety import ObstacleMemory, Proposal, Situation, strip_of
 from rynn_brain_ros.values import (
     Cause,
     Check,
@@ -79,6 +79,7 @@ class Navigation:
         self._brain, self._config = brain, config
         self._chunks: list[_Chunk] = []
         self._older: list[SelectedFrame] = []
+        self._obstacles = ObstacleMemory()
 
     def turn(self, run: Run) -> TurnRecord:
         number, laps, brain = len(run.turns), Laps(), self._brain
@@ -151,6 +152,7 @@ class Navigation:
         if isinstance(pose, Refusal):
             return pose
         motion = self._motion(action)
+        self._watch_ground(now, pose)
         decision = self._decide(run, motion, now, pose)
         brain.tell(Decided(record.number, None, motion, decision))
         if not decision.approved:
@@ -197,8 +199,16 @@ class Navigation:
             goal_in_flight=brain.mover.in_flight,
             armed=brain.mover.is_armed(now_ns),
             T_base_fixed=T_base_fixed,
+            obstacles=self._obstacles,
         )
         return brain.judge(proposal, situation)
+
+    def _watch_ground(self, now: SelectedFrame, T_base_fixed: RigidTransform) -> None:
+        view, pose = self._brain.opened.depth(now), now.frame.T_fixed_camera
+        if not isinstance(view, Refusal) and pose is not None:
+            T_base_camera = compose(T_base_fixed, pose)
+            strip = strip_of(self._brain.gate.limits)
+            self._obstacles.see(view, T_base_camera, invert(T_base_fixed), strip)
 
     # --- arrived? --------------------------------------------------------------------------------
 

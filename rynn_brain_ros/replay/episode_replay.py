@@ -8,7 +8,8 @@ turn is the same record; where it does not, the first difference is named.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from rynn_brain_ros.values import (
     FinishReason,
     Query,
     RecordedAnswerMissingError,
+    RefusalCode,
 )
 
 
@@ -170,17 +172,22 @@ def _robot(bag: Path, head: EpisodeHead) -> tuple[Robot, tuple[str, ...]]:
 def _recorded_engines(bag: Path, kept: _Kept) -> Engines:
     if not kept.answers and any(turn["text"] for turn in kept.turns):
         raise EngineError(f"{bag} holds no recorded answers: name an engine with --engine")
-    if not kept.answers:
-        return Engines.one(_Silence())
     answers = [parse_recorded(bag, n, text) for n, text in enumerate(kept.answers, 1)]
-    return Engines.one(RecordedEngine(answers, str(bag)))
+    refusals = [turn["refusal"] for turn in kept.turns if turn["refusal"]]
+    failed = RefusalCode.ENGINE_FAILED.value
+    failures = [refusal["text"] for refusal in refusals if refusal["code"] == failed]
+    return Engines.one(
+        _EngineThen(RecordedEngine(answers, str(bag)) if answers else None, failures)
+    )
 
 
-class _Silence:
-    """Where nothing was answered in the recording, because it was stopped before or nothing was
-    asked, nothing is answered now."""
+class _EngineThen:
+    """Answers what was answered in the recording, and fails, in the same words, where it failed."""
 
     info = EngineInfo(name="recorded", model="recorded")
+
+    def __init__(self, answers: RecordedEngine | None, failures: Sequence[str]) -> None:
+        self._answers, self._failures = answers, deque(failures)
 
     def ask(
         self,
@@ -190,7 +197,12 @@ class _Silence:
     ) -> Answer:
         if cancel is not None and cancel.is_set():
             return Answer(query.query_id, "", FinishReason.CANCELLED, "recorded", "recorded")
-        raise RecordedAnswerMissingError("the recording holds no answer")
+        try:
+            if self._answers is None:
+                raise RecordedAnswerMissingError("the recording holds no answer")
+            return self._answers.ask(query, on_text)
+        except RecordedAnswerMissingError as error:
+            raise EngineError(self._failures.popleft()) if self._failures else error from None
 
     def close(self) -> None:
         """Nothing to release."""

@@ -8,11 +8,14 @@ image; they also serve a motion that is under way.
 from rynn_brain_ros.safety.corridor import Strip, free_ahead_m
 from rynn_brain_ros.safety.gate import Gate
 from rynn_brain_ros.safety.limits import SafetyLimits, tightened
+from rynn_brain_ros.safety.obstacles import ObstacleMemory
 from rynn_brain_ros.safety.proposal import Proposal, Situation
 from rynn_brain_ros.safety.scene import SceneLook, Verdict, scene_unchanged
+from rynn_brain_ros.safety.watching import strip_of
 
 __all__ = [
     "Gate",
+    "ObstacleMemory",
     "Proposal",
     "SafetyLimits",
     "SceneLook",
@@ -21,5 +24,6 @@ __all__ = [
     "Verdict",
     "free_ahead_m",
     "scene_unchanged",
+    "strip_of",
     "tightened",
 ]

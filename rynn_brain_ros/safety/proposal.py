@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rynn_brain_ros.geometry import apply
 from rynn_brain_ros.safety.limits import SafetyLimits
+from rynn_brain_ros.safety.obstacles import ObstacleMemory
 from rynn_brain_ros.safety.seeing import SeenFrames
 from rynn_brain_ros.values import (
     Check,
@@ -65,7 +66,8 @@ class Situation:
     from base to tool in the base frame, empty where unknown: then no target can be told to be on
     the robot, and the decision says so. ``approved`` is what a person said, ``None`` while nobody
     has been asked. ``T_base_fixed`` is the robot's base, an arm's or a driving one's, at
-    ``newest``; it may be left out for an arm whose base is the fixed frame.
+    ``newest``; it may be left out for an arm whose base is the fixed frame. ``obstacles`` are those
+    that a driving robot has seen on its way.
     """
 
     now_ns: int
@@ -76,6 +78,7 @@ class Situation:
     armed: bool = False
     approved: bool | None = None
     T_base_fixed: RigidTransform | None = None
+    obstacles: ObstacleMemory | None = None
 
 
 @dataclass(frozen=True)

@@ -89,14 +89,24 @@ def _along_the_way(j: Judgement, seen: SeenFrame, T_base_camera: RigidTransform)
                 f"nothing is seen behind the robot, and it would drive {goal.distance_m:g} m"
             )
         T_at_base = invert(_planar(T_base_camera.parent, x, y, heading_rad))
-        free_m = free_ahead_m(seen.view, compose(T_at_base, T_base_camera), strip_of(j.limits))
-        need_m = goal.distance_m + room_m
+        strip, need_m = strip_of(j.limits), goal.distance_m + room_m
+        free_m = free_ahead_m(seen.view, compose(T_at_base, T_base_camera), strip)
         found = f"{free_m:.2f} m ahead are seen free, the drive needs {need_m:.2f} m"
         if not free_m >= need_m:
             return _blocked(found)
+        known_m = _remembered_m(j, T_at_base, strip.width_m)
+        if not known_m >= need_m:
+            return _blocked(f"something was seen {known_m:.2f} m ahead on the way here")
         x += goal.distance_m * math.cos(heading_rad)
         y += goal.distance_m * math.sin(heading_rad)
     return passed("corridor", found)
+
+
+def _remembered_m(j: Judgement, T_at_base: RigidTransform, width_m: float) -> float:
+    obstacles, T_base_fixed = j.situation.obstacles, j.situation.T_base_fixed
+    if obstacles is None or T_base_fixed is None:
+        return math.inf
+    return obstacles.ahead_m(compose(T_at_base, T_base_fixed), width_m)
 
 
 def _blocked(found: str) -> Finding:

@@ -22,7 +22,7 @@ from rynn_brain_ros.sim.world import Picture, World
 JOINT_STATE = "sensor_msgs/msg/JointState"
 _JPEG_QUALITY = 92
 _PNG_LEVEL = 1
-_DEPTH_HEADER = bytes(12)
+_DEPTH_HEADER = b"\0" * 12
 """compressed_depth_image_transport's header: unused for 16UC1."""
 
 Sink = Callable[[str, str, Any, int], None]

@@ -234,10 +234,10 @@ def test_every_colour_that_is_seen_is_a_thing_and_where_it_is(drawn: RoomWorld, 
     seen = set()
     for _ in range(8):
         rgb, depth_m = world.exact_picture("forward")
-        points = points_on_map(world, depth_m)[1::2, 1::2]
+        points = points_on_map(world, depth_m)
         for blob in find_blobs(rgb):
             seen.add(blob.color)
-            places = points[blob.mask & (depth_m[1::2, 1::2] > 0)]
+            places = points[blob.mask & (depth_m > 0)]
             away_m = np.abs(by_color[blob.color].distance_m(places[:, :2]))
             assert not len(places) or float(np.median(away_m)) < 0.6
         world.command_velocity(0.0, math.pi / 4)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from rynn_brain_ros.models.color_vision import nouns
+from rynn_brain_ros.models.color_words import nouns
 from rynn_brain_ros.sim.tabletop import Thing
 
 pytest.importorskip("mujoco")

@@ -1,0 +1,153 @@
+"""``rynn-brain evaluate``: many episodes, each compared with the truth of its world."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mujoco")
+
+from rynn_brain_ros.cli import main
+from rynn_brain_ros.demo import (
+    Evaluation,
+    StageConfig,
+    evaluate,
+    make_stage,
+    play_and_score,
+    write_evaluation,
+)
+from rynn_brain_ros.planning.episode import Episode, Move, TurnRecord
+from rynn_brain_ros.values import (
+    Cause,
+    Decision,
+    FrameSet,
+    InputError,
+    Motion,
+    Outcome,
+    OutputError,
+    Skill,
+    Status,
+)
+
+ABSENT = StageConfig(kind="absent", seed=3)
+
+
+# --- side by side --------------------------------------------------------------------------------
+
+
+def test_two_episodes_on_two_processes_are_a_table_and_an_object(tmp_path: Path, capsys):
+    arguments = ["--episodes", "2", "--jobs", "2", "--kind", "absent", "--seed", "3"]
+    assert main(["evaluate", *arguments, "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 episodes of table, absent, by color-baseline"
+    summary = json.loads(lines[-1])
+    assert summary["success_rate"] == 1.0
+    assert (summary["seed"], summary["kind"], summary["engine"]) == (3, "absent", "color-baseline")
+    assert Path(summary["report"]) == tmp_path / "evaluation.html"
+    assert "color-baseline" in (tmp_path / "evaluation.html").read_text(encoding="utf-8")
+
+
+def test_scores_come_in_the_order_of_their_seeds_and_each_is_told_once():
+    told = []
+    config = Evaluation(ABSENT, 2, "color-baseline", jobs=2)
+    scores = evaluate(config, lambda score: told.append(score.seed))
+    assert [score.seed for score in scores] == [3, 4]
+    assert sorted(told) == [3, 4]
+    alone = play_and_score(replace(ABSENT, seed=4), "color-baseline")
+    assert timeless(scores[1]) == timeless(alone)
+
+
+def timeless(score):
+    return replace(score, wall_s=0.0, stage_s={})
+
+
+# --- one episode ---------------------------------------------------------------------------------
+
+
+def test_a_thing_that_is_not_there_is_a_success_when_nothing_is_claimed_or_moved():
+    score = play_and_score(ABSENT, "color-baseline")
+    assert (score.success, score.claimed) == (True, False)
+    assert score.refusals
+    assert (score.wrong_moves, score.collisions, score.limit_violations) == ((), 0, 0)
+    assert score.wall_s > 0 and set(score.stage_s) >= {"look", "ask"}
+
+
+def test_the_score_tells_the_instruction_that_was_given():
+    score = play_and_score(replace(ABSENT, task="take the pink elephant"), "color-baseline")
+    assert score.instruction == "take the pink elephant"
+
+
+@pytest.mark.parametrize(
+    ("kind", "moved", "confirmed", "done", "success"),
+    [
+        ("one", True, True, True, True),
+        ("one", True, True, False, False),
+        ("one", True, False, True, False),
+        ("absent", False, False, None, True),
+        ("absent", True, False, None, False),
+        ("absent", False, True, None, False),
+        ("ambiguous", False, False, None, True),
+    ],
+)
+def test_what_is_right_depends_on_what_could_be_done(
+    kind: str, moved: bool, confirmed: bool, done: bool | None, success: bool
+):
+    stage = make_stage(StageConfig(kind=kind))
+    try:
+        measured = replace(stage.measure(), done=done)
+        assert stage.judge(ended(moved, confirmed), measured) is success
+    finally:
+        stage.close()
+
+
+def ended(moved: bool, confirmed: bool) -> Episode:
+    outcome = Outcome(Cause.DONE, "", 0, 1) if moved else None
+    motion = Motion(Skill.PICK, "base", (0.0, 0.0, 0.0), ())
+    turn = TurnRecord(0, 0, FrameSet(), moves=(Move(motion, Decision(0, ()), outcome),))
+    status = Status.SUCCEEDED if confirmed else Status.REFUSED
+    return Episode("do", "e", (turn,), status, "", "", confirmed, 0, 1)
+
+
+@pytest.mark.parametrize("world", ["table", "room"])
+def test_nobody_knows_whether_other_words_were_carried_out(world: str):
+    stage = make_stage(StageConfig(world=world, task="dance"))
+    try:
+        assert stage.measure().done is None
+    finally:
+        stage.close()
+
+
+# --- what cannot be ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--episodes", "0"], "--episodes 0: play at least one"),
+        (["--jobs", "-1"], "--jobs -1: 1 or more"),
+        (["--kind", "easy", "--episodes", "1"], "no tasks of kind 'easy': use demo, one, many"),
+        (["--engine", "hal", "--episodes", "1"], "unknown engine 'hal'"),
+        (["--seed", "-5", "--episodes", "1"], "there is no scene -5"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_is_one_sentence(arguments: list[str], words: str, tmp_path: Path, capsys):
+    assert main(["evaluate", "--out", str(tmp_path), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rynn-brain: ") and words in line
+
+
+def test_an_unknown_world_is_told_with_those_that_are_known():
+    with pytest.raises(InputError, match="unknown world 'moon': use table or room"):
+        make_stage(StageConfig(world="moon"))
+
+
+def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path):
+    (tmp_path / "out").write_text("mine")
+    score = play_and_score(ABSENT, "color-baseline")
+    config = Evaluation(ABSENT, 1, "color-baseline")
+    with pytest.raises(OutputError, match=r"evaluation\.html"):
+        write_evaluation(config, [score], tmp_path / "out")
