@@ -22,6 +22,8 @@ _OVER_M = 0.015
 """Between what is in it and what is let go above."""
 _REACH_M = 0.2
 _SPOTS = 8
+_OUT = 0.8
+"""How far out from the middle a thing may go, of what its opening leaves."""
 _ALIKE_M = 0.008
 
 
@@ -52,8 +54,8 @@ def placement_again(
     patch = patch_around(uv, z, _REACH_M, view, T_base_camera, limits=lift, exclude=exclude)
     points = patch.points_m[patch.valid]
     held_m = math.hypot(size_m[0], size_m[1]) / 2
-    spots = _spots((x, y), 0.7 * max(0.0, earlier.radius_m - held_m))
-    tops = [_top_z(points, spot, held_m, floor_z) for spot in spots]
+    spots = _spots((x, y), _OUT * max(0.0, earlier.radius_m - held_m))
+    tops = [_top_z(points, spot, held_m / 2, floor_z) for spot in spots]
     best = min(range(len(spots)), key=lambda i: (round(tops[i] / _ALIKE_M), i))
     highest = _top_z(points, (x, y), earlier.radius_m, floor_z)
     return replace(

@@ -35,7 +35,8 @@ _FLAT = 1.15
 _EVEN = 0.075
 """Spread of a plate's brightness at most, per mean: up to 0.05 were seen, bowls from 0.12 on."""
 _LIT_TOP = 1.18
-_SLENDER = 0.12
+_SLENDER = 0.128
+_LONG = 1.455
 _LEAST_WIDTH_PX = 12
 """The shape of anything narrower is not told."""
 
@@ -196,7 +197,14 @@ def _shape(part: Mask, hull: NDArray[np.int32], value: NDArray[np.uint8]) -> str
         return "plate" if evenly else "bowl"
     if _brightness(part, value, 0.08, 0.25) < _LIT_TOP * _brightness(part, value, 0.55, 0.9):
         return "mug"
-    return "cylinder" if width / height < round_ness - _SLENDER else "cube"
+    slender = width / height < round_ness - _SLENDER
+    return "cylinder" if slender and _is_long(hull) else "cube"
+
+
+def _is_long(hull: NDArray[np.int32]) -> bool:
+    """Longer than a cube seen over its edge: up to 1.42 times its width, cylinders from 1.49."""
+    sides = cv2.minAreaRect(hull)[1]
+    return float(max(sides) + 1) >= _LONG * float(min(sides) + 1)
 
 
 def _brightness(part: Mask, value: NDArray[np.uint8], top: float, bottom: float) -> float:

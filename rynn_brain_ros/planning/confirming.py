@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rynn_brain_ros.config import setting
-from rynn_brain_ros.geometry import DepthView, apply, invert, ray_grid
+from rynn_brain_ros.geometry import DepthView, apply, invert, ray_grid, to_matrix
 from rynn_brain_ros.memory import OpenFrames
 from rynn_brain_ros.planning.appearance import Appearance
 from rynn_brain_ros.planning.episode import Confirmation
@@ -22,6 +22,9 @@ from rynn_brain_ros.planning.holding import Doings, Put, Taken
 from rynn_brain_ros.values import Check, Refusal, RigidTransform, SelectedFrame, Vector3
 
 Mask = NDArray[np.bool_]
+
+_ON_M = 0.006
+"""A thing on a support is seen at least this far above it."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,17 @@ class _Look:
         self._depth_m = view.depth_m
         self._camera = view.camera
         self._T_camera_base = invert(T_base_camera)
+        self._up, self._eye_z_m = to_matrix(T_base_camera)[2, :3], T_base_camera.translation_m[2]
         self._rays = ray_grid(view.camera)
 
-    def near(self, middle: Vector3, radius_m: float) -> Mask:
-        """Pixels that show a place within a radius. Only what has the right depth is measured, in
-        the camera's frame, where distances are the same."""
+    def near(self, middle: Vector3, radius_m: float, above_z_m: float = -math.inf) -> Mask:
+        """Pixels that show a place within a radius and higher than ``above_z_m``. Only what has
+        the right depth is measured, in the camera's frame, where distances are the same."""
         center = apply(self._T_camera_base, middle)[0]
         near: Mask = (self._depth_m > 0) & (np.abs(self._depth_m - center[2]) <= radius_m)
-        away = self._rays[near] * self._depth_m[near, None] - center
-        near[near] = np.linalg.norm(away, axis=1) <= radius_m
+        points = self._rays[near] * self._depth_m[near, None]
+        within = np.linalg.norm(points - center, axis=1) <= radius_m
+        near[near] = within & (points @ self._up + self._eye_z_m > above_z_m)
         return near
 
     def expected_pixels(self, middle: Vector3, size_m: Vector3) -> float:
@@ -125,7 +130,9 @@ def _radius_m(put: Put, config: ConfirmConfig) -> float:
 
 def _share(look: _Look, put: Put, config: ConfirmConfig) -> float:
     """Of the thing's expected picture, how much is seen about its place."""
-    there = look.near(put.middle_m, _radius_m(put, config)) & put.taken.looks.found_in(look.rgb)
+    on_m = put.place.position_m[2] + _ON_M  # what fell beside a stack is near it, and lower
+    there = look.near(put.middle_m, _radius_m(put, config), on_m)
+    there &= put.taken.looks.found_in(look.rgb)
     return float(there.sum()) / look.expected_pixels(put.middle_m, put.taken.grasp.size_m)
 
 

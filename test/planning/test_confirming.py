@@ -12,7 +12,7 @@ from played_robot import BALL, CAMERA, CUBE, PLATE, PlayedTable, looking
 from rynn_brain_ros.geometry import LiftLimits, Placement, grasp_at, placement_at, segment_at
 from rynn_brain_ros.memory import OpenFrames
 from rynn_brain_ros.planning.appearance import Appearance
-from rynn_brain_ros.planning.confirming import ConfirmConfig, confirm
+from rynn_brain_ros.planning.confirming import ConfirmConfig, confirm, witness
 from rynn_brain_ros.planning.episode import Confirmation
 from rynn_brain_ros.planning.holding import Doings, Taken
 from rynn_brain_ros.sim.tabletop import Thing
@@ -151,6 +151,45 @@ def test_the_colour_at_another_height_is_not_the_thing(table: Table):
     sheet = Thing("sheet", "red", "plate", BIN.xy_m, (0.05, 0.05, 0.002))
     table.played.things["sheet"] = sheet
     assert failed(table.confirm(doings, ConfirmConfig(slack_m=0.0))) == ["thing at"]
+
+
+def test_a_thing_that_fell_beside_its_stack_is_not_confirmed():
+    """Right beside it, so that it is near the place in space, and lower."""
+    block = replace(BIN, size_m=(0.07, 0.07, 0.08))
+    table = Table(CUBE, block)
+    doings = table.put(Doings(), "red cube", block.xy_m, block.size_m[2])
+    x, y, _ = doings.put[0].middle_m
+    beside = replace(CUBE, xy_m=(x + 0.07, y))
+    table.played.things["red cube"] = beside
+    assert failed(table.confirm(doings, ConfirmConfig(slack_m=0.1))) == ["thing at"]
+
+
+def witnessed(table: Table, doings: Doings) -> Doings:
+    return witness(doings, table.look(), table.T_world_camera, ConfirmConfig(), table.opened)
+
+
+def test_a_thing_buried_by_another_counts_if_it_was_seen_there_before():
+    table = Table(CUBE, BALL, BIN)
+    doings = table.put(Doings(), "red cube", BIN.xy_m, BIN.size_m[2])
+    x, y, _ = doings.put[0].place.position_m
+    table.played.things["red cube"] = replace(CUBE, xy_m=(x, y), size_m=(0.05, 0.05, 0.12))
+    seen = witnessed(table, doings)
+    assert [put.seen for put in seen.put] == [True]
+    buried = replace(seen, put=(*seen.put, replace(seen.put[0], taken=table.take("blue ball"))))
+    del table.played.things["red cube"]
+    assert "it was seen before" in " ".join(c.found for c in table.confirm(buried).checks)
+
+
+def test_a_thing_that_was_never_seen_there_is_not_believed_to_be_buried():
+    table = Table(CUBE, BALL, BIN)
+    doings = table.put(Doings(), "red cube", BIN.xy_m, BIN.size_m[2])
+    del table.played.things["red cube"]
+    unseen = witnessed(table, doings)
+    assert [put.seen for put in unseen.put] == [False]
+    buried = replace(
+        unseen, put=(*unseen.put, replace(unseen.put[0], taken=table.take("blue ball")))
+    )
+    assert not any("it was seen before" in c.found for c in table.confirm(buried).checks)
 
 
 def test_every_thing_counts(table: Table):

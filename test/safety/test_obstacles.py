@@ -1,0 +1,103 @@
+"""What stood in the way is remembered when the camera no longer sees it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rynn_brain_ros.geometry import DepthView, PinholeCamera, camera_or_refusal, from_matrix, invert
+from rynn_brain_ros.safety import ObstacleMemory
+from rynn_brain_ros.safety.corridor import Strip
+from rynn_brain_ros.values import CameraInfo, RigidTransform
+
+HEIGHT_M, TILT = 1.1, math.radians(15)
+STRIP = Strip(width_m=0.6, height_m=0.6, blind_m=1.3)
+
+
+def camera() -> PinholeCamera:
+    f, cx, cy = 388.0, 319.5, 239.5
+    found = camera_or_refusal(CameraInfo(640, 480, (f, 0, cx, 0, f, cy, 0, 0, 1)))
+    assert isinstance(found, PinholeCamera)
+    return found
+
+
+def mounted() -> RigidTransform:
+    """Looking ahead and down, as on the rover."""
+    c, s = math.cos(TILT), math.sin(TILT)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array([(0, -s, c), (-1, 0, 0), (0, -c, -s)])
+    matrix[:3, 3] = (0.0, 0.0, HEIGHT_M)
+    return from_matrix(matrix, "base_link", "optical")
+
+
+def base_at(x: float, yaw: float = 0.0) -> RigidTransform:
+    """``T_odom_base``."""
+    c, s = math.cos(yaw), math.sin(yaw)
+    matrix = np.array([[c, -s, 0, x], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    return from_matrix(matrix, "odom", "base_link")
+
+
+def seen(box_at_m: float | None, height_m: float = 0.3) -> DepthView:
+    """Flat ground, and a wall of ``height_m`` across the whole way at a distance."""
+    v, u = np.mgrid[0:480, 0:640]
+    lens = camera()
+    rays = np.stack([(u - lens.cx) / lens.fx, (v - lens.cy) / lens.fy, np.ones(u.shape)], axis=-1)
+    T = mounted()
+    directions = np.stack(
+        [
+            math.cos(TILT) * rays[..., 2] - math.sin(TILT) * rays[..., 1],
+            -rays[..., 0],
+            -math.sin(TILT) * rays[..., 2] - math.cos(TILT) * rays[..., 1],
+        ],
+        axis=-1,
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = np.where(directions[..., 2] < 0, -T.translation_m[2] / directions[..., 2], np.nan)
+        if box_at_m is not None:
+            wall = box_at_m / directions[..., 0]
+            z = T.translation_m[2] + wall * directions[..., 2]
+            depth = np.where((z >= 0) & (z <= height_m), wall, depth)
+    return DepthView(depth.astype(np.float32), lens)
+
+
+def test_an_obstacle_is_remembered_where_it_stands_in_the_fixed_frame():
+    memory = ObstacleMemory()
+    memory.see(seen(1.6), mounted(), base_at(0.0), STRIP)
+    assert memory.ahead_m(invert(base_at(0.0)), 0.6) == pytest.approx(1.6, abs=0.08)
+    assert memory.ahead_m(invert(base_at(1.0)), 0.6) == pytest.approx(0.6, abs=0.08)
+
+
+def test_it_is_not_in_the_way_of_a_robot_that_turned_away():
+    memory = ObstacleMemory()
+    memory.see(seen(1.6), mounted(), base_at(0.0), STRIP)
+    assert memory.ahead_m(invert(base_at(0.0, math.pi)), 0.6) == math.inf
+
+
+def test_open_ground_leaves_nothing_behind():
+    memory = ObstacleMemory()
+    memory.see(seen(None), mounted(), base_at(0.0), STRIP)
+    assert memory.ahead_m(invert(base_at(0.0)), 0.6) == math.inf
+
+
+def test_what_is_seen_free_again_is_forgotten():
+    memory = ObstacleMemory()
+    memory.see(seen(1.6), mounted(), base_at(0.0), STRIP)
+    memory.see(seen(None), mounted(), base_at(0.0), STRIP)
+    assert memory.ahead_m(invert(base_at(0.0)), 0.6) == math.inf
+
+
+def test_what_is_higher_than_the_robot_is_no_obstacle():
+    memory = ObstacleMemory()
+    low = Strip(width_m=0.6, height_m=0.05, blind_m=1.3)
+    view = seen(1.6)
+    memory.see(
+        DepthView(np.where(view.depth_m > 1.62, np.nan, view.depth_m), view.camera),
+        mounted(),
+        base_at(0.0),
+        low,
+    )
+    high_only = ObstacleMemory()
+    high_only.see(seen(1.6), mounted(), base_at(0.0), Strip(0.6, 0.0301, 0.0, 0.03))
+    assert high_only.ahead_m(invert(base_at(0.0)), 0.6) == math.inf
