@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from rynn_brain_ros.planning.episode import Episode, Move, TurnRecord
-from rynn_brain_ros.values import DriveGoal, Point2, Skill, Vector3
+from rynn_brain_ros.values import DriveGoal, Motion, Point2, Skill, SpinGoal, Vector3
 from rynn_brain_ros.view.colors import rim_of, turn_color
 from rynn_brain_ros.view.plane import (
     BARE,
@@ -184,13 +184,19 @@ def _marks(episode: Episode) -> Iterator[_Mark]:
     for turn in episode.turns:
         for move in turn.moves:
             x, y, _ = move.motion.target_m
-            if _is_finite(move.motion.target_m) and not _is_repeated(move, turn):
+            shown = _is_on_map(move.motion) and not _is_repeated(move, turn)
+            if shown and _is_finite(move.motion.target_m):
                 yield _Mark(turn, (x, y), move.motion.skill, move.outcome is not None)
 
 
 def _is_repeated(move: Move, turn: TurnRecord) -> bool:
     """Of several moves in one turn only the last has a place worth a number."""
     return move is not turn.moves[-1]
+
+
+def _is_on_map(motion: Motion) -> bool:
+    """A step of a driving base is told from where the base is; its way says where that was."""
+    return not any(isinstance(stage.goal, DriveGoal | SpinGoal) for stage in motion.stages)
 
 
 def _targets(marks: Sequence[_Mark], plane: Plane) -> Iterator[str]:
