@@ -35,11 +35,11 @@ class Capsule:
     b_m: Vector3
     radius_m: float
 
-    def may_hold(self, points_m: Floats) -> Mask:
-        """Which of ``points_m`` [..., 3] are high enough and low enough to lie in it."""
-        low, high = sorted((self.a_m[2], self.b_m[2]))
-        z = points_m[..., 2]
-        return np.asarray((z >= low - self.radius_m) & (z <= high + self.radius_m))
+    @property
+    def bounds_m(self) -> tuple[Floats, Floats]:
+        """The corners of the box around it, [3] each."""
+        low = np.minimum(self.a_m, self.b_m) - self.radius_m
+        return low, np.maximum(self.a_m, self.b_m) + self.radius_m
 
     def holds(self, points_m: Floats) -> Mask:
         """Which of ``points_m`` [..., 3] lie in it."""
@@ -105,14 +105,19 @@ class Patch:
 
     def without(self, exclude: Sequence[Capsule]) -> Patch:
         """The same, and what lies in one of the capsules counts as not seen."""
-        valid = self.valid
-        for capsule in exclude:
-            near = valid & capsule.may_hold(self.points_m)
-            if near.any():
-                valid = valid.copy()
-                valid[near] = ~capsule.holds(self.points_m[near])
-        if valid is self.valid:
+        if not exclude or not self.valid.any():
             return self
+        seen = self.points_m[self.valid]
+        low, high = seen.min(axis=0), seen.max(axis=0)
+        kept = np.ones(len(seen), bool)
+        for capsule in exclude:
+            box_low, box_high = capsule.bounds_m
+            if (box_low <= high).all() and (box_high >= low).all():
+                kept &= ~capsule.holds(seen)
+        if kept.all():
+            return self
+        valid = self.valid.copy()
+        valid[self.valid] = kept
         points = np.where(valid[..., None], self.points_m, np.nan)
         return replace(self, valid=valid, points_m=points)
 
