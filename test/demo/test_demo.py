@@ -341,6 +341,7 @@ class Impatient(ColorBaselineEngine):
 
 
 def test_ctrl_c_stops_the_robot_and_leaves_a_whole_run(tmp_path: Path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr("rynn_brain_ros.cli.acting.open_engine", lambda spec: Impatient())
     run = demo(tmp_path)
     assert run.code == 130
@@ -348,7 +349,7 @@ def test_ctrl_c_stops_the_robot_and_leaves_a_whole_run(tmp_path: Path, monkeypat
     assert run.summary["cause"] == "cancelled"
     assert (tmp_path / "report.html").exists()
     assert replay_episode(tmp_path / "run.mcap").drifts == ()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path, monkeypatch):
