@@ -130,7 +130,7 @@ class Recording:
     def _surroundings(self) -> Surroundings:
         limits = self._stage.robot.limits
         if not isinstance(self._stage.robot.body, Arm):
-            return Surroundings()
+            return Surroundings(background=self._stage.from_above())
         low, high = limits.workspace_min_m, limits.workspace_max_m
         return Surroundings(workspace_m=(low[0], high[0], low[1], high[1]))
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from rynn_brain_ros.planning.episode import Episode
 from rynn_brain_ros.planning.robots import Robot, panda, rover
 from rynn_brain_ros.sim.arm import ArmActuator
@@ -28,6 +30,7 @@ from rynn_brain_ros.sim.table_tasks import (
 from rynn_brain_ros.sim.viewing import Window
 from rynn_brain_ros.sim.world import World
 from rynn_brain_ros.values import Actuator, InputError
+from rynn_brain_ros.view.plane import Background
 
 T = TypeVar("T")
 WORLDS = ("table", "room")
@@ -62,6 +65,7 @@ class Stage:
     others: tuple[CameraStream, ...] = ()
     traced_frame: str = ""
     answerable: bool = True
+    from_above: Callable[[], Background | None] = lambda: None
 
     def judge(self, episode: Episode, measured: Measured) -> bool:
         """Whether the right thing happened: the task is truly done and said to be, or, where it
@@ -191,7 +195,15 @@ def _room(config: StageConfig) -> Stage:
         measure=measure,
         traced_frame="base_link",
         answerable=task.answerable,
+        from_above=lambda: _from_above(world),
     )
+
+
+def _from_above(world: RoomWorld) -> Background:
+    """Turned so that x goes up and y to the left, as a map of the way is drawn."""
+    top = world.render_top()
+    x0, y0, x1, y1 = top.bounds_m
+    return Background(np.ascontiguousarray(np.rot90(top.rgb)), (x0, x1, y0, y1))
 
 
 def _of_kind(makers: Mapping[str, T], config: StageConfig) -> T:

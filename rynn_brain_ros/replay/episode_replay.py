@@ -217,7 +217,6 @@ class _BagClock:
         self._inputs = inputs
         self._next: BagMessage | None = next(self._messages, None)
         self._now_ns = info.start_ns
-        self._end_ns = info.end_ns
         self._hand_out()
 
     def now_ns(self) -> int:
