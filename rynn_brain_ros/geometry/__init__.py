@@ -17,6 +17,7 @@ from rynn_brain_ros.geometry.depth import DepthNoise, DepthView, register_depth
 from rynn_brain_ros.geometry.grasping import Grasp, GraspLimits, grasp_at
 from rynn_brain_ros.geometry.heights import Capsule
 from rynn_brain_ros.geometry.lifting import (
+    Bounds,
     LiftedArea,
     LiftLimits,
     Segment,
@@ -30,7 +31,8 @@ from rynn_brain_ros.geometry.lifting import (
 )
 from rynn_brain_ros.geometry.placing import PlaceKind, Placement, placement_at
 from rynn_brain_ros.geometry.refilling import placement_again
-from rynn_brain_ros.geometry.solids import SolidKind
+from rynn_brain_ros.geometry.solids import Solid, SolidKind, fit_solid
+from rynn_brain_ros.geometry.things import StandingThing, thing_at
 from rynn_brain_ros.geometry.transforms import (
     TransformBuffer,
     apply,
@@ -43,6 +45,7 @@ from rynn_brain_ros.geometry.transforms import (
 )
 
 __all__ = [
+    "Bounds",
     "Capsule",
     "DepthNoise",
     "DepthView",
@@ -55,12 +58,15 @@ __all__ = [
     "PlaceKind",
     "Placement",
     "Segment",
+    "Solid",
     "SolidKind",
+    "StandingThing",
     "TransformBuffer",
     "apply",
     "camera_or_refusal",
     "compose",
     "continuous_frame",
+    "fit_solid",
     "from_matrix",
     "grasp_at",
     "invert",
@@ -77,6 +83,7 @@ __all__ = [
     "ray_grid",
     "register_depth",
     "segment_at",
+    "thing_at",
     "to_fixed",
     "to_matrix",
 ]

@@ -225,9 +225,14 @@ def camera_or_refusal(
 @lru_cache(maxsize=4)
 def ray_grid(camera: PinholeCamera) -> Floats:
     """The ray of every pixel, [H, W, 3], read-only; kept for the last few cameras."""
-    v, u = np.mgrid[0 : camera.height, 0 : camera.width]
-    grid = camera.pixel_to_ray(np.column_stack([u.ravel(), v.ravel()]))
-    grid = grid.reshape(camera.height, camera.width, 3)
+    grid = np.ones((camera.height, camera.width, 3))
+    if camera.distortion:
+        v, u = np.mgrid[0 : camera.height, 0 : camera.width]
+        rays = camera.pixel_to_ray(np.column_stack([u.ravel(), v.ravel()]))
+        grid[...] = rays.reshape(grid.shape)
+    else:  # each column has one x, each row one y
+        grid[..., 0] = (np.arange(camera.width) - camera.cx) / camera.fx
+        grid[..., 1] = ((np.arange(camera.height) - camera.cy) / camera.fy)[:, None]
     grid.flags.writeable = False
     return grid
 

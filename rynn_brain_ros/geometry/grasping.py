@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rynn_brain_ros.geometry.camera import Floats
 from rynn_brain_ros.geometry.depth import DepthView
@@ -73,7 +74,9 @@ class Grasp:
     The tool's z axis points down, its y axis is the direction of closing. ``width_m`` is the
     thing's between the fingers, ``opening_m`` what to open to before. ``size_m`` is the thing's
     (long side, short side, height), ``sigma_m`` the standard deviation of its middle each way.
-    A rim is gripped at its wall: then the tool is not over the thing's middle.
+    A rim is gripped at its wall: then the tool is not over the thing's middle, which is
+    ``middle_offset_m`` aside of it. ``pixels`` [N, 2] are the (u, v) that show the thing in the
+    picture it was found in.
     """
 
     T_base_tcp: RigidTransform
@@ -84,6 +87,10 @@ class Grasp:
     size_m: Vector3
     sigma_m: float
     kind: SolidKind
+    middle_offset_m: Point2 = (0.0, 0.0)
+    pixels: NDArray[np.int64] = field(
+        default_factory=lambda: np.empty((0, 2), np.int64), repr=False, compare=False
+    )
 
     @property
     def depth_m(self) -> float:
@@ -124,7 +131,8 @@ def grasp_at(  # noqa: PLR0917
     if solid is None:
         return refuse_at(RefusalCode.NO_GRASP, uv, "too little of it is seen")
     refusal = _unfit(uv, solid, thing.support_z_m, limits)
-    return refusal or _best(uv, solid, thing, T_base_camera.parent, limits)
+    grasp = refusal or _best(uv, solid, thing, T_base_camera.parent, limits)
+    return grasp if isinstance(grasp, Refusal) else replace(grasp, pixels=thing.pixels)
 
 
 def _unfit(uv: Point2, solid: Solid, support_z: float, limits: GraspLimits) -> Refusal | None:
@@ -272,6 +280,10 @@ def _grasp(
         size_m=(solid.length_m, solid.width_m, height),
         sigma_m=math.hypot(solid.sigma_m, (1 - solid.explained) * solid.width_m / 4),
         kind=solid.kind,
+        middle_offset_m=(
+            solid.center_m[0] - closing.xy_m[0],
+            solid.center_m[1] - closing.xy_m[1],
+        ),
     )
 
 

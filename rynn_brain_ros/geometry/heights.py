@@ -107,24 +107,31 @@ class Patch:
         """The same, and what lies in one of the capsules counts as not seen."""
         if not exclude or not self.valid.any():
             return self
-        seen = self.points_m[self.valid]
-        low, high = seen.min(axis=0), seen.max(axis=0)
-        kept = np.ones(len(seen), bool)
-        for capsule in exclude:
-            box_low, box_high = capsule.bounds_m
-            if (box_low <= high).all() and (box_high >= low).all():
-                kept &= ~capsule.holds(seen)
-        if kept.all():
+        at = np.flatnonzero(self.valid)
+        seen = self.points_m.reshape(-1, 3)[at]
+        inside = np.concatenate([_held_by(capsule, seen) for capsule in exclude])
+        if not len(inside):
             return self
-        valid = self.valid.copy()
-        valid[self.valid] = kept
-        points = np.where(valid[..., None], self.points_m, np.nan)
+        valid, points = self.valid.copy(), self.points_m.copy()
+        valid.reshape(-1)[at[inside]] = False
+        points.reshape(-1, 3)[at[inside]] = np.nan
         return replace(self, valid=valid, points_m=points)
 
     @property
     def sigma_height_m(self) -> float:
         """Noise of one pixel's height."""
         return self.sigma_m * self.slope[0]
+
+
+def _held_by(capsule: Capsule, points_m: Floats) -> Indices:
+    """Which of ``points_m`` [N, 3] lie in it. Most do not come near: axis after axis is asked of
+    those only that are left."""
+    low, high = capsule.bounds_m
+    left = np.arange(len(points_m))
+    for axis in (2, 0, 1):
+        values = points_m[left, axis]
+        left = left[(values >= low[axis]) & (values <= high[axis])]
+    return left[capsule.holds(points_m[left])]
 
 
 def patch_around(

@@ -17,6 +17,7 @@ _MIN_BORDER = 8
 _ROUNDS = 5
 _OFF_CORNER = 0.85
 _TRIALS = 80
+_MAX_RING_M = 0.5
 _RING_SHARE = 0.65
 _SECTORS = 8
 
@@ -185,15 +186,28 @@ def fit_ring(
 def _likely_circle(points: Floats, reach_m: float) -> Circle | None:
     """That most points are near, of circles through three; the same points, the same circle."""
     chance = np.random.default_rng(0)
-    best, most = None, 0
-    for triple in points[chance.integers(0, len(points), (_TRIALS, 3))]:
-        circle = circle_through(triple)
-        if circle is None or circle.radius_m > 0.5:
-            continue
-        count = int((np.abs(circle.distance_m(points)) <= reach_m).sum())
-        if count > most:
-            best, most = circle, count
-    return best
+    triples = points[chance.integers(0, len(points), (_TRIALS, 3))]
+    centers, radii = _through_three(triples)
+    with np.errstate(invalid="ignore"):
+        off = np.linalg.norm(points - centers[:, None], axis=2) - radii[:, None]
+    counts = np.where(radii <= _MAX_RING_M, (np.abs(off) <= reach_m).sum(axis=1), 0)
+    best = int(np.argmax(counts))
+    if not counts[best]:
+        return None
+    x, y = map(float, centers[best])
+    return Circle((x, y), float(radii[best]), 0.0)
+
+
+def _through_three(triples: Floats) -> tuple[Floats, Floats]:
+    """Centres [N, 2] and radii [N] of the circles through ``triples`` [N, 3, 2]; infinite or NaN
+    where they are on a line. A centre is equally far from all three: two linear equations."""
+    to_second, to_third = triples[:, 1] - triples[:, 0], triples[:, 2] - triples[:, 0]
+    twice_area = 2 * (to_second[:, 0] * to_third[:, 1] - to_second[:, 1] * to_third[:, 0])
+    second2, third2 = (to_second**2).sum(axis=1), (to_third**2).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = (to_third[:, 1] * second2 - to_second[:, 1] * third2) / twice_area
+        y = (to_second[:, 0] * third2 - to_third[:, 0] * second2) / twice_area
+    return triples[:, 0] + np.column_stack([x, y]), np.hypot(x, y)
 
 
 # --- rectangles -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from rynn_brain_ros.geometry.depth import Depth, DepthView
 from rynn_brain_ros.geometry.heights import (
     LOWER_M,
     Capsule,
+    Indices,
     Patch,
     labels_near,
     patch_around,
@@ -45,6 +46,15 @@ class StandingThing:
     mask: Mask = field(repr=False)
     anchor_m: Floats
     support_z_m: float
+
+    @property
+    def pixels(self) -> Indices:
+        """(u, v) [N, 2] of the picture that show it, the ones that the patch left out included."""
+        rows, columns = np.nonzero(self.mask)
+        stride, corner = self.patch.stride, (self.patch.left, self.patch.top)
+        first = np.column_stack([columns, rows]) * stride + corner
+        steps = np.indices((stride, stride)).reshape(2, -1).T
+        return np.asarray((first[:, None] + steps).reshape(-1, 2), np.int64)
 
 
 def thing_at(

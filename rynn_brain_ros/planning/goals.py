@@ -152,12 +152,13 @@ def _heard(run: GoalRun, event: GoalEvent, now_ns: int) -> NextRun:
         return run, GoalAction.NONE if event.kind.is_final else GoalAction.CANCEL
     if event.kind.is_final:
         return _final(run, event, now_ns)
-    run = replace(run, heard_ns=now_ns, fraction=max(run.fraction, event.fraction))
-    if run.state is GoalState.CANCELLING:
-        # A cancel that came before the goal was taken may have met nobody.
-        accepted = event.kind is GoalEventKind.ACCEPTED
-        return run, GoalAction.CANCEL if accepted else GoalAction.NONE
-    return replace(run, state=GoalState.ACTIVE), GoalAction.NONE
+    cancelling = run.state is GoalState.CANCELLING
+    state = run.state if cancelling else GoalState.ACTIVE
+    fraction = max(run.fraction, event.fraction)
+    run = replace(run, state=state, heard_ns=now_ns, fraction=fraction)
+    # A cancel that came before the goal was taken may have met nobody.
+    again = cancelling and event.kind is GoalEventKind.ACCEPTED
+    return run, GoalAction.CANCEL if again else GoalAction.NONE
 
 
 def _final(run: GoalRun, event: GoalEvent, now_ns: int) -> NextRun:

@@ -17,6 +17,7 @@ from rynn_brain_ros.memory import (
     DropReason,
     FrameAssembler,
     FrameBuffer,
+    FrameLook,
     KeyframeDetector,
     KeyframeWindow,
     SelectionKind,
@@ -46,11 +47,14 @@ class PerceptionConfig:
     """Cameras to watch, how much to remember, and which fixed frame poses are kept in.
 
     ``fixed_frame`` is a continuous frame (odom or the robot's base); empty: chosen from the tree.
+    ``keyframes`` looks at every image on arrival for whether it shows something new; who never
+    selects by keyframes saves that.
     """
 
     cameras: tuple[AssemblyConfig, ...]
     limits: BufferLimits = field(default_factory=BufferLimits)
     fixed_frame: str = ""
+    keyframes: bool = True
 
 
 class _Poses:
@@ -92,7 +96,7 @@ class Perception:
         self.transforms = TransformBuffer(history_s=config.limits.horizon_s)
         self.buffer = FrameBuffer(config.limits)
         self.problems: list[str] = []
-        self._keyframes = KeyframeDetector()
+        self._keyframes = KeyframeDetector() if config.keyframes else None
         self._windows: dict[tuple[str, int], KeyframeWindow] = {}
         self._poses = _Poses(self.transforms, config.fixed_frame)
         self._assemblers = {c.camera: FrameAssembler(c, self._poses) for c in config.cameras}
@@ -140,13 +144,17 @@ class Perception:
 
     def _remember(self, frames: Iterable[Frame]) -> None:
         for frame in frames:
-            try:
-                look = self._keyframes.look(frame)
-            except ImageError:
-                look = None  # the buffer refuses what cannot be read, and says so
-            for event in self.buffer.append(frame, look):
+            for event in self.buffer.append(frame, self._look(frame)):
                 if event.reason in _WORTH_TELLING:
                     self._note(event.text)
+
+    def _look(self, frame: Frame) -> FrameLook | None:
+        if self._keyframes is None:
+            return None
+        try:
+            return self._keyframes.look(frame)
+        except ImageError:
+            return None  # the buffer refuses what cannot be read, and says so
 
     def _note(self, problem: str) -> None:
         """Once each, and not without end: a problem of every frame is one problem."""

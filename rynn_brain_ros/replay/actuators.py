@@ -7,10 +7,10 @@ executive asked for something else than it did then.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from rynn_brain_ros.replay.turns import as_line, goal_record
@@ -73,7 +73,8 @@ class HeardActuator:
     def poll(self) -> tuple[GoalEvent, ...]:
         events = self._actuator.poll()
         for event in events:
-            self._keep({"heard": dataclasses.asdict(event), "at_ns": self._clock.now_ns()})
+            heard = {item.name: getattr(event, item.name) for item in fields(event)}
+            self._keep({"heard": heard, "at_ns": self._clock.now_ns()})
         return events
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rynn_brain_ros.geometry import DepthView, invert
-from rynn_brain_ros.memory import decode_color, depth_view
+from rynn_brain_ros.memory import OpenFrames
 from rynn_brain_ros.values import (
     Frame,
     ImageError,
@@ -38,26 +38,27 @@ class SeenFrame:
 
 
 class SeenFrames:
-    """Opens each frame once, for several looks at it."""
+    """Prepares each frame once, for several looks at it."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: OpenFrames | None = None) -> None:
+        self._opened = opened or OpenFrames()
         self._seen: dict[tuple[tuple[str, int], str], SeenFrame | Refusal] = {}
 
     def of(self, selected: SelectedFrame) -> SeenFrame | Refusal:
         """Refuses as `memory.depth_view` does, and with NO_TRANSFORM where the pose is unknown."""
         key = (selected.frame.key, selected.sha256)
         if key not in self._seen:
-            self._seen[key] = _open(selected)
+            self._seen[key] = _seen(selected, self._opened)
         return self._seen[key]
 
 
-def _open(selected: SelectedFrame) -> SeenFrame | Refusal:
+def _seen(selected: SelectedFrame, opened: OpenFrames) -> SeenFrame | Refusal:
     frame = selected.frame
     pose = frame.T_fixed_camera
     if pose is None:
         unknown = Refusal(RefusalCode.NO_TRANSFORM, "the camera's pose at its stamp is unknown")
         return frame.pose_refusal or unknown
-    view = depth_view(selected)
+    view = opened.depth(selected)
     if isinstance(view, Refusal):
         return view
     try:
@@ -65,7 +66,7 @@ def _open(selected: SelectedFrame) -> SeenFrame | Refusal:
     except TransformError as error:
         return Refusal(RefusalCode.NO_TRANSFORM, str(error))
     try:
-        rgb = cv2.blur(decode_color(frame.color), (3, 3))
+        rgb = cv2.blur(opened.color(selected), (3, 3))
     except ImageError as error:
         return Refusal(RefusalCode.NO_DEPTH, f"the image of {_where(frame)} is unreadable: {error}")
     return SeenFrame(view, pose, T_camera_fixed, np.asarray(rgb, np.uint8))

@@ -1,7 +1,7 @@
 """A world's sensors as messages: what a real robot would publish, at the rates it would.
 
-The same objects go to perception and into the recording, so that a replay sees exactly what the
-live loop saw. `WorldClock` is the one who lets a world's time pass.
+The live loop and the recording get the same values, so that a replay sees exactly what was seen
+live. `WorldClock` is the one who lets a world's time pass.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rynn_brain_ros import messages
 from rynn_brain_ros.bags.types import message, typestore
 from rynn_brain_ros.sim.world import Picture, World
+from rynn_brain_ros.values import EncodedImage
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
 _JPEG_QUALITY = 92
@@ -33,7 +34,8 @@ Watcher = Callable[[Picture], None]
 
 @dataclass(frozen=True)
 class CameraStream:
-    """One camera's topics, as image_transport names them. Depth is aligned to colour."""
+    """One camera's topics, as image_transport names them. Depth is aligned to colour, in whole
+    millimetres: ``depth_topic`` has it raw, ``packed_depth_topic`` as PNG without loss."""
 
     name: str
     with_depth: bool = True
@@ -44,12 +46,20 @@ class CameraStream:
         return f"/{self.name}/color/image_raw/compressed"
 
     @property
+    def raw_color_topic(self) -> str:
+        return f"/{self.name}/color/image_raw"
+
+    @property
     def info_topic(self) -> str:
         return f"/{self.name}/color/camera_info"
 
     @property
     def depth_topic(self) -> str:
-        return f"/{self.name}/aligned_depth_to_color/image_raw/compressedDepth"
+        return f"/{self.name}/aligned_depth_to_color/image_raw"
+
+    @property
+    def packed_depth_topic(self) -> str:
+        return f"{self.depth_topic}/compressedDepth"
 
 
 class WorldClock:
@@ -57,7 +67,8 @@ class WorldClock:
 
     Transforms and joint states come every ``state_every_s``, before pictures of the same moment;
     where a rate does not fit into whole control periods, at the first period after they are due.
-    Everything is published once at the start.
+    Everything is published once at the start. ``recorders`` get packed depth where ``sinks`` get
+    it raw: packing costs more than all the rest, and is done only for them.
     """
 
     def __init__(
@@ -65,10 +76,13 @@ class WorldClock:
         world: World,
         streams: Sequence[CameraStream],
         sinks: Sequence[Sink],
+        *,
         state_every_s: float = 0.04,
         watch: Watcher | None = None,
+        recorders: Sequence[Sink] = (),
     ) -> None:
-        self._world, self._streams, self._sinks = world, tuple(streams), tuple(sinks)
+        self._world, self._streams = world, tuple(streams)
+        self._sinks, self._recorders = tuple(sinks), tuple(recorders)
         self._watch = watch
         self._store = typestore()
         self._state_hz = 1 / state_every_s
@@ -109,8 +123,13 @@ class WorldClock:
         return 1 + math.floor(passed_s * rate_hz + 1e-6)
 
     def _send(self, topic: str, typename: str, data: messages.MessageDict) -> None:
+        self._send_to((*self._recorders, *self._sinks), topic, typename, data)
+
+    def _send_to(
+        self, sinks: Sequence[Sink], topic: str, typename: str, data: messages.MessageDict
+    ) -> None:
         value, now_ns = message(typename, data, self._store), self._world.now_ns
-        for sink in self._sinks:
+        for sink in sinks:
             sink(topic, typename, value, now_ns)
 
     def _publish_static(self) -> None:
@@ -137,14 +156,26 @@ class WorldClock:
         stamp_ns, frame_id = picture.stamp_ns, info.frame_id
         self._send(stream.info_topic, messages.CAMERA_INFO, messages.camera_info(info, stamp_ns))
         if stream.with_depth:
-            depth = messages.compressed_image(
-                _encoded_depth(picture.depth_m), "16UC1; compressedDepth png", stamp_ns, frame_id
-            )
-            self._send(stream.depth_topic, messages.COMPRESSED_IMAGE, depth)
+            self._publish_depth(stream, picture.depth_m, stamp_ns, frame_id)
         color = messages.compressed_image(
             _encoded_color(picture.rgb), "rgb8; jpeg compressed bgr8", stamp_ns, frame_id
         )
         self._send(stream.color_topic, messages.COMPRESSED_IMAGE, color)
+
+    def _publish_depth(
+        self, stream: CameraStream, depth_m: NDArray[np.float32], stamp_ns: int, frame_id: str
+    ) -> None:
+        depth_mm = np.clip(np.round(depth_m * 1000), 0, 65535).astype("<u2")
+        height, width = depth_mm.shape
+        raw = EncodedImage("16UC1", depth_mm.tobytes(), width, height, step=2 * width)
+        self._send_to(self._sinks, stream.depth_topic, *messages.image(raw, stamp_ns, frame_id))
+        if self._recorders:
+            packed = messages.compressed_image(
+                _packed_depth(depth_mm), "16UC1; compressedDepth png", stamp_ns, frame_id
+            )
+            self._send_to(
+                self._recorders, stream.packed_depth_topic, messages.COMPRESSED_IMAGE, packed
+            )
 
 
 def _encoded_color(rgb: NDArray[np.uint8]) -> bytes:
@@ -152,8 +183,7 @@ def _encoded_color(rgb: NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".jpg", rgb[..., ::-1], quality)[1].tobytes()
 
 
-def _encoded_depth(depth_m: NDArray[np.float32]) -> bytes:
-    """Whole millimetres as a 16-bit PNG behind compressed_depth_image_transport's header."""
-    depth_mm = np.clip(np.round(depth_m * 1000), 0, 65535).astype(np.uint16)
+def _packed_depth(depth_mm: NDArray[np.uint16]) -> bytes:
+    """A 16-bit PNG behind compressed_depth_image_transport's header."""
     level = [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL]
     return _DEPTH_HEADER + cv2.imencode(".png", depth_mm, level)[1].tobytes()

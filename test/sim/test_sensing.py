@@ -13,12 +13,12 @@ import pytest
 pytest.importorskip("mujoco")
 
 from rynn_brain_ros.memory import decode_color, decode_depth
+from rynn_brain_ros.messages import image_of
 from rynn_brain_ros.sim.sensing import CameraStream, WorldClock
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.sim.table_layout import random_scene
-from rynn_brain_ros.sim.viewing import Window
 from rynn_brain_ros.sim.world import START_NS
-from rynn_brain_ros.values import EncodedImage, InputError
+from rynn_brain_ros.values import EncodedImage
 
 FRONT, WRIST = CameraStream("front", rate_hz=5.0), CameraStream("wrist", False, rate_hz=2.5)
 SCENE = random_scene(0, (("red", "cube"), ("blue", "ball")), n_clutter=0)
@@ -136,17 +136,28 @@ def test_a_frozen_camera_keeps_the_stamp_of_its_picture(world: TableWorld):
     assert stamps == {START_NS}
 
 
-def test_depth_is_read_back_as_whole_millimetres(world: TableWorld):
-    pictures = []
-    _, listener = watched(world, (FRONT,), watch=pictures.append)
-    (message,) = listener.of(FRONT.depth_topic)
-    assert message.format == "16UC1; compressedDepth png"
-    data = bytes(message.data)
-    read_m = decode_depth(EncodedImage(message.format, data, compressed=True))
+def test_depth_is_read_back_as_whole_millimetres_raw_and_packed(world: TableWorld):
+    pictures, recorder = [], Listener()
+    _, listener = watched(world, (FRONT,), watch=pictures.append, recorders=(recorder,))
+    (raw,) = listener.of(FRONT.depth_topic)
+    (packed,) = recorder.of(FRONT.packed_depth_topic)
+    assert (raw.encoding, packed.format) == ("16UC1", "16UC1; compressedDepth png")
     expected_mm = np.round(pictures[0].depth_m * 1000).astype(int)
     assert expected_mm.max() > 500
-    assert np.array_equal(np.round(np.nan_to_num(read_m) * 1000).astype(int), expected_mm)
+    data = bytes(packed.data)
+    for image in (image_of(raw), EncodedImage(packed.format, data, compressed=True)):
+        read_mm = np.round(np.nan_to_num(decode_depth(image)) * 1000).astype(int)
+        assert np.array_equal(read_mm, expected_mm)
     assert np.array_equal(cv2.imdecode(np.frombuffer(data[12:], np.uint8), -1), expected_mm)
+
+
+def test_recorders_get_what_sinks_get_but_for_packed_depth(world: TableWorld):
+    recorder = Listener()
+    clock, listener = watched(world, (FRONT, WRIST), recorders=(recorder,))
+    clock.wait(0.4)
+    packed = {FRONT.depth_topic: FRONT.packed_depth_topic}
+    live = [(packed.get(topic, topic), now_ns) for topic, _, _, now_ns in listener.heard]
+    assert [(topic, now_ns) for topic, _, _, now_ns in recorder.heard] == live
 
 
 def test_colours_are_read_back_as_they_were(world: TableWorld):
@@ -164,11 +175,3 @@ def test_only_pictures_of_cameras_with_depth_are_watched(world: TableWorld):
     pictures = []
     watched(world, (FRONT, WRIST), watch=pictures.append)
     assert [picture.camera for picture in pictures] == ["front"]
-
-
-def test_a_window_needs_a_screen(world: TableWorld, monkeypatch):
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(InputError, match="no screen to show a window on: leave --view out"):
-        Window(world.model, world.data)
