@@ -78,6 +78,15 @@ class UnsupportedTaskError(EngineError):
     """The engine does not know how to answer this kind of question."""
 
 
+class UnreadableQuestionError(EngineError):
+    """The question as such cannot be given to this model: too long, a picture that cannot be
+    shown, words that are control tokens. Asking again does not help."""
+
+
+class EngineLostError(EngineError):
+    """The server that was answering went away in the middle of it."""
+
+
 class RefusalCode(str, Enum):
     """Why something that was asked for was not given. The names are part of the interface."""
 
@@ -158,6 +167,8 @@ class RefusalCode(str, Enum):
     """The way that a drive would take is not free, or not seen to be free."""
     ENGINE_FAILED = "engine_failed"
     """The engine could not answer."""
+    ENGINE_UNCHECKED = "engine_unchecked"
+    """The engine that answered has no passing verdict of `rynn-brain check-engine`."""
     UNCONFIRMED = "unconfirmed"
     """The planner claims to be done and a separate look does not confirm it."""
 
@@ -354,10 +365,14 @@ class QueryBudget:
 
 @dataclass(frozen=True)
 class Turn:
-    """One finished turn of a conversation: what was shown, and the answer given verbatim."""
+    """One finished turn of a conversation: what was shown, and the answer given verbatim.
+
+    ``refused`` is, when driving, what else was said and not carried out, and why, in words.
+    """
 
     frames: FrameSet
     answer: str
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -368,6 +383,9 @@ class Query:
     what the model generation expects. ``thinking`` asks for Chain-of-Point reasoning before the
     answer, ``abstain`` appends the sentence that lets the model say that a thing is not there.
     ``history`` holds the earlier turns of a multi-turn plan or navigation.
+
+    ``chat`` is set where somebody else has written the messages already (a server's client): the
+    model then reads these as they are, and the other fields say what they are about.
     """
 
     query_id: str
@@ -378,6 +396,12 @@ class Query:
     history: tuple[Turn, ...] = ()
     thinking: bool = False
     abstain: bool = False
+    chat: tuple[Message, ...] = ()
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the answer begins with reasoning."""
+        return self.thinking or self.task is Task.THINK
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,16 @@ import sys
 from collections.abc import Sequence
 
 from rynn_brain_ros import __version__
-from rynn_brain_ros.cli import acting, recordings, replaying
+from rynn_brain_ros.cli import (
+    acting,
+    checking,
+    datasets,
+    doctoring,
+    quantizing,
+    recordings,
+    replaying,
+    serving,
+)
 from rynn_brain_ros.cli.common import DONE, INTERRUPTED, exit_code, say
 from rynn_brain_ros.values import RynnBrainError
 
@@ -55,5 +64,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     recordings.add_parse_arguments(
         commands.add_parser("parse", help="what the brain understands of an answer")
+    )
+    quantizing.add_arguments(
+        commands.add_parser("quantize", help="write a smaller model that loads faster")
+    )
+    checking.add_record_arguments(
+        commands.add_parser("record-answers", help="keep an engine's answers, to check others")
+    )
+    checking.add_check_arguments(
+        commands.add_parser("check-engine", help="how far an engine's answers drift; the verdict")
+    )
+    datasets.add_record_arguments(
+        commands.add_parser("record", help="demonstrations of a simulated robot, as recordings")
+    )
+    datasets.add_convert_arguments(
+        commands.add_parser("convert", help="recordings to a LeRobot data set")
+    )
+    datasets.add_dataset_arguments(
+        commands.add_parser("dataset", help="inspect, check, merge, split, show, import data sets")
+    )
+    doctoring.add_arguments(
+        commands.add_parser("doctor", help="what this machine has and lacks, and what to do next")
+    )
+    serving.add_arguments(
+        commands.add_parser("serve", help="an engine for other programs and machines, over HTTP")
     )
     return parser

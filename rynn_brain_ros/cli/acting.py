@@ -14,16 +14,18 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from rynn_brain_ros.cli.common import DONE, DRIFTED, INTERRUPTED, path, say
+from rynn_brain_ros.cli.common import DONE, DRIFTED, INTERRUPTED, path, progress_bar, say
 from rynn_brain_ros.demo import (
+    ARM_LOOKS,
     WORLDS,
     Evaluation,
     StageConfig,
+    check_stage,
     evaluate,
     run_demo,
     write_evaluation,
 )
-from rynn_brain_ros.models import ENGINE_SPELLINGS, Engines, open_engine
+from rynn_brain_ros.models import ENGINES_SPELLINGS, open_engines
 from rynn_brain_ros.planning.executive import Approve
 from rynn_brain_ros.values import InputError, Motion, Status, Step
 from rynn_brain_ros.view.evaluation import EpisodeScore
@@ -33,8 +35,11 @@ _BASELINE = "color-baseline"
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world", default="table", choices=WORLDS, help="where (table)")
-    parser.add_argument("--engine", default=_BASELINE, metavar="ENGINE", help=ENGINE_SPELLINGS)
+    parser.add_argument("--engine", default=_BASELINE, metavar="ENGINE", help=ENGINES_SPELLINGS)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which scene (0)")
+    parser.add_argument(
+        "--arm-look", default=ARM_LOOKS[0], choices=ARM_LOOKS, help="how the arm is drawn (plain)"
+    )
     parser.add_argument("--json", action="store_true", help="print only the JSON object")
 
 
@@ -46,6 +51,9 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--approve", choices=("step", "task"), help="ask me before each step, or once"
     )
+    parser.add_argument(
+        "--engine-verdict", type=path, metavar="FILE", help="move only if the engine passed this"
+    )
     parser.add_argument("--view", action="store_true", help="watch it in a MuJoCo window")
     parser.add_argument("--out", type=path, default=Path("runs/demo"), metavar="DIR")
 
@@ -55,7 +63,10 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument("--episodes", type=int, default=100, metavar="N", help="how many (100)")
     parser.add_argument(
-        "--kind", default="one", metavar="KIND", help="one, many, absent, ambiguous"
+        "--kind",
+        default="one",
+        metavar="KIND",
+        help="one, many, push, pour, absent, ambiguous",
     )
     parser.add_argument("--ask", default="", metavar="TEXT", help="the same task in every scene")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (one a core)")
@@ -71,9 +82,13 @@ def _demo(options: argparse.Namespace) -> int:
         task=options.task,
         dry_run=options.dry_run,
         require_approval=bool(options.approve),
+        engine_verdict=options.engine_verdict,
         view=options.view,
+        arm_look=options.arm_look,
     )
-    engines = Engines.one(open_engine(options.engine))
+    check_stage(config)  # before an engine that may take minutes to open
+    with progress_bar() as progress:
+        engines = open_engines(options.engine, progress)
     told = _silent if options.json else print
     try:
         with _stop_on_interrupt() as cancel:
@@ -133,12 +148,17 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise InputError(f"--jobs {options.jobs}: 1 or more, or 0 for one a core")
     config = Evaluation(
         stage=StageConfig(
-            world=options.world, seed=options.seed, task=options.ask, kind=options.kind
+            world=options.world,
+            seed=options.seed,
+            task=options.ask,
+            kind=options.kind,
+            arm_look=options.arm_look,
         ),
         episodes=options.episodes,
         engine=options.engine,
         jobs=options.jobs,
     )
+    check_stage(config.stage)
     hidden = options.json or not sys.stderr.isatty()
     with tqdm(total=options.episodes, unit="episode", disable=hidden, leave=False) as bar:
 

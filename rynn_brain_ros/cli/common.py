@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from tqdm import tqdm
+
+from rynn_brain_ros.models.progress import Progress
 from rynn_brain_ros.values import EngineError, InputError, OutputError, RynnBrainError
 
 DONE, DRIFTED, BAD_INPUT, ENGINE_FAILED, NOT_WRITTEN, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -19,6 +24,38 @@ def exit_code(error: RynnBrainError) -> int:
 def say(text: str) -> None:
     """To people, on standard error: standard output is for results."""
     print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """On a terminal, how far something long has come; gone when it is done."""
+    with tqdm(disable=not sys.stderr.isatty(), leave=False) as bar:
+        now = ""
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal now
+            if what != now:
+                now = what
+                bar.set_description(what, refresh=False)
+                bar.reset(total)
+            bar.update(done - bar.n)
+
+        yield tell
+
+
+@contextmanager
+def progress_lines() -> Iterator[Progress]:
+    """For programs that listen: one line for each tenth of something long."""
+    told = ("", -1)
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal told
+        tenth = (what, 10 * done // max(1, total))
+        if tenth != told:
+            told = tenth
+            say(f"{what}: {done} of {total}")
+
+    yield tell
 
 
 def path(text: str) -> Path:

@@ -11,10 +11,10 @@ from typing import Any
 from tqdm import tqdm
 
 from rynn_brain_ros.bags import BagReader
-from rynn_brain_ros.cli.common import DONE, DRIFTED, INTERRUPTED, path
+from rynn_brain_ros.cli.common import DONE, DRIFTED, INTERRUPTED, path, progress_bar
 from rynn_brain_ros.memory import SelectionKind, SelectionPolicy
 from rynn_brain_ros.memory.selection import MAX_FRAMES
-from rynn_brain_ros.models import ENGINE_SPELLINGS, Engines, open_engine
+from rynn_brain_ros.models import ENGINES_SPELLINGS, Engines, open_engines
 from rynn_brain_ros.planning import Question
 from rynn_brain_ros.replay import (
     ReplayConfig,
@@ -40,6 +40,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Asks a recording a question; or, without --ask, decides a recorded episode again and "
         "compares every decision."
     )
+    add_question_arguments(parser)
+    parser.add_argument(
+        "--engine",
+        default="",
+        metavar="ENGINE",
+        help=f"{ENGINES_SPELLINGS} (color-baseline; for an episode its recorded answers)",
+    )
+    parser.add_argument("--expect", type=path, metavar="FILE", help="an answers.jsonl to compare")
+    parser.add_argument("--tol-px", type=float, default=2.0, metavar="P", help="pixels (2)")
+    parser.add_argument("--tol-m", type=float, default=0.01, metavar="M", help="metres (0.01)")
+    parser.add_argument("--out", type=path, default=Path("runs/replay"), metavar="DIR")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_question_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a recording is asked, and of which frames: read by `replay_config`."""
     parser.add_argument("--ask", default="", metavar="TEXT", help="the question or instruction")
     tasks = [task.value for task in Task if task is not Task.NAVIGATE]
     parser.add_argument("--task", default="describe", choices=tasks, help="what kind of answer")
@@ -53,17 +69,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = [kind.value for kind in SelectionKind]
     parser.add_argument("--select", default="latest", choices=kinds, help="which frames (latest)")
     parser.add_argument("--fixed-frame", default="", metavar="FRAME", help="odom or the robot base")
-    parser.add_argument(
-        "--engine",
-        default="",
-        metavar="ENGINE",
-        help=f"{ENGINE_SPELLINGS} (color-baseline; for an episode its recorded answers)",
+
+
+def question_of(options: argparse.Namespace) -> Question:
+    return Question(options.ask, Task(options.task), options.think, options.abstain)
+
+
+def replay_config(options: argparse.Namespace, questions: tuple[Question, ...]) -> ReplayConfig:
+    if not 1 <= options.frames <= MAX_FRAMES:
+        raise InputError(f"--frames {options.frames}: show 1…{MAX_FRAMES} frames")
+    return ReplayConfig(
+        questions=questions,
+        at_s=options.at,
+        every_s=options.every,
+        camera=options.camera,
+        fixed_frame=options.fixed_frame,
+        selection=SelectionPolicy(SelectionKind(options.select), options.frames),
     )
-    parser.add_argument("--expect", type=path, metavar="FILE", help="an answers.jsonl to compare")
-    parser.add_argument("--tol-px", type=float, default=2.0, metavar="P", help="pixels (2)")
-    parser.add_argument("--tol-m", type=float, default=0.01, metavar="M", help="metres (0.01)")
-    parser.add_argument("--out", type=path, default=Path("runs/replay"), metavar="DIR")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -71,8 +93,9 @@ def _replay(options: argparse.Namespace) -> int:
         return _replay_episode(options)
     within = Tolerance(options.tol_px, options.tol_m)
     expected = _expected(options.expect, options.out) if options.expect else None
-    config = _replay_config(options)
-    engines = Engines.one(open_engine(options.engine or "color-baseline"))
+    config = replay_config(options, (question_of(options),))
+    with progress_bar() as progress:
+        engines = open_engines(options.engine or "color-baseline", progress)
     try:
         result = _replay_with_bar(options, config, engines)
     finally:
@@ -92,7 +115,8 @@ def _replay_episode(options: argparse.Namespace) -> int:
     with BagReader(options.bag) as reader:
         if not is_episode(reader.info()):
             raise InputError(f"{options.bag} is no recorded episode: say what to --ask it")
-    engines = Engines.one(open_engine(options.engine)) if options.engine else None
+    with progress_bar() as progress:
+        engines = open_engines(options.engine, progress) if options.engine else None
     try:
         result = replay_episode(options.bag, engines)
     finally:
@@ -116,20 +140,6 @@ def _expected(expect: Path, out: Path) -> list[dict[str, Any]]:
             "give another --out"
         )
     return read_answers(expect)
-
-
-def _replay_config(options: argparse.Namespace) -> ReplayConfig:
-    if not 1 <= options.frames <= MAX_FRAMES:
-        raise InputError(f"--frames {options.frames}: show 1…{MAX_FRAMES} frames")
-    question = Question(options.ask, Task(options.task), options.think, options.abstain)
-    return ReplayConfig(
-        questions=(question,),
-        at_s=options.at,
-        every_s=options.every,
-        camera=options.camera,
-        fixed_frame=options.fixed_frame,
-        selection=SelectionPolicy(SelectionKind(options.select), options.frames),
-    )
 
 
 def _replay_with_bar(

@@ -17,10 +17,12 @@ from rynn_brain_ros.language.formatter import (
 from rynn_brain_ros.language.parser import parse
 from rynn_brain_ros.language.prompts import compose, default_budget
 from rynn_brain_ros.language.stream import StreamedGrounding, StreamParser
+from rynn_brain_ros.language.strict import StrictAnswer, strict_answer
 
 __all__ = [
     "StreamParser",
     "StreamedGrounding",
+    "StrictAnswer",
     "compose",
     "coordinate_confidence",
     "default_budget",
@@ -30,4 +32,5 @@ __all__ = [
     "format_points",
     "format_reference",
     "parse",
+    "strict_answer",
 ]

@@ -8,6 +8,7 @@ Source: reference rynnbrain.md §3.1 (EBNF) and §3.2 (spellings that models rea
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -40,6 +41,19 @@ JSON_TAGS = {
     "bbox_3d": BOX_3D,
 }
 """Keys of the 1.1 JSON protocol (§2.2) and of its 3D fallback (§2.4)."""
+
+_MAX_WAYPOINTS = 10
+SHAPES: dict[str, tuple[tuple[int, float, int], ...]] = {
+    OBJECT: ((2, 2, 0),),
+    AREA: ((1, math.inf, 0),),
+    AFFORDANCE: ((1, 1, 0),),
+    TRAJECTORY: ((1, _MAX_WAYPOINTS, 0),),
+    GRASP: ((4, 4, 0), (1, 1, 1)),
+    COUNTING: ((0, 0, 1),),
+    BOX_3D: ((0, 0, 9),),
+}
+"""Per tag, the legal (least points, most points, bare numbers). Of the two grasps the first is
+generation 1.0's, the second 1.1's."""
 
 ACTION_SYMBOLS = {"FORWARD": "↑", "LEFT": "←", "RIGHT": "→", "STOP": "STOP"}
 

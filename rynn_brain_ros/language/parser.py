@@ -36,20 +36,8 @@ from rynn_brain_ros.values import (
     Trajectory,
 )
 
-_MAX_WAYPOINTS = 10
 _MIN_AREA = 1.0  # (0…1000)² units
 _MIN_TRAVEL = 5.0  # 0…1000 units
-_SHAPES: dict[str, tuple[tuple[int, float, int], ...]] = {
-    grammar.OBJECT: ((2, 2, 0),),
-    grammar.AREA: ((1, math.inf, 0),),
-    grammar.AFFORDANCE: ((1, 1, 0),),
-    grammar.TRAJECTORY: ((1, _MAX_WAYPOINTS, 0),),
-    grammar.GRASP: ((4, 4, 0), (1, 1, 1)),
-    grammar.COUNTING: ((0, 0, 1),),
-    grammar.BOX_3D: ((0, 0, 9),),
-}
-"""Per tag, the legal (least points, most points, bare numbers)."""
-
 _ABSTENTION = re.compile(
     r"<\s{0,3}no[ _-]?(?:object|area|affordance|trajectory|grasp[ _]pose|target)\s{0,3}>",
     re.IGNORECASE,
@@ -77,8 +65,9 @@ def parse(
     """Read an answer about ``n_frames`` images; never raises, whatever ``text`` holds.
 
     ``task`` tells what was asked: a task that needs a grounding gets one `NoGrounding` when
-    the answer holds none. ``thinking`` says that reasoning was asked for: when such an answer
-    was cut before its final part began, all of it is reasoning and nothing of it an answer.
+    the answer holds none. ``thinking`` says that reasoning was asked for, as `Task.THINK` does:
+    when such an answer was cut before its final part began, all of it is reasoning and nothing of
+    it an answer.
     """
     scanner = grammar.Scanner()
     parts = scanner.feed(text) + scanner.end()
@@ -87,7 +76,8 @@ def parse(
     marks = [part for part in parts if isinstance(part, Mark)]
     items = [part for part in parts if isinstance(part, Item)]
     cut = finish_reason is not FinishReason.STOP
-    start, end = _answer_region(marks, len(text), all_reasoning=thinking and cut)
+    thinks = thinking or task is Task.THINK
+    start, end = _answer_region(marks, len(text), all_reasoning=thinks and cut)
     answer_text = text[start:end].strip()
     own = [item for item in items if start <= item.start < end]
     read = [accept(item, n_frames, cut=cut) for item in own]
@@ -99,8 +89,8 @@ def parse(
     if not read and (task in (None, Task.PLAN) or task.needs_grounding):
         rejected += _untagged_coordinates(text, start, end)
     actions, unreadable = _actions(answer_text, task, (start, end))
-    rejected += unreadable
-    if not groundings:
+    if not groundings:  # a place that is pointed at tells the way without arrows
+        rejected += unreadable
         groundings += _no_grounding(answer_text, task, rejected, (start, end))
     return Reading(
         text=text,
@@ -219,8 +209,9 @@ def _problem(candidate: _Candidate, n_frames: int) -> tuple[str, str] | None:
     points, numbers = candidate.points, candidate.numbers
     if frame is not None and not 0 <= frame < n_frames:  # rule 3
         return "frame_out_of_range", f"It names frame {frame}; {n_frames} were shown."
+    shapes = grammar.SHAPES[tag]
     if not any(
-        least <= len(points) <= most and len(numbers) == bare for least, most, bare in _SHAPES[tag]
+        least <= len(points) <= most and len(numbers) == bare for least, most, bare in shapes
     ):
         counted = f"{len(points)} points and {len(numbers)} bare numbers"
         return "wrong_number_of_points", f"<{tag}> may not hold {counted}."

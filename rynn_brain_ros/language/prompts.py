@@ -173,6 +173,7 @@ _NAVIGATE = (
 )
 _NAVIGATE_HISTORY = " These are your historical observations: "
 _NAVIGATE_CONJUNCTION = "you can see "
+_NAVIGATE_REFUSED = "Not carried out: {}. "
 
 # §3.2: eight of eight abstentions where this came last, none otherwise.
 _ABSTAIN = "\nIf the target is not in {where}, return exactly <no object> and do not invent {what}."
@@ -208,7 +209,9 @@ def compose(
     observations, oldest first (the authors keep 8). ``history`` is the recent window: per turn
     the view (its last frame) from which the arrows in ``answer`` were really driven, so that
     pairs stay aligned when fewer than four were. The message with the goal and the following
-    view are both the user's: this is intended (§5.1). A first step is a single message.
+    view are both the user's: this is intended (§5.1). A first step is a single message. What was
+    said and not carried out is told before the next view: no model was trained with that, and
+    without it the same view would get the same answer for ever.
 
     `Task.GRASP`: generation 1.1 takes a free request. The prompt of 1.0 is not known (§2.3): it
     is asked in the style of the other tags for the four corners that a recorded answer has.
@@ -217,8 +220,12 @@ def compose(
     thinking only: "full" is the benchmark's, "short" the README's, "none" that of the training
     data (§2.6). ``query.abstain`` counts for tasks that need a grounding.
 
+    A query that carries its ``chat`` is asked in these very words.
+
     Raises `InputError` for combinations that no model was trained on.
     """
+    if query.chat:
+        return query.chat
     _check(query, generation, protocol)
     if query.task is Task.PLAN:
         return _plan(query)
@@ -227,7 +234,7 @@ def compose(
     text = _question(query, generation, protocol) + _abstention(query)
     images = _images(query.frames.frames, named=_names_frames(query))
     user = Message("user", (*images, TextPart(text)))
-    if not _thinks(query) or system_prompt == "none":
+    if not query.thinks or system_prompt == "none":
         return (user,)
     short, rest = _SYSTEM[query.task]
     system = short if system_prompt == "short" else short + rest
@@ -272,15 +279,11 @@ def _check(query: Query, generation: Generation, protocol: Protocol) -> None:
         )
 
 
-def _thinks(query: Query) -> bool:
-    return query.thinking or query.task is Task.THINK
-
-
 def _names_frames(query: Query) -> bool:
     grounds = query.task.needs_grounding
     if len(query.frames) == 1:
         return grounds and query.thinking
-    return grounds or _thinks(query) or "<frame" in query.instruction
+    return grounds or query.thinks or "<frame" in query.instruction
 
 
 def _images(frames: Sequence[SelectedFrame], *, named: bool) -> tuple[Part, ...]:
@@ -295,7 +298,7 @@ def _images(frames: Sequence[SelectedFrame], *, named: bool) -> tuple[Part, ...]
 def _question(query: Query, generation: Generation, protocol: Protocol) -> str:
     """The instruction with what its task adds, without the abstention."""
     task, instruction = query.task, query.instruction
-    if _thinks(query):
+    if query.thinks:
         return instruction + _THINKING_SUFFIX[task]
     if protocol == "json":
         return f"{instruction.rstrip('.')}. {_JSON_FORMAT[task]}"
@@ -332,11 +335,15 @@ def _navigate(query: Query) -> tuple[Message, ...]:
     if not older and not query.history:
         return (Message("user", (opening, *_view(current))),)
     messages = [Message("user", (opening, *_images(older, named=False)))]
+    refused = ""
     for turn in query.history:
-        messages.append(Message("user", _view(turn.frames[-1])))
-        messages.append(Message("assistant", (TextPart(turn.answer),)))
-    return (*messages, Message("user", _view(current)))
+        if turn.answer:
+            messages.append(Message("user", _view(turn.frames[-1], refused)))
+            messages.append(Message("assistant", (TextPart(turn.answer),)))
+            refused = ""
+        refused += _NAVIGATE_REFUSED.format(turn.refused) if turn.refused else ""
+    return (*messages, Message("user", _view(current, refused)))
 
 
-def _view(frame: SelectedFrame) -> tuple[Part, ...]:
-    return (TextPart(_NAVIGATE_CONJUNCTION), ImagePart(frame))
+def _view(frame: SelectedFrame, before: str = "") -> tuple[Part, ...]:
+    return (TextPart(before + _NAVIGATE_CONJUNCTION), ImagePart(frame))

@@ -33,9 +33,14 @@ class StreamParser:
         self._n_frames = n_frames
         self._task = task
         self._thinking = thinking
-        self._reasoning = thinking
+        self._reasoning = thinking or task is Task.THINK
         self._scanner = Scanner()
         self._pieces: list[str] = []
+
+    @property
+    def is_reasoning(self) -> bool:
+        """Whether what comes next is written while thinking, as far as the text says by now."""
+        return self._reasoning
 
     def feed(self, piece: str) -> tuple[StreamedGrounding, ...]:
         """The groundings that ``piece`` completes, in order."""

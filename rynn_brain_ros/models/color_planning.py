@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rynn_brain_ros.language import format_grounding, parse
 from rynn_brain_ros.memory import decode_color
+from rynn_brain_ros.models.color_pushing import has_come, push_end
 from rynn_brain_ros.models.color_vision import Blob, find_blobs
 from rynn_brain_ros.models.color_words import (
     NotUnderstood,
@@ -177,7 +178,14 @@ def _deed(turn: Turn) -> _Deed:
 def _is_done(aim: _Aim, now: _Seen, deeds: list[_Deed]) -> bool:
     if aim.relation is Relation.HELD:
         return _is_held(aim, now, deeds)
+    if aim.relation is Relation.POURED:
+        return any(deed.verb == "pour" for deed in deeds)
     thing = now.of_color(aim.thing.color)
+    if aim.relation is Relation.GIVEN:
+        return any((deed.verb, deed.color) == ("hand", aim.thing.color) for deed in deeds)
+    if aim.relation is Relation.PUSHED:
+        end = push_end(aim.thing, aim.place, aim.preposition)
+        return thing is not None and end is not None and has_come(aim.thing, thing, end)
     if aim.place is None or _is_held(aim, now, deeds):
         return False
     if thing is None:  # under what was put on top of it
@@ -244,16 +252,30 @@ def _gap(a: Blob, b: Blob) -> float:
 
 def _step(aim: _Aim, now: _Seen, deeds: list[_Deed], index: int) -> str:
     thing = now.of_color(aim.thing.color)
-    if not _is_held(aim, now, deeds):
+    if aim.relation is Relation.PUSHED or not _is_held(aim, now, deeds):
         if thing is None:
             raise _Problem(f"I no longer see the {aim.thing.color} thing.")
+        if aim.relation is Relation.PUSHED:
+            return _push(aim, thing, index)
         point = Affordance(index, (_norm(thing.inmost()),), (0, 0), "affordance")
         return f"Pick up {format_grounding(point)} of {format_grounding(_box(thing, index))}."
+    if aim.relation is Relation.GIVEN and thing is not None:
+        return f"Hand over {format_grounding(_box(thing, index))}."
     if aim.place is None:
         return "Done."
     area = Area(index, (_norm(_destination(aim, now)),), (0, 0), "area")
+    if aim.relation is Relation.POURED:
+        return f"Pour it {aim.preposition} {format_grounding(area)}."
     what = f"{format_grounding(_box(thing, index))} " if thing is not None else ""
     return f"Place {what}{aim.preposition} {format_grounding(area)}."
+
+
+def _push(aim: _Aim, thing: Blob, index: int) -> str:
+    end = push_end(thing, aim.place, aim.preposition)
+    if end is None:
+        raise _Problem(f"I see no room to push the {aim.thing.color} thing {aim.preposition}.")
+    area = Area(index, (_norm(end),), (0, 0), "area")
+    return f"Push {format_grounding(_box(thing, index))} to {format_grounding(area)}."
 
 
 def _destination(aim: _Aim, now: _Seen) -> Point2:

@@ -164,6 +164,64 @@ def _components(mask: NDArray[np.uint8], color: str, value: NDArray[np.uint8]) -
     return blobs
 
 
+# --- the floor ------------------------------------------------------------------------------------
+
+_FLOOR_WIDTH = 160
+"""Pictures are looked at in this width."""
+_FLOOR_EVEN = (40, 18, 18)
+"""How much a floor may differ from where the robot stands, of 255, as `_tinted`."""
+_FLOOR_SEEDS = (0.5, 0.25, 0.75, 0.1, 0.9)
+_PASSAGE = 0.08
+"""A floor's far end is at least this wide, of the picture."""
+
+
+def far_floor(
+    rgb: NDArray[np.uint8], columns: tuple[float, float] = (0.0, 1.0)
+) -> tuple[float, float] | None:
+    """The far end of the floor, in 0…1; ``None`` where there is no floor.
+
+    Floor is what goes on evenly from the picture's lower edge; ``columns`` of it are looked at.
+    """
+    height, width = rgb.shape[:2]
+    size = (_FLOOR_WIDTH, max(2, round(height * _FLOOR_WIDTH / width)))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    floor = _floor(np.asarray(small, np.uint8))
+    left, right = (round(share * _FLOOR_WIDTH) for share in columns)
+    row_of = np.ones((1, round(_PASSAGE * _FLOOR_WIDTH)), np.uint8)
+    wide = cv2.erode(np.ascontiguousarray(floor[:, left:right]), row_of)
+    rows, xs = np.nonzero(wide)
+    if not len(rows):
+        return None
+    middle = float(np.median(xs[rows == rows[0]])) + left
+    return (middle / (_FLOOR_WIDTH - 1), float(rows[0]) / (size[1] - 1))
+
+
+def _floor(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """1 where the floor is: from several places at the lower edge that have no colour. What goes on
+    up to the upper edge is a wall."""
+    smooth = np.asarray(cv2.GaussianBlur(cv2.medianBlur(small, 5), (5, 5), 0), np.uint8)
+    plain = _color_numbers(np.asarray(cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV), np.uint8)) == 0
+    tinted, (height, width) = _tinted(smooth), plain.shape
+    floor = np.zeros((height, width), np.uint8)
+    flags = 4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (1 << 8)
+    for share in _FLOOR_SEEDS:
+        column, filled = round(share * (width - 1)), np.zeros((height + 2, width + 2), np.uint8)
+        if plain[-1, column] and not floor[-1, column]:
+            seed = (column, height - 1)
+            cv2.floodFill(tinted, filled, seed, 0, _FLOOR_EVEN, _FLOOR_EVEN, flags)
+            region = filled[1:-1, 1:-1]  # around it OpenCV keeps a border of its own
+            floor |= region * (not region[0].any())
+    return floor
+
+
+def _tinted(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Brightness, and eight times what red and blue differ from green: light changes the one, a
+    floor's own colour is the other."""
+    red, green, blue = np.moveaxis(rgb.astype(np.int32), 2, 0)
+    tints = np.stack([green, 128 + 8 * (red - green), 128 + 8 * (blue - green)], axis=2)
+    return np.asarray(np.clip(tints, 0, 255), np.uint8)
+
+
 # --- shapes ---------------------------------------------------------------------------------------
 
 

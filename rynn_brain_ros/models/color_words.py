@@ -82,6 +82,9 @@ class Relation(str, Enum):
     IN = "in"
     ON = "on"
     BESIDE = "beside"
+    PUSHED = "pushed"
+    POURED = "poured"
+    GIVEN = "given"
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ class Phrase:
 @dataclass(frozen=True)
 class Order:
     """Bring ``things`` into a relation; ``preposition`` as it was said (into, onto, next to), and
-    no ``reference``, for `Relation.HELD`."""
+    no ``reference`` where there is none. A push has a direction (left, right, away) or goes
+    ``towards`` its reference."""
 
     things: tuple[Phrase, ...]
     relation: Relation
@@ -127,6 +131,12 @@ _CONNECTING = frozenset(
 )
 _TAKE = ("pick", "take", "grab", "grasp", "lift")
 _PUT = ("put", "place", "move", "drop", "stack", "set", "lay", "bring")
+_PUSH = ("push", "slide", "shove")
+_GIVE = ("hand", "give", "pass")
+_DIRECTIONS = ("left", "right", "away")
+_TOWARDS = ("towards", "toward", "to")
+_FULL = (Relation.HELD, Relation.POURED)
+"""After these there is something in the hand."""
 _PREPOSITIONS: dict[tuple[str, ...], Relation] = {
     ("into",): Relation.IN,
     ("inside",): Relation.IN,
@@ -158,7 +168,7 @@ def _without_takes(orders: Sequence[Order]) -> tuple[Order, ...] | NotUnderstood
         for order, after in zip(orders, (*orders[1:], None), strict=True)
         if order.relation is not Relation.HELD or after is None or after.things != order.things
     ]
-    held = [order for order in kept if order.relation is Relation.HELD]
+    held = [order for order in kept if order.relation in _FULL]
     things = [thing for order in held for thing in order.things]
     if len(things) > 1 or (things and (things[0].many or kept[-1] is not held[0])):
         return NotUnderstood("I can hold one thing at a time, and nothing else while I hold it.")
@@ -192,9 +202,38 @@ class _Reader:
             things = self._things()
             self._take("up")
             return Order(things, Relation.HELD) if things else None
+        if self._take(*_PUSH):
+            return self._push()
+        if self._take("pour"):
+            order = self._put()
+            poured = order is not None and order.relation is Relation.IN
+            return replace(order, relation=Relation.POURED) if order and poured else None
+        if self._take(*_GIVE):
+            return self._give()
         if not self._take(*_PUT) and first:
             return None
         return self._put()
+
+    def _push(self) -> Order | None:
+        things, before = self._things(), self._at
+        self._take("to")
+        self._take("the")
+        if self._peek() in _DIRECTIONS and things:
+            return Order(things, Relation.PUSHED, None, self._next())
+        self._at = before
+        reference = self._phrase() if things and self._take(*_TOWARDS) else None
+        if reference is None or reference.many:
+            return None
+        return Order(things, Relation.PUSHED, reference, "towards")
+
+    def _give(self) -> Order | None:
+        """ "hand me X", "hand X over", "give X to me"."""
+        for word in ("me", "over"):
+            self._take(word)
+        things = self._things()
+        for word in ("over", "to", "me"):
+            self._take(word)
+        return Order(things, Relation.GIVEN) if things else None
 
     def _put(self) -> Order | None:
         """After the verb, which may be left out the second time."""
@@ -269,6 +308,7 @@ class _Reader:
 
     def _stuck(self) -> NotUnderstood:
         known = {*_COLOR_OF, *_SHAPE_OF, *_SINGULAR, *_ARTICLES, *_ALL, *_CONNECTING, *_IT}
+        known |= {*_PUSH, *_GIVE, *_DIRECTIONS, *_TOWARDS, "pour", "me", "over"}
         known |= {*_TAKE, *_PUT, "up", "everything", *(w for words in _PREPOSITIONS for w in words)}
         strange = [token for token in self._tokens if token not in known]
         if strange:
@@ -277,8 +317,9 @@ class _Reader:
 
 
 _KNOWN = (
-    f"I know colours ({', '.join(COLORS)}), shapes ({', '.join(SHAPES)}), and two kinds of order: "
-    "pick up something; put something into, onto or next to something."
+    f"I know colours ({', '.join(COLORS)}), shapes ({', '.join(SHAPES)}), and these orders: "
+    "pick up something; put something into, onto or next to something; push something left, right, "
+    "away or towards something; pour something into something; hand me something."
 )
 
 

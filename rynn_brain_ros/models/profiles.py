@@ -1,7 +1,7 @@
 """The RynnBrain family as data: what each checkpoint is, can do and needs.
 
-Source: reference rynnbrain.md §1.1 (checkpoints, roles) and §1.2 (sizes). Byte counts are of the
-weights alone, language model quantized, vision tower and embeddings in 16 bits.
+Source: reference rynnbrain.md §1.1 (checkpoints, roles), §1.2 (sizes) and §2 (tags). Byte counts
+are of the weights alone, language model quantized, vision tower and embeddings in 16 bits.
 """
 
 from __future__ import annotations
@@ -27,15 +27,25 @@ _ROLE_TASKS = {
     Role.NAVIGATE: frozenset({Task.NAVIGATE}),
 }
 _GROUND = frozenset({Role.GROUND})
+_GROUND_TAGS = frozenset({"object", "area", "affordance", "trajectory", "grasp pose"})
+_ROLE_TAGS: dict[Role, frozenset[str]] = {
+    Role.GROUND: _GROUND_TAGS,
+    Role.PLAN: frozenset({"object", "area", "affordance"}),
+    Role.THINK: frozenset({*_GROUND_TAGS, "answer", "counting"}),
+    Role.NAVIGATE: frozenset(),
+}
+_TAG_3D = "3D Grounding"
 
 
 @dataclass(frozen=True)
 class Profile:
     """One checkpoint.
 
-    ``roles`` are those that it was trained for. ``enable_thinking`` is the switch that its chat
-    template takes, ``None`` where it has none. ``weight_bytes`` is by quantization (``none``,
-    ``int8``, ``nf4``), ``kv_bytes_per_token`` of its cache in 16 bits (0: not published).
+    ``roles`` are those that it was trained for; with ``generation`` they decide the prompts
+    (`language.compose`). ``enable_thinking`` is the switch that its chat template takes, ``None``
+    where it has none. ``weight_bytes`` is by the quantizations that the local engine can load it
+    in, ``kv_bytes_per_token`` of its cache in 16 bits (0: not published). ``boxes_3d``: it was
+    trained to tell boxes in metres.
     """
 
     name: str
@@ -48,11 +58,18 @@ class Profile:
     hardware: str
     roles: frozenset[Role] = _GROUND
     enable_thinking: bool | None = None
+    boxes_3d: bool = False
 
     @property
     def tasks(self) -> frozenset[Task]:
         """Those that its roles cover."""
         return frozenset(task for role in self.roles for task in _ROLE_TASKS[role])
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """Those that its answers may hold, as they are written between ``<`` and ``>``."""
+        spoken = frozenset(tag for role in self.roles for tag in _ROLE_TAGS[role])
+        return spoken | {_TAG_3D} if self.boxes_3d else spoken
 
     def budget(self, task: Task, thinking: bool = False) -> QueryBudget:
         """What a question may cost; a model that only thinks always gets room to think."""
@@ -60,15 +77,24 @@ class Profile:
 
 
 def _gb(none: float, int8: float, nf4: float) -> dict[str, int]:
-    return {"none": round(none * 1e9), "int8": round(int8 * 1e9), "nf4": round(nf4 * 1e9)}
+    return {
+        **_sparse_gb(none, int8),
+        "int8": round(int8 * 1e9),
+        "nf4": round(nf4 * 1e9),
+    }
+
+
+def _sparse_gb(none: float, fp8: float) -> dict[str, int]:
+    """bitsandbytes does not quantize experts that are kept in one tensor."""
+    return {"none": round(none * 1e9), "fp8": round(fp8 * 1e9)}
 
 
 _V1, _V11 = Generation.V1_0, Generation.V1_1
 _KIB = 1024
 _8B_CARDS = "24 GB bf16, 12 to 16 GB in 8 or 4 bits"
-_30B_CARDS = "80 GB bf16, 24 GB in 4 bits"
+_30B_CARDS = "80 GB bf16, 48 GB fp8; 24 GB in 4 bits through vLLM"
 _8B = (8.767, _gb(17.5, 10.6, 7.3), 144 * _KIB, _8B_CARDS)
-_30B = (31.07, _gb(62, 32, 18), 96 * _KIB, _30B_CARDS)
+_30B = (31.07, _sparse_gb(62, 32), 96 * _KIB, _30B_CARDS)
 _2B_CARDS = "8 GB bf16, Orin Nano 8 GB in 4 bits"
 
 PROFILES = (
@@ -88,14 +114,16 @@ PROFILES = (
     Profile(
         *("RynnBrain1.1-2B", "qwen3_5", _V11, 2.213, _gb(4.4, 3.1, 2.4), 12 * _KIB, _2B_CARDS),
         enable_thinking=False,
+        boxes_3d=True,
     ),
     Profile(
         *("RynnBrain1.1-9B", "qwen3_5", _V11, 9.6, _gb(19, 12, 9), 0, "24 GB bf16"),
         enable_thinking=False,
+        boxes_3d=True,
     ),
     Profile(
-        *("RynnBrain1.1-122B-A10B", "qwen3_5_moe", _V11, 122.0, _gb(245, 125, 68), 0),
-        hardware="4 × 80 GB bf16",
+        *("RynnBrain1.1-122B-A10B", "qwen3_5_moe", _V11, 122.0, _sparse_gb(245, 125), 0),
+        hardware="4 × 80 GB bf16 through vLLM; 1 × 141 GB fp8",
         enable_thinking=False,
     ),
 )
@@ -127,14 +155,15 @@ def profile_for(name: str, kind: str = "", size_b: float = 0.0) -> Profile:
 def fits(available_bytes: int, profiles: Iterable[Profile] = PROFILES) -> tuple[str, ...]:
     """Which checkpoints, in which quantization, have weights smaller than this: the best first.
 
-    A tenth of the memory is left for the cache and for work.
+    A tenth of the memory is left for the cache and for work. What needs a certain GPU (fp8) is not
+    named.
     """
     room = available_bytes * 0.9
     found = [
         (profile.size_b, profile.name, quantization, n_bytes)
         for profile in profiles
         for quantization, n_bytes in profile.weight_bytes.items()
-        if n_bytes < room
+        if n_bytes < room and quantization != "fp8"
     ]
     best: dict[str, str] = {}
     for _, name, quantization, n_bytes in sorted(found, key=lambda f: (-f[0], f[1], -f[3])):

@@ -7,15 +7,18 @@ The file is JSON Lines, one answer a line, readable and diffable::
      "text": "The affordance is at …", "finish_reason": "stop", "latency_s": 0.4}
 
 The key is ``model`` and ``messages``: the words and the pictures, nothing else. A question that
-the file does not hold is an error that says what was asked and what comes nearest.
+the file does not hold is an error that says what was asked and what comes nearest. An answer comes
+as it was written: token by token where the tokens were recorded, else word by word.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ from rynn_brain_ros.values import (
 )
 
 _MAX_LATENCY_S = 1e6
+_WORD = re.compile(r"\S+\s*|\s+")
 
 PlainMessage = Mapping[str, Any]
 """``{"role": str, "content": [str | {"image": "sha256:…"}, …]}``"""
@@ -65,6 +69,13 @@ class RecordedAnswer:
     def question(self) -> str:
         """The last words of the conversation."""
         return next(reversed(_words(self.messages)), "")
+
+    def pieces(self) -> tuple[str, ...]:
+        """The text as it was written, as far as that is known: by tokens, else by words."""
+        ends = {token.end for token in self.token_probabilities}
+        ends = ends or {found.end() for found in _WORD.finditer(self.text)}
+        cuts = sorted({0, len(self.text), *(end for end in ends if 0 < end < len(self.text))})
+        return tuple(self.text[start:end] for start, end in pairwise(cuts))
 
     def to_json(self) -> str:
         record: dict[str, Any] = {
@@ -212,19 +223,27 @@ class RecordedEngine:
                 query.query_id, "", FinishReason.CANCELLED, self._info.name, self._info.model
             )
         recorded = self._find(query)
-        if on_text is not None and recorded.text:
-            on_text(recorded.text)
+        text, reason = "", recorded.finish_reason
+        for piece in recorded.pieces():
+            if cancel is not None and cancel.is_set():
+                reason = FinishReason.CANCELLED
+                break
+            text += piece
+            if on_text is not None:
+                on_text(piece)
         latency = {"total_s": recorded.latency_s} if recorded.latency_s >= 0 else {}
         return Answer(
             query_id=query.query_id,
-            text=recorded.text,
-            finish_reason=recorded.finish_reason,
+            text=text,
+            finish_reason=reason,
             engine=self._info.name,
             model=recorded.model,
             revision=recorded.revision,
             quantization=recorded.quantization,
             timings=Timings(**latency),
-            token_probabilities=recorded.token_probabilities,
+            token_probabilities=tuple(
+                token for token in recorded.token_probabilities if token.end <= len(text)
+            ),
         )
 
     def close(self) -> None:

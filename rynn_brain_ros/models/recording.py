@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 from rynn_brain_ros.language import compose
 from rynn_brain_ros.models.recorded import RecordedAnswer, plain_messages
-from rynn_brain_ros.values import Answer, Cancel, Engine, EngineInfo, FinishReason, Query
+from rynn_brain_ros.values import (
+    Answer,
+    Cancel,
+    Engine,
+    EngineInfo,
+    FinishReason,
+    Generation,
+    Query,
+)
 
 
 class RecordingEngine:
@@ -30,23 +38,24 @@ class RecordingEngine:
     ) -> Answer:
         answer = self._engine.ask(query, on_text, cancel)
         if answer.finish_reason is not FinishReason.CANCELLED:
-            self._keep(self._recorded(query, answer))
+            self._keep(recorded_answer(query, answer, self._engine.info.generation))
         return answer
 
     def close(self) -> None:
         self._engine.close()
 
-    def _recorded(self, query: Query, answer: Answer) -> RecordedAnswer:
-        generation = self._engine.info.generation
-        total_s = answer.timings.total_s
-        return RecordedAnswer(
-            model=answer.model,
-            messages=plain_messages(compose(query, generation)),
-            text=answer.text,
-            finish_reason=answer.finish_reason,
-            generation=generation,
-            revision=answer.revision,
-            quantization=answer.quantization,
-            latency_s=total_s if total_s >= 0 else -1.0,
-            token_probabilities=answer.token_probabilities,
-        )
+
+def recorded_answer(query: Query, answer: Answer, generation: Generation) -> RecordedAnswer:
+    """``answer`` in the recorded engine's form, with the prompts of the model's ``generation``."""
+    total_s = answer.timings.total_s
+    return RecordedAnswer(
+        model=answer.model,
+        messages=plain_messages(compose(query, generation)),
+        text=answer.text,
+        finish_reason=answer.finish_reason,
+        generation=generation,
+        revision=answer.revision,
+        quantization=answer.quantization,
+        latency_s=total_s if total_s >= 0 else -1.0,
+        token_probabilities=answer.token_probabilities,
+    )

@@ -6,11 +6,19 @@ engines; one engine may serve several roles, and a missing role is a named refus
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from rynn_brain_ros.values import Engine, EngineError, Query, Task, UnsupportedTaskError
+from rynn_brain_ros.values import (
+    Engine,
+    EngineError,
+    InputError,
+    Query,
+    Task,
+    UnsupportedTaskError,
+)
 
 
 class Role(str, Enum):
@@ -26,6 +34,24 @@ _TASK_ROLES = {Task.PLAN: Role.PLAN, Task.NAVIGATE: Role.NAVIGATE, Task.THINK: R
 def role_of(query: Query) -> Role:
     """The role that a question needs; Chain-of-Point questions go to `Role.THINK`."""
     return _TASK_ROLES.get(query.task, Role.THINK if query.thinking else Role.GROUND)
+
+
+def parse_roles(spec: str) -> dict[Role, str]:
+    """``ROLE=ENGINE,ROLE=ENGINE``: the spelling of each role's engine; a single ENGINE serves all.
+
+    Raises `InputError` for a role that is given twice and for words before the first one.
+    """
+    names = "|".join(role.value for role in Role)
+    before, *pairs = re.split(rf"(?:^|,)({names})=", spec)
+    if not pairs:
+        return dict.fromkeys(Role, spec)
+    roles = [Role(name) for name in pairs[::2]]
+    if before or len(set(roles)) < len(roles):
+        raise InputError(
+            f"cannot read the engines {spec!r}: give each role once, as in "
+            "ground=local:DIR,plan=local:DIR"
+        )
+    return dict(zip(roles, pairs[1::2], strict=True))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ frame here, and everything after (depth, intrinsics, pose at the stamp) comes fr
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from rynn_brain_ros.geometry import (
     norm_to_pixel,
     to_fixed,
 )
-from rynn_brain_ros.language import coordinate_confidence, default_budget, parse
+from rynn_brain_ros.language import StreamParser, coordinate_confidence, default_budget, parse
 from rynn_brain_ros.memory import OpenFrames
 from rynn_brain_ros.values import (
     Answer,
@@ -48,6 +49,7 @@ from rynn_brain_ros.values import (
     Trajectory,
 )
 
+OnGrounding = Callable[[LiftedGrounding, bool], None]
 _NOTHING = {
     "abstained": "the engine says that it is not there",
     "empty_answer": "the answer is empty",
@@ -91,12 +93,18 @@ def ask(
     cancel: Cancel | None = None,
     *,
     opened: OpenFrames | None = None,
+    on_grounding: OnGrounding | None = None,
 ) -> Response:
     """Asks the engine and binds everything it points at to the frames of the question.
 
     Raises `EngineError` when there is no answer; an answer that cannot be used is no error but a
     `Response` whose groundings carry refusals. ``opened`` keeps frames open for whoever looks next.
+    ``on_grounding`` gets each grounding as its tag closes, to be shown: bound, its confidence not
+    yet known, and whether it is part of the reasoning as far as the text says by then.
     """
+    lifting = _Lifting(limits or LiftLimits(), opened or OpenFrames())
+    if on_grounding is not None:
+        on_text = _tell_groundings(query, lifting, on_grounding, on_text)
     answer = engine.ask(query, on_text, cancel)
     reading = parse(
         answer.text,
@@ -105,14 +113,13 @@ def ask(
         finish_reason=answer.finish_reason,
         thinking=query.thinking,
     )
-    lifting = _Lifting(limits or LiftLimits(), opened or OpenFrames())
-    bound = [_bind(g, query.frames, answer, lifting) for g in reading.groundings]
+    bound = [_bind(g, query.frames, lifting, answer) for g in reading.groundings]
     return Response(
         query=query,
         answer=answer,
         reading=reading,
         lifted=tuple(_explained(lifted, reading) for lifted in bound),
-        reasoning=tuple(_bind(g, query.frames, answer, lifting) for g in reading.reasoning),
+        reasoning=tuple(_bind(g, query.frames, lifting, answer) for g in reading.reasoning),
     )
 
 
@@ -120,6 +127,23 @@ def ask(
 class _Lifting:
     limits: LiftLimits
     opened: OpenFrames
+
+
+def _tell_groundings(
+    query: Query,
+    lifting: _Lifting,
+    on_grounding: OnGrounding,
+    on_text: Callable[[str], None] | None,
+) -> Callable[[str], None]:
+    parser = StreamParser(len(query.frames), query.task, thinking=query.thinking)
+
+    def tell(piece: str) -> None:
+        if on_text is not None:
+            on_text(piece)
+        for found in parser.feed(piece):
+            on_grounding(_bind(found.grounding, query.frames, lifting), found.is_reasoning)
+
+    return tell
 
 
 def _explained(lifted: LiftedGrounding, reading: Reading) -> LiftedGrounding:
@@ -132,15 +156,18 @@ def _explained(lifted: LiftedGrounding, reading: Reading) -> LiftedGrounding:
 
 
 def _bind(
-    grounding: AnyGrounding, frames: FrameSet, answer: Answer, lifting: _Lifting
+    grounding: AnyGrounding, frames: FrameSet, lifting: _Lifting, answer: Answer | None = None
 ) -> LiftedGrounding:
+    """Without ``answer``, while it is being written, the confidence is not known."""
     index = grounding.frame
     selected = frames[index] if index is not None and index < len(frames) else None
     bound = LiftedGrounding(
         grounding=grounding,
         frame=selected,
         points_px=_pixels(grounding, selected),
-        confidence=coordinate_confidence(grounding, answer.text, answer.token_probabilities),
+        confidence=math.nan
+        if answer is None
+        else coordinate_confidence(grounding, answer.text, answer.token_probabilities),
     )
     refusal = _grounding_refusal(grounding, len(frames))
     if refusal is not None or selected is None:

@@ -10,7 +10,12 @@ from rynn_brain_ros.replay.answers import (
     rejected_records,
 )
 from rynn_brain_ros.replay.episode_folder import EpisodeFolder, EpisodeHead
-from rynn_brain_ros.replay.episode_replay import EpisodeReplay, is_episode, replay_episode
+from rynn_brain_ros.replay.episode_replay import (
+    EpisodeReplay,
+    is_episode,
+    recorded_engines,
+    replay_episode,
+)
 from rynn_brain_ros.replay.inputs import assembly_of, bag_inputs, choose_camera
 from rynn_brain_ros.replay.replaying import ReplayConfig, ReplayResult, replay
 from rynn_brain_ros.replay.run_folder import RunFolder
@@ -35,6 +40,7 @@ __all__ = [
     "grounding_record",
     "is_episode",
     "read_answers",
+    "recorded_engines",
     "rejected_records",
     "replay",
     "replay_episode",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from rynn_brain_ros.replay.episode_folder import (
 )
 from rynn_brain_ros.replay.inputs import assembly_of, bag_inputs, choose_camera
 from rynn_brain_ros.replay.turns import as_line, episode_record, turn_record
+from rynn_brain_ros.safety import EngineIdentity, EngineVerdict
 from rynn_brain_ros.values import (
     Answer,
     BagError,
@@ -78,7 +79,7 @@ def replay_episode(bag: Path, engines: Engines | None = None) -> EpisodeReplay:
                 "one can be decided again"
             )
         camera = choose_camera(info, find_cameras(info, reader.first_encoding), head.camera)
-        perception = Perception(PerceptionConfig((assembly_of(camera),)))
+        perception = Perception(PerceptionConfig((assembly_of(camera),), keyframes=False))
         clock = _BagClock(reader, info, bag_inputs(camera, ("/tf", "/tf_static"), perception))
         goals = frozenset(GOAL_KINDS[goal] for goal in head.goals if goal in GOAL_KINDS)
         actuator = PlayedActuator(head.actuator, goals, kept.actuator, clock)
@@ -156,8 +157,12 @@ def _robot(bag: Path, head: EpisodeHead) -> tuple[Robot, tuple[str, ...]]:
         raise BagError(f"{bag} was recorded with robot {head.robot!r}; known are {known}")
     recorded = head.settings
     limits = recorded.get("limits", {})
-    modes = (bool(limits.get(name, True)) for name in ("dry_run", "require_approval"))
-    robot = ROBOTS[head.robot](*modes)
+    robot = ROBOTS[head.robot](
+        dry_run=bool(limits.get("dry_run", True)),
+        require_approval=bool(limits.get("require_approval", True)),
+        engine_verdict=str(limits.get("engine_verdict", "not_required")),
+    )
+    robot = replace(robot, verdicts=_verdicts(bag, recorded))
     now = _written(robot.record)
     notes = [
         f"setting {part}.{key} was {value!r} in the recording and is {now[part].get(key)!r} now"
@@ -169,6 +174,24 @@ def _robot(bag: Path, head: EpisodeHead) -> tuple[Robot, tuple[str, ...]]:
     return robot, tuple(notes)
 
 
+def _verdicts(bag: Path, recorded: Mapping[str, Any]) -> tuple[EngineVerdict, ...]:
+    """The engines' verdicts as they were when the episode was recorded."""
+    try:
+        return tuple(
+            EngineVerdict(**{**entry, "identity": EngineIdentity(**entry["identity"])})
+            for entry in recorded.get("verdicts", ())
+        )
+    except (KeyError, TypeError) as error:
+        raise BagError(f"{bag}: its engines' verdicts cannot be read: {error!r}") from error
+
+
+def recorded_engines(bag: Path) -> Engines:
+    """Engines that answer as the episode in ``bag`` was answered, and fail where it failed. Raises
+    `BagError` where it holds no whole episode, `EngineError` where it holds no answers."""
+    with BagReader(bag) as reader:
+        return _recorded_engines(bag, _Kept.read(reader))
+
+
 def _recorded_engines(bag: Path, kept: _Kept) -> Engines:
     if not kept.answers and any(turn["text"] for turn in kept.turns):
         raise EngineError(f"{bag} holds no recorded answers: name an engine with --engine")
@@ -177,17 +200,24 @@ def _recorded_engines(bag: Path, kept: _Kept) -> Engines:
     failed = RefusalCode.ENGINE_FAILED.value
     failures = [refusal["text"] for refusal in refusals if refusal["code"] == failed]
     return Engines.one(
-        _EngineThen(RecordedEngine(answers, str(bag)) if answers else None, failures)
+        _EngineThen(RecordedEngine(answers, str(bag)) if answers else None, failures, _asked(kept))
     )
 
 
+def _asked(kept: _Kept) -> str:
+    """The name of the engine that answered then."""
+    return str((kept.end or {}).get("engine", "recorded"))
+
+
 class _EngineThen:
-    """Answers what was answered in the recording, and fails, in the same words, where it failed."""
+    """Answers what was answered in the recording, in the name of the engine that did, and fails, in
+    the same words, where it failed."""
 
-    info = EngineInfo(name="recorded", model="recorded")
-
-    def __init__(self, answers: RecordedEngine | None, failures: Sequence[str]) -> None:
-        self._answers, self._failures = answers, deque(failures)
+    def __init__(
+        self, answers: RecordedEngine | None, failures: Sequence[str], name: str
+    ) -> None:
+        self._answers, self._failures, self._name = answers, deque(failures), name
+        self.info = answers.info if answers is not None else EngineInfo("recorded", "recorded")
 
     def ask(
         self,
@@ -200,7 +230,7 @@ class _EngineThen:
         try:
             if self._answers is None:
                 raise RecordedAnswerMissingError("the recording holds no answer")
-            return self._answers.ask(query, on_text)
+            return replace(self._answers.ask(query, on_text), engine=self._name)
         except RecordedAnswerMissingError as error:
             raise EngineError(self._failures.popleft()) if self._failures else error from None
 

@@ -6,16 +6,20 @@ image; they also serve a motion that is under way.
 """
 
 from rynn_brain_ros.safety.corridor import Strip, free_ahead_m
+from rynn_brain_ros.safety.engine_verdict import EngineIdentity, EngineVerdict, read_verdicts
 from rynn_brain_ros.safety.gate import Gate
 from rynn_brain_ros.safety.limits import SafetyLimits, tightened
-from rynn_brain_ros.safety.obstacles import ObstacleMemory
+from rynn_brain_ros.safety.obstacles import GroundMemory
 from rynn_brain_ros.safety.proposal import Proposal, Situation
+from rynn_brain_ros.safety.readiness import gives
 from rynn_brain_ros.safety.scene import SceneLook, Verdict, scene_unchanged
-from rynn_brain_ros.safety.watching import strip_of
+from rynn_brain_ros.safety.watching import room_m, strip_of
 
 __all__ = [
+    "EngineIdentity",
+    "EngineVerdict",
     "Gate",
-    "ObstacleMemory",
+    "GroundMemory",
     "Proposal",
     "SafetyLimits",
     "SceneLook",
@@ -23,6 +27,9 @@ __all__ = [
     "Strip",
     "Verdict",
     "free_ahead_m",
+    "gives",
+    "read_verdicts",
+    "room_m",
     "scene_unchanged",
     "strip_of",
     "tightened",

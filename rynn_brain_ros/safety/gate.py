@@ -8,10 +8,13 @@ from collections.abc import Callable
 import numpy as np
 
 from rynn_brain_ros.geometry import apply, invert
+from rynn_brain_ros.memory import OpenFrames
 from rynn_brain_ros.safety import bounds, evidence, readiness, watching
+from rynn_brain_ros.safety.engine_verdict import EngineVerdict
 from rynn_brain_ros.safety.limits import SafetyLimits
 from rynn_brain_ros.safety.proposal import Finding, Judgement, Proposal, Situation, refused
 from rynn_brain_ros.safety.scene import scene_unchanged
+from rynn_brain_ros.safety.seeing import SeenFrames
 from rynn_brain_ros.values import (
     Decision,
     Motion,
@@ -44,6 +47,7 @@ _CHECKS: tuple[Callable[[Judgement], Finding], ...] = (
     watching.scene,
     watching.drive,
     watching.corridor,
+    readiness.engine,
     readiness.armed,
     readiness.dry_run,
     readiness.approval,
@@ -51,19 +55,29 @@ _CHECKS: tuple[Callable[[Judgement], Finding], ...] = (
 
 
 class Gate:
-    """Says yes or no to motions, within ``limits``. It keeps nothing between two of them.
+    """Says yes or no to motions, within ``limits``. It keeps nothing between two of them but the
+    frames it ``opened``, which others may have opened before. ``verdicts`` are of the engines that
+    were checked.
 
     What lies between poses is checked where it is a straight line (the workspace is convex); the
     ways of joints are the actuator's own business.
     """
 
-    def __init__(self, limits: SafetyLimits) -> None:
+    def __init__(
+        self,
+        limits: SafetyLimits,
+        opened: OpenFrames | None = None,
+        verdicts: tuple[EngineVerdict, ...] = (),
+    ) -> None:
         self.limits = limits
+        self._verdicts = verdicts
+        self._opened = opened or OpenFrames()
 
     def judge(self, proposal: Proposal, situation: Situation) -> Decision:
         """Runs all checks; the refusal is that of the first one that failed. Never raises for
         what a proposal holds."""
-        judgement = Judgement(proposal, situation, self.limits)
+        seen = SeenFrames(self._opened)
+        judgement = Judgement(proposal, situation, self.limits, seen, self._verdicts)
         findings = [_run(check, judgement) for check in _CHECKS]
         refusal = next((f.refusal for f in findings if f.refusal is not None), None)
         decision = Decision(situation.now_ns, tuple(f.check for f in findings), refusal)
@@ -93,7 +107,8 @@ class Gate:
                 )
             x, y, z = map(float, apply(invert(T_base_fixed), target)[0])
             target = (x, y, z)
-        return scene_unchanged(then, now, target, self.limits).refusal(occlusion_is_ok=True)
+        look = scene_unchanged(then, now, target, self.limits, SeenFrames(self._opened))
+        return look.refusal(occlusion_is_ok=True)
 
 
 def _run(check: Callable[[Judgement], Finding], judgement: Judgement) -> Finding:

@@ -51,7 +51,7 @@ class SafetyLimits:
         0.005, "how far a tool stays above floor and support [m]", 0.0, 1.0, tighter="higher"
     )
     robot_radius_m: float = setting(
-        0.08, "what is this near to the line of the robot's links is robot [m]",
+        0.13, "what is this near to the line of the robot's links is robot [m]",
         0.0, 2.0, tighter="higher",
     )  # fmt: skip
     max_sigma_m: float = setting(
@@ -127,6 +127,11 @@ class SafetyLimits:
     max_blind_m: float = setting(
         0.6, "how far from the base the ground may be unseen below the camera [m]",
         0.0, 10.0, tighter="lower",
+    )  # fmt: skip
+    engine_verdict: str = setting(
+        "required", "whether an engine must have passed rynn-brain check-engine before anything "
+        "moves: not_required (simulators) or required",
+        choices=("not_required", "required"), tighter="higher",
     )  # fmt: skip
     dry_run: bool = setting(True, "check everything and move nothing", tighter="higher")
     require_approval: bool = setting(

@@ -1,36 +1,41 @@
-"""What stood in the way and is below the camera's view by now.
+"""The ground that a driving robot has seen: where something stood, and where it was free.
 
-A camera that looks ahead does not see the ground at the robot's own feet. Obstacles are therefore
-remembered on a grid in the fixed frame, and forgotten where the ground is seen free again.
+A camera that looks ahead does not see the ground at the robot's own feet, nor what it has turned
+away from. Both are therefore remembered on a grid in the fixed frame; what is seen last counts.
 """
 
 from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rynn_brain_ros.geometry import DepthView, apply, compose, ray_grid
 from rynn_brain_ros.safety.corridor import Strip
-from rynn_brain_ros.values import RigidTransform
+from rynn_brain_ros.values import Point2, RigidTransform
 
 Cells = NDArray[np.int64]
+Places = NDArray[np.float64]
 
 _CELL_M = 0.05
-_STRIDE = 4
-_LOOK_M = 2.5
+_STRIDE = 2
+_LOOK_M = 4.5
 _MIN_POINTS = 3
 """Depth pixels that make an obstacle: fewer may be noise."""
 _FAR_SCALE = 100_000
 """Cells are numbered as x · this + y: rooms up to 5 km wide."""
+SEEN_SHARE = 0.6
+"""Of the cells around a free place: rows of depth meet far ground in stripes."""
 
 
-class ObstacleMemory:
-    """Cells of ground, 5 cm wide, that something was seen to stand on."""
+class GroundMemory:
+    """Cells of ground, 5 cm wide: those that something was seen to stand on, and the free ones."""
 
     def __init__(self) -> None:
-        self._cells: set[int] = set()
+        self._solid: set[int] = set()
+        self._free: set[int] = set()
 
     def see(
         self,
@@ -47,24 +52,76 @@ class ObstacleMemory:
         above_m = apply(T_base_camera, points)[:, 2] - strip.ground_z_m
         cells = _numbers(apply(compose(T_fixed_base, T_base_camera), points))
         high = (above_m > strip.tolerance_m) & (above_m < strip.height_m)
-        flat = np.abs(above_m) <= strip.tolerance_m
-        self._cells -= set(cells[flat].tolist())
         numbers, counts = np.unique(cells[high], return_counts=True)
-        self._cells |= set(numbers[counts >= _MIN_POINTS].tolist())
+        solid = set(numbers[counts >= _MIN_POINTS].tolist())
+        free = set(np.unique(cells[np.abs(above_m) <= strip.tolerance_m]).tolist()) - solid
+        self._solid = (self._solid - free) | solid
+        self._free = (self._free - solid) | free
 
     def ahead_m(self, T_base_fixed: RigidTransform, width_m: float) -> float:
         """How far along the base's x axis the nearest remembered obstacle is within a strip of
         ``width_m``; infinite where there is none."""
-        if not self._cells:
+        if not self._solid:
             return math.inf
-        numbers = np.fromiter(self._cells, np.int64, len(self._cells))
-        x, y = np.divmod(numbers + _FAR_SCALE // 2, _FAR_SCALE)
-        places = np.column_stack([x + 0.5, y - _FAR_SCALE // 2 + 0.5, np.zeros(len(x))])
-        in_base = apply(T_base_fixed, places * _CELL_M)
+        places = _centers(self._solid)
+        in_base = apply(T_base_fixed, np.column_stack([places, np.zeros(len(places))]))
         ahead = in_base[(in_base[:, 0] > 0) & (np.abs(in_base[:, 1]) < width_m / 2), 0]
         return float(ahead.min()) if len(ahead) else math.inf
+
+    def clearance_m(self, xy_fixed_m: Point2) -> float:
+        """From a place to the nearest remembered obstacle; infinite where there is none."""
+        if not self._solid:
+            return math.inf
+        gaps = np.abs(_centers(self._solid) - xy_fixed_m) - _CELL_M / 2
+        return float(np.hypot(*np.maximum(gaps, 0.0).T).min())
+
+    def seen_share(self, xy_fixed_m: Point2, radius_m: float) -> float:
+        """How much of a disc, 0…1, was seen to be free ground."""
+        offsets = np.argwhere(_disc(radius_m)) - _disc(radius_m).shape[0] // 2
+        numbers = _numbers(np.asarray(xy_fixed_m) + offsets * _CELL_M).tolist()
+        return sum(number in self._free for number in numbers) / len(numbers)
+
+    def free_places(self, radius_m: float) -> Places:
+        """Places [N, 2] in the fixed frame around which a disc of ``radius_m`` meets nothing that
+        was seen to stand there, on ground that was seen."""
+        if not self._free:
+            return np.empty((0, 2))
+        border = math.ceil(radius_m / _CELL_M) + 1
+        cells = _cells(self._free | self._solid)
+        low = cells.min(axis=0) - border
+        free, solid = np.zeros((2, *(cells.max(axis=0) - low + border + 1)), np.uint8)
+        free[tuple((_cells(self._free) - low).T)] = 1
+        solid[tuple((_cells(self._solid) - low).T)] = 1
+        disc = _disc(radius_m)
+        share = cv2.filter2D(free, cv2.CV_32F, disc.astype(np.float32) / disc.sum())
+        places = (free > 0) & (cv2.dilate(solid, disc) == 0) & (share >= SEEN_SHARE)
+        return np.asarray((np.argwhere(places) + low + 0.5) * _CELL_M)
+
+    def is_between(self, a_fixed_m: Point2, b_fixed_m: Point2) -> bool:
+        """Whether something was seen to stand on the straight line from a to b."""
+        n = max(2, math.ceil(math.dist(a_fixed_m, b_fixed_m) / (_CELL_M / 2)))
+        on_the_way = np.linspace(a_fixed_m, b_fixed_m, n)
+        return not self._solid.isdisjoint(_numbers(on_the_way).tolist())
 
 
 def _numbers(points: NDArray[np.float64]) -> Cells:
     cells = np.floor(points[:, :2] / _CELL_M).astype(np.int64)
     return np.asarray(cells[:, 0] * _FAR_SCALE + cells[:, 1], np.int64)
+
+
+def _cells(numbers: set[int]) -> Cells:
+    """(x, y) in cells, [N, 2], in the order of their numbers: a set has none of its own."""
+    ordered = np.array(sorted(numbers), np.int64)
+    x, y = np.divmod(ordered + _FAR_SCALE // 2, _FAR_SCALE)
+    return np.column_stack([x, y - _FAR_SCALE // 2])
+
+
+def _centers(numbers: set[int]) -> Places:
+    return np.asarray((_cells(numbers) + 0.5) * _CELL_M)
+
+
+def _disc(radius_m: float) -> NDArray[np.uint8]:
+    """The cells that a disc around a cell's centre touches, as a square mask."""
+    reach = math.ceil(radius_m / _CELL_M)
+    gap = np.maximum(np.abs(np.arange(-reach, reach + 1)) - 0.5, 0.0) * _CELL_M
+    return (np.hypot(gap[:, None], gap[None, :]) < radius_m).astype(np.uint8)

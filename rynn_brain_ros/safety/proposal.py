@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rynn_brain_ros.geometry import apply
+from rynn_brain_ros.safety.engine_verdict import EngineIdentity, EngineVerdict
 from rynn_brain_ros.safety.limits import SafetyLimits
-from rynn_brain_ros.safety.obstacles import ObstacleMemory
+from rynn_brain_ros.safety.obstacles import GroundMemory
 from rynn_brain_ros.safety.seeing import SeenFrames
 from rynn_brain_ros.values import (
     Check,
@@ -40,7 +41,7 @@ class Proposal:
 
     ``targets`` is everything that the step points at, ``frames`` what the answer was computed
     from, ``answered_ns`` when it was there. ``held`` is whether the hand held something when the
-    frames were taken, ``None`` where nobody knows.
+    frames were taken, ``None`` where nobody knows. ``engine`` is whoever answered.
     """
 
     motion: Motion
@@ -49,6 +50,7 @@ class Proposal:
     answered_ns: int
     step: Step | None = None
     held: bool | None = None
+    engine: EngineIdentity | None = None
 
     @property
     def groundings(self) -> tuple[LiftedGrounding, ...]:
@@ -66,8 +68,8 @@ class Situation:
     from base to tool in the base frame, empty where unknown: then no target can be told to be on
     the robot, and the decision says so. ``approved`` is what a person said, ``None`` while nobody
     has been asked. ``T_base_fixed`` is the robot's base, an arm's or a driving one's, at
-    ``newest``; it may be left out for an arm whose base is the fixed frame. ``obstacles`` are those
-    that a driving robot has seen on its way.
+    ``newest``; it may be left out for an arm whose base is the fixed frame. For a place to
+    navigate to it is of the map. ``ground`` is what a driving robot has seen of it on its way.
     """
 
     now_ns: int
@@ -78,7 +80,7 @@ class Situation:
     armed: bool = False
     approved: bool | None = None
     T_base_fixed: RigidTransform | None = None
-    obstacles: ObstacleMemory | None = None
+    ground: GroundMemory | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Judgement:
     situation: Situation
     limits: SafetyLimits
     seen: SeenFrames = field(default_factory=SeenFrames)
+    verdicts: tuple[EngineVerdict, ...] = ()
 
     @property
     def motion(self) -> Motion:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from rynn_brain_ros.safety.engine_verdict import EngineIdentity, EngineVerdict
 from rynn_brain_ros.safety.proposal import Finding, Judgement, passed, refused
 from rynn_brain_ros.values import (
+    Motion,
     RefusalCode,
     Skill,
+    Stage,
 )
 
 _WITH_FULL_HAND = frozenset({Skill.PLACE, Skill.POUR, Skill.HAND_OVER})
@@ -33,6 +36,37 @@ def busy(j: Judgement) -> Finding:
     return passed("busy", "nothing is in flight", "one at a time")
 
 
+def engine(j: Judgement) -> Finding:
+    """The engine that answered has passed its check, with this model in this quantization."""
+    if j.limits.engine_verdict == "not_required" or j.limits.dry_run:
+        return passed("engine", "dry run" if j.limits.dry_run else "no verdict is required")
+    answered = j.proposal.engine
+    if answered is None:
+        found = "nobody knows which engine answered"
+    else:
+        own = sorted((v for v in j.verdicts if v.identity == answered), key=lambda v: v.passed)
+        verdict = own[0] if own else None  # one that failed counts more
+        if verdict is not None and verdict.passed:
+            return passed("engine", f"{answered}: passed {verdict.cases} cases on {verdict.when}")
+        found = _unchecked(answered, verdict, j.verdicts)
+    todo = "run rynn-brain check-engine ENGINE --cases FILE and name its verdict.json"
+    return refused(
+        "engine", RefusalCode.ENGINE_UNCHECKED, found, "an engine that passed its check", todo
+    )
+
+
+def _unchecked(
+    answered: EngineIdentity, own: EngineVerdict | None, others: tuple[EngineVerdict, ...]
+) -> str:
+    """What is wrong with the verdicts, as far as this engine is concerned."""
+    if own is not None:
+        return f"{answered} failed its check on {own.when}: {own.reason}"
+    if not others:
+        return f"{answered} has no verdict"
+    known = "; ".join(str(verdict.identity) for verdict in others)
+    return f"{answered} has no verdict: there is one of {known}"
+
+
 def armed(j: Judgement) -> Finding:
     if j.limits.dry_run or j.situation.armed:
         return passed("armed", "dry run" if j.limits.dry_run else "armed")
@@ -46,9 +80,16 @@ def dry_run(j: Judgement) -> Finding:
     return passed("dry_run", "off")
 
 
+def gives(motion: Motion) -> bool:
+    """Whether it opens the hand for a person to take what is in it."""
+    opens = any(stage.stage is Stage.RELEASE for stage in motion.stages)
+    return motion.skill is Skill.HAND_OVER and opens
+
+
 def approval(j: Judgement) -> Finding:
-    """A no always counts; a yes is needed where ``require_approval`` says so."""
-    said, needed = j.situation.approved, j.limits.require_approval
+    """A no always counts; a yes is needed where ``require_approval`` says so, and wherever a hand
+    is opened to hand a thing over: only the person knows whether they hold it."""
+    said, needed = j.situation.approved, j.limits.require_approval or gives(j.motion)
     allowed = "a person's yes" if needed else "no person's no"
     if said is False:
         return refused("approval", RefusalCode.NOT_APPROVED, "a person said no", allowed)

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
-from rynn_brain_ros.geometry import compose, from_matrix, invert
+from rynn_brain_ros.geometry import apply, compose, from_matrix, invert
 from rynn_brain_ros.safety.corridor import Strip, free_ahead_m
 from rynn_brain_ros.safety.limits import SafetyLimits
+from rynn_brain_ros.safety.obstacles import SEEN_SHARE
 from rynn_brain_ros.safety.proposal import Finding, Judgement, passed, refused
 from rynn_brain_ros.safety.scene import scene_unchanged
 from rynn_brain_ros.safety.seeing import SeenFrame
@@ -55,10 +56,16 @@ def drive(j: Judgement) -> Finding:
 
 
 def corridor(j: Judgement) -> Finding:
-    """Every straight drive is seen to be free, with room for the base itself and its clearance.
+    """Every straight drive is seen to be free, with room for the base itself and its clearance;
+    and so is every place to navigate to. The way there is the navigation's own business.
 
     Turns before a drive are counted in: the way is looked for where the robot will then head.
     """
+    navigations = [s.goal for s in j.stages if isinstance(s.goal, NavigateGoal)]
+    if navigations and len(j.stages) > 1:
+        return _blocked("the way after a navigation cannot be seen yet")
+    if navigations:
+        return _place_to_stand(j, navigations[0])
     if not any(isinstance(stage.goal, DriveGoal) for stage in j.stages):
         return passed("corridor", "no straight drive")
     newest = j.situation.newest
@@ -74,12 +81,10 @@ def corridor(j: Judgement) -> Finding:
 
 def _along_the_way(j: Judgement, seen: SeenFrame, T_base_camera: RigidTransform) -> Finding:
     x = y = heading_rad = 0.0
-    room_m = j.limits.robot_width_m / 2 + j.limits.clearance_m
+    needs_m = room_m(j.limits)
     found = ""
     for stage in j.stages:
         goal = stage.goal
-        if isinstance(goal, NavigateGoal):
-            return _blocked("the way after a navigation cannot be seen yet")
         if isinstance(goal, SpinGoal):
             heading_rad += goal.angle_rad
         if not isinstance(goal, DriveGoal):
@@ -89,7 +94,7 @@ def _along_the_way(j: Judgement, seen: SeenFrame, T_base_camera: RigidTransform)
                 f"nothing is seen behind the robot, and it would drive {goal.distance_m:g} m"
             )
         T_at_base = invert(_planar(T_base_camera.parent, x, y, heading_rad))
-        strip, need_m = strip_of(j.limits), goal.distance_m + room_m
+        strip, need_m = strip_of(j.limits), goal.distance_m + needs_m
         free_m = free_ahead_m(seen.view, compose(T_at_base, T_base_camera), strip)
         found = f"{free_m:.2f} m ahead are seen free, the drive needs {need_m:.2f} m"
         if not free_m >= need_m:
@@ -102,11 +107,31 @@ def _along_the_way(j: Judgement, seen: SeenFrame, T_base_camera: RigidTransform)
     return passed("corridor", found)
 
 
+def _place_to_stand(j: Judgement, goal: NavigateGoal) -> Finding:
+    ground, T_map_fixed = j.situation.ground, j.situation.T_base_fixed
+    if ground is None or T_map_fixed is None:
+        return _blocked("nothing is known of the ground where the robot would stand")
+    x, y, _ = map(float, apply(invert(T_map_fixed), goal.T_map_base.translation_m)[0])
+    need_m = room_m(j.limits)
+    free_m, share = ground.clearance_m((x, y)), ground.seen_share((x, y), need_m)
+    found = (
+        f"something stands {free_m:.2f} m from the place and {share:.0%} of it was seen to be "
+        f"ground, the robot needs {need_m:.2f} m and {SEEN_SHARE:.0%}"
+    )
+    free = free_m >= need_m and share >= SEEN_SHARE
+    return passed("corridor", found) if free else _blocked(found)
+
+
+def room_m(limits: SafetyLimits) -> float:
+    """From the base's middle to what it may come near to."""
+    return limits.robot_width_m / 2 + limits.clearance_m
+
+
 def _remembered_m(j: Judgement, T_at_base: RigidTransform, width_m: float) -> float:
-    obstacles, T_base_fixed = j.situation.obstacles, j.situation.T_base_fixed
-    if obstacles is None or T_base_fixed is None:
+    ground, T_base_fixed = j.situation.ground, j.situation.T_base_fixed
+    if ground is None or T_base_fixed is None:
         return math.inf
-    return obstacles.ahead_m(compose(T_at_base, T_base_fixed), width_m)
+    return ground.ahead_m(compose(T_at_base, T_base_fixed), width_m)
 
 
 def _blocked(found: str) -> Finding:

@@ -509,6 +509,13 @@ def test_navigation_prose_is_no_order(text: str) -> None:
     assert [part.reason for part in reading.rejected] == ["unreadable_actions"]
 
 
+def test_a_navigation_answer_may_point_instead_of_telling_arrows() -> None:
+    reading = parse("I go there: <object> (1, 2), (3, 4) </object>", 1, task=Task.NAVIGATE)
+
+    assert (reading.actions, reading.rejected) == ((), ())
+    assert [part.points for part in reading.groundings] == [((1, 2), (3, 4))]
+
+
 def test_done_is_a_claim() -> None:
     assert parse("Done.", 2, task=Task.PLAN).done
     assert not parse("Done with the mug.", 2, task=Task.PLAN).done

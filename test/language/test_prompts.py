@@ -210,6 +210,27 @@ def test_navigation_shows_old_observations_with_the_goal_and_pairs_recent_ones()
     assert [texts(messages[i]) for i in (1, 3, 5)] == [["you can see "]] * 3
 
 
+def test_navigation_tells_before_the_next_view_what_was_not_carried_out() -> None:
+    view = cookbook_cases.frame_set
+    history = (
+        Turn(view("first"), "↑", "↑↑: a wall"),
+        Turn(view("second"), "", "STOP: too far"),
+        Turn(view("third"), "←"),
+    )
+
+    messages = compose(
+        ask(Task.NAVIGATE, "go", frames=view("now"), history=history), Generation.V1_0
+    )
+
+    assert [message.role for message in messages] == [
+        *("user", "user", "assistant", "user", "assistant", "user")
+    ]
+    assert texts(messages[1]) == texts(messages[5]) == ["you can see "]
+    assert texts(messages[3]) == [
+        "Not carried out: ↑↑: a wall. Not carried out: STOP: too far. you can see "
+    ]
+
+
 @pytest.mark.parametrize("task", list(Task))
 def test_every_task_has_a_budget_and_thinking_a_larger_one(task: Task) -> None:
     assert 0 < default_budget(task).max_new_tokens <= default_budget(task, True).max_new_tokens

@@ -137,6 +137,65 @@ def test_what_it_cannot_tell_it_says_and_gives_no_step(task: str, words: str):
     assert not parse(text, 1, task=Task.PLAN).groundings
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("to the left", (-1, 0)),
+        ("to the right", (1, 0)),
+        ("right", (1, 0)),
+        ("away", (0, 1)),
+        ("towards the bowl", (1, 0)),
+    ],
+)
+def test_a_push_names_the_thing_and_an_end_in_the_direction_told(words: str, wanted):
+    text = said(f"push the red cube {words}", drawn(CUBE, BOWL))
+    assert text.startswith("Push <object>")
+    box, area = parse(text, 1, task=Task.PLAN).groundings
+    x, y = area.points[0]
+    way = (x * 0.639 - 200, y * 0.479 - 350)
+    along = way[0] * wanted[0] + way[1] * wanted[1]
+    assert along > 40
+    assert np.hypot(*way) < 1.2 * along
+    assert box.points[0][0] * 0.639 < 200 < box.points[1][0] * 0.639
+
+
+def test_a_push_is_done_when_the_thing_is_seen_to_have_come():
+    half_way: Spot = ("red", "cube", 230, 350)
+    there: Spot = ("red", "cube", 275, 350)
+    pictures = (drawn(CUBE), drawn(half_way), drawn(there))
+    texts = chain("push the red cube to the right", *pictures)
+    assert [text.split()[0] for text in texts] == ["Push", "Push", "Done."]
+
+
+def test_a_push_without_room_is_said():
+    edge: Spot = ("red", "cube", 50, 350)
+    assert "no room" in said("push the red cube to the left", drawn(edge))
+
+
+def test_a_pour_picks_tilts_once_and_is_then_left_to_the_look():
+    texts = chain(
+        "pour the red cube into the bowl", drawn(CUBE, BOWL), drawn(HELD, BOWL), drawn(HELD, BOWL)
+    )
+    assert [text.split()[0] for text in texts] == ["Pick", "Pour", "Done."]
+    area = parse(texts[1], 1, task=Task.PLAN).groundings[-1]
+    assert abs(area.points[0][0] - 1000 * 420 / 639) < 40
+
+
+@pytest.mark.parametrize(
+    "task",
+    ["hand me the red cube", "give the red cube to me", "pick up the red cube and hand it over"],
+)
+def test_a_thing_is_picked_and_then_handed_over(task: str):
+    texts = chain(task, drawn(CUBE), drawn(HELD), drawn(BOWL))
+    assert [text.split()[0] for text in texts] == ["Pick", "Hand", "Done."]
+    assert parse(texts[1], 1, task=Task.PLAN).groundings[0].kind == "object"
+
+
+def test_with_a_poured_vessel_in_the_hand_nothing_else_is_taken():
+    text = said("pour the red cube into the bowl, then pick up the bowl", drawn(CUBE, BOWL))
+    assert "one thing at a time" in text
+
+
 def test_a_place_beside_is_free_and_not_on_the_neighbour():
     green: Spot = ("green", "cube", 400, 350)
     texts = chain(

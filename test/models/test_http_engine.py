@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,7 @@ from rynn_brain_ros.planning import ask
 from rynn_brain_ros.values import (
     EncodedImage,
     EngineError,
+    EngineLostError,
     FinishReason,
     Frame,
     FrameSet,
@@ -31,6 +36,7 @@ from rynn_brain_ros.values import (
     Query,
     QueryBudget,
     Task,
+    UnreadableQuestionError,
 )
 
 POINT = "The affordance is at <affordance> (250, 500) </affordance>"
@@ -46,7 +52,12 @@ class Talk(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.plain(200, {"data": [{"id": name} for name in self.server.models]})
+        server: Server = self.server  # type: ignore[assignment]
+        if self.path in server.pages:
+            server.pages[self.path](self)
+        else:
+            owner = {"owned_by": server.owned_by} if server.owned_by else {}
+            self.plain(200, {"data": [{"id": name, **owner} for name in server.models]})
 
     def do_POST(self) -> None:
         server: Server = self.server  # type: ignore[assignment]
@@ -90,11 +101,14 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Talk)
         self.models = ["RynnBrain-8B"]
+        self.owned_by = ""
+        self.pages: dict[str, Handler] = {}
         self.script: list[Handler] = [says(POINT)]
         self.bodies: list[dict[str, Any]] = []
         self.tokens: list[str] = []
         self.hung_up = threading.Event()
         self.closing = threading.Event()
+        self.inside = threading.Event()
 
     @property
     def url(self) -> str:
@@ -172,10 +186,34 @@ def test_the_request_is_the_trained_prompt_with_frames_in_their_order(server: Se
     assert "chat_template_kwargs" not in body
 
 
-def test_the_thinking_switch_of_generation_1_1_is_off(server: Server) -> None:
+@pytest.mark.parametrize("thinking", [False, True])
+def test_the_thinking_switch_of_generation_1_1_follows_the_question(
+    server: Server, thinking: bool
+) -> None:
     server.models = ["RynnBrain1.1-2B"]
-    HttpEngine(server.url).ask(question())
-    assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    HttpEngine(server.url).ask(question(thinking=thinking))
+    assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": thinking}
+
+
+def test_thoughts_of_a_server_point_before_its_answer_does(server: Server) -> None:
+    server.script = [
+        says(
+            "<think>It is <object> <frame 0>: (1, 2), (300, 400) </object>.</think>"
+            "#### <answer><affordance><frame 1>, (5, 6)</affordance></answer>",
+            size=3,
+        )
+    ]
+    heard: list[tuple[str, int | None, bool]] = []
+    response = ask(
+        HttpEngine(server.url),
+        question(n=2, thinking=True),
+        on_grounding=lambda g, thought: heard.append(
+            (g.grounding.kind, g.grounding.frame, thought)
+        ),
+    )
+    assert heard == [("object", 0, True), ("affordance", 1, False)]
+    assert [lifted.grounding.frame for lifted in response.reasoning] == [0]
+    assert [lifted.grounding.frame for lifted in response.lifted] == [1]
 
 
 def test_it_stops_the_server_when_the_grounding_is_complete(server: Server) -> None:
@@ -320,6 +358,175 @@ def test_a_chunk_of_another_shape_is_an_error_and_no_crash(server: Server, chunk
         HttpEngine(server.url).ask(question())
 
 
+def flood(head: bytes) -> Handler:
+    """Garbage without an end."""
+
+    def talk(request: Talk) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\n" + head)
+        while not request.server.closing.is_set():  # type: ignore[attr-defined]
+            request.wfile.write(b"<x" * 50_000)
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"content-type: text/event-stream\r\n\r\n", "a line of more than"),
+        (b"content-type: text/html\r\n\r\n", "OpenAI-compatible"),
+        (b"content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n", "closed"),
+        (b"", "closed"),
+    ],
+    ids=["a line", "a page", "chunks", "headers"],
+)
+def test_garbage_without_an_end_is_cut_off(server: Server, head: bytes, said: str) -> None:
+    server.script = [flood(head)]
+    with pytest.raises(EngineError, match=said):
+        HttpEngine(server.url).ask(question())
+    assert server.hung_up.wait(10)
+
+
+def test_bytes_that_are_no_text_are_one_clear_error(server: Server) -> None:
+    def mumble(request: Talk) -> None:
+        request.begin()
+        request.wfile.write(b"data: \xff\xfe\x00\n\n")
+
+    server.script = [mumble]
+    with pytest.raises(EngineError, match="streamed"):
+        HttpEngine(server.url).ask(question())
+
+    def refuse(request: Talk) -> None:
+        request.send_response(400)
+        request.send_header("content-length", "2")
+        request.end_headers()
+        request.wfile.write(b"\xff\xfe")
+
+    server.script = [refuse]
+    with pytest.raises(UnreadableQuestionError, match="HTTP 400"):
+        HttpEngine(server.url).ask(question())
+
+
+def test_a_connection_that_closes_in_the_middle_of_a_token_is_a_lost_server(server: Server) -> None:
+    def die(request: Talk) -> None:
+        request.begin()
+        request.piece("The affor")
+        request.wfile.write(b'data: {"choices": [{"delta": {"cont')
+
+    server.script = [die]
+    with pytest.raises(EngineError, match="cont"):
+        HttpEngine(server.url).ask(question())
+
+    def reset(request: Talk) -> None:
+        request.begin()
+        request.piece("The affor")
+        linger = struct.pack("ii", 1, 0)  # what a machine sends that has forgotten the connection
+        request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        socket.close(request.connection.detach())
+
+    server.script = [reset]
+    with pytest.raises(EngineLostError, match="after 'The affor'"):
+        HttpEngine(server.url).ask(question())
+
+
+def silent(request: Talk) -> None:
+    """Takes the question and says nothing at all."""
+    request.server.inside.set()  # type: ignore[attr-defined]
+    while not request.server.closing.is_set():  # type: ignore[attr-defined]
+        if request.connection.recv(1) == b"":
+            raise BrokenPipeError
+
+
+def trickle(request: Talk) -> None:
+    """Headers, one byte at a time, without an end."""
+    request.server.inside.set()  # type: ignore[attr-defined]
+    while not request.server.closing.wait(0.01):  # type: ignore[attr-defined]
+        request.wfile.write(b"x")
+
+
+@pytest.mark.parametrize("hang", [silent, trickle])
+def test_a_server_that_never_begins_costs_no_more_than_the_budget(
+    server: Server, hang: Handler
+) -> None:
+    server.script = [hang]
+    with pytest.raises(EngineError, match=r"within 0\.2 s"):
+        HttpEngine(server.url).ask(question(timeout_s=0.2))
+    assert server.hung_up.wait(10)
+
+
+@pytest.mark.parametrize("hang", [silent, trickle])
+def test_a_server_that_never_begins_can_be_cancelled(server: Server, hang: Handler) -> None:
+    server.script = [hang]
+    engine = HttpEngine(server.url)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(engine.ask, question(), None, server.inside)
+        assert asked.result(10).finish_reason is FinishReason.CANCELLED
+    assert server.hung_up.wait(10)
+
+
+def test_a_list_of_models_that_never_ends_is_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rynn_brain_ros.models.http._CONNECT_S", 0.1)
+
+    def drip(request: Talk) -> None:
+        request.send_response(200)
+        request.end_headers()
+        with contextlib.suppress(OSError):
+            while not server.closing.wait(0.02):
+                request.wfile.write(b" ")
+
+    server.pages["/v1/models"] = drip
+    with pytest.raises(EngineError, match="does not end"):
+        HttpEngine(server.url)
+
+
+def test_an_unread_question_is_never_sent_twice(server: Server) -> None:
+    server.script = [lambda request: request.connection.shutdown(socket.SHUT_RDWR)]
+    with pytest.raises(EngineLostError):
+        HttpEngine(server.url).ask(question())
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "page", "record", "said"),
+    [
+        ("vllm", "/version", {"version": "0.11.2"}, "vllm#30918"),
+        ("sglang", "/get_server_info", {"version": "0.5.10rc0"}, "sglang#34013"),
+        ("llamacpp", "/props", {"build_info": "b8681-Debian"}, "image-min-tokens"),
+        ("tensorrt_llm", "/version", {"version": "1.1.0"}, "11134"),
+        ("vllm", "/version", {"version": ["?"]}, "vllm#30918"),
+        ("vllm", "/nowhere", {}, "vllm#30918"),
+    ],
+)
+def test_what_is_known_of_a_servers_drift_is_said(
+    server: Server, owner: str, page: str, record: Any, said: str
+) -> None:
+    server.owned_by = owner
+    server.pages[page] = lambda request: request.plain(200, record)
+    (note, *_) = HttpEngine(server.url).notes
+    assert said in note
+
+
+def test_a_server_that_is_known_to_be_sound_has_no_notes(server: Server) -> None:
+    server.owned_by = "vllm"
+    server.pages["/version"] = lambda request: request.plain(200, {"version": "0.11.0"})
+    assert HttpEngine(server.url).notes == ()
+    server.pages["/version"] = lambda request: request.plain(404, "<html>", "text/html")
+    assert HttpEngine(server.url).notes != ()
+
+
+def test_five_hundred_frames_are_refused_with_the_numbers(server: Server) -> None:
+    many = FrameSet(frames(1).frames * 500, 10240 // 500)
+    with pytest.raises(UnreadableQuestionError, match="500 images cost 36000 tokens"):
+        HttpEngine(server.url).ask(Query("q1", Task.AFFORDANCE, "x", many))
+    assert server.bodies == []
+
+
+def test_a_tiny_picture_is_enlarged_and_sent(server: Server) -> None:
+    tiny = Query("q1", Task.AFFORDANCE, "x", frames(1, 1, 1))
+    assert HttpEngine(server.url).ask(tiny).text == POINT
+
+
 def test_no_server_is_said_with_what_to_do() -> None:
     with pytest.raises(EngineError, match="is the server running"):
         HttpEngine("http://127.0.0.1:9/v1")
@@ -372,7 +579,7 @@ def test_a_resized_picture_keeps_its_format_and_one_on_the_grid_its_bytes(jpeg: 
 def test_a_picture_no_model_could_read_is_refused(server: Server) -> None:
     strip = FrameSet(frames(1, 2000, 4).frames, 10240)
     query = Query("q1", Task.AFFORDANCE, "x", strip)
-    with pytest.raises(InputError, match="2000×4"):
+    with pytest.raises(UnreadableQuestionError, match="2000×4"):
         HttpEngine(server.url).ask(query)
 
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -15,8 +17,8 @@ import pytest
 
 from rynn_brain_ros.models import open_engine
 from rynn_brain_ros.models.local.checkpoint import inspect
-from rynn_brain_ros.models.local.memory import available_bytes, check_fits, needed_bytes
-from rynn_brain_ros.values import EngineError, InputError
+from rynn_brain_ros.models.local.memory import available_bytes
+from rynn_brain_ros.values import EngineError
 
 CONFIG = {
     "model_type": "qwen3_vl",
@@ -78,6 +80,26 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: (p / "preprocessor_config.json").write_text('{"a": {"auto_map": {}}}'),
         "preprocessor_config.json asks for code of its own",
     ),
+    "trusting": (
+        lambda p: change_config(p, text_config={"trust_remote_code": True}),
+        "asks for code of its own \\(trust_remote_code\\)",
+    ),
+    "an adapter": (
+        lambda p: (p / "adapter_config.json").write_text("{}"),
+        "holds an adapter.*merge it",
+    ),
+    "foreign quantization": (
+        lambda p: change_config(p, quantization_config={"quant_method": "awq"}),
+        "quantized with 'awq', which this engine does not run",
+    ),
+    "no source": (
+        lambda p: (p / "quantized_from.json").write_text("{}"),
+        "does not name its source; quantize it again",
+    ),
+    "index of nothing": (
+        lambda p: (p / "model.safetensors.index.json").write_text('{"weight_map": {}}'),
+        "names no files",
+    ),
     "no tokenizer": (lambda p: (p / "tokenizer.json").unlink(), "lacks tokenizer.json"),
     "pickle": (only_a_pickle, "pytorch_model.bin and no safetensors; pickle files can run code"),
     "no weights": (lambda p: (p / "model.safetensors").unlink(), "lacks model.safetensors"),
@@ -117,26 +139,8 @@ def test_a_directory_of_the_hub_cache_gives_name_and_revision(directory: Path, t
     assert (checkpoint.name, checkpoint.revision) == ("RynnBrain-2B", "0123abcd")
 
 
-def test_needed_memory_is_weights_cache_and_some_work(directory: Path):
-    safetensors(directory / "model.safetensors", 2 * 8_767_000_000, (8_767_000_000,))
-    needed = needed_bytes(inspect(directory), "BF16")
-    assert needed == pytest.approx(1.05 * 17.5e9 + 12288 * 144 * 1024, rel=0.01)
-
-
-def test_too_little_memory_is_said_with_what_would_fit(directory: Path):
-    safetensors(directory / "model.safetensors", 2 * 8_767_000_000, (8_767_000_000,))
-    with pytest.raises(EngineError, match=r"needs about 20\.2 GB.*and 12\.0 GB of main") as error:
-        check_fits(inspect(directory), "BF16", 12_000_000_000, "main memory")
-    assert "RynnBrain-8B int8 (10.6 GB)" in str(error.value)
-
-
 def test_the_free_memory_of_this_machine_is_known():
     assert available_bytes() is None or available_bytes() > 10_000_000
-
-
-def test_an_unknown_quantization_is_an_error_that_names_the_known(directory: Path):
-    with pytest.raises(InputError, match=r"'int3'.*use none"):
-        open_engine(f"local:{directory}#int3")
 
 
 def test_importing_the_engines_imports_no_torch():
@@ -175,7 +179,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_larger_than_the_machine_is_refused_before_it_is_loaded(tiny: Path, tmp_path: Path):
     path = shutil.copytree(tiny, tmp_path / "RynnBrain-huge")
     safetensors(path / "model.safetensors", 4_000_000_000_000, (2_000_000_000_000,))
-    with pytest.raises(EngineError, match=r"needs about 4\d{3}\.\d GB"):
+    with pytest.raises(EngineError, match=r"needs 39\d{2}\.\d GiB"):
         open_engine(f"local:{path}")
 
 
@@ -187,6 +191,52 @@ def test_missing_weights_are_not_made_up(tiny: Path, tmp_path: Path):
     del weights["model.language_model.layers.1.mlp.up_proj.weight"]
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(EngineError, match=r"lacks 1 of the model's weights.*layers\.1\.mlp\.up"):
+        open_engine(f"local:{path}")
+
+
+def test_weights_that_are_no_numbers_are_named(tiny: Path, tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    path = shutil.copytree(tiny, tmp_path / "RynnBrain-scratched")
+    weights = load_file(path / "model.safetensors")
+    weights["model.visual.blocks.1.mlp.linear_fc1.weight"][3, 4] = float("nan")
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EngineError, match=r"no numbers.*first in model\.visual\.blocks\.1\.mlp"):
+        open_engine(f"local:{path}")
+
+
+def test_nothing_that_lies_in_the_directory_is_run(tiny: Path, tmp_path: Path):
+    path = shutil.copytree(tiny, tmp_path / "RynnBrain-trap")
+    evidence = tmp_path / "it-ran"
+    code = f"open({str(evidence)!r}, 'w').close()\n"
+    for name in ("modeling_qwen3_vl.py", "custom_generate/generate.py", "__init__.py"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text(code)
+    bomb = pickle.dumps(Bomb(code))
+    for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt"):
+        (path / name).write_bytes(bomb)
+    with contextlib.closing(open_engine(f"local:{path}")) as engine:
+        assert engine.info.model == "RynnBrain-trap"
+    assert not evidence.exists()
+    pickle.loads(bomb)
+    assert evidence.exists(), "the trap itself does not work"
+
+
+class Bomb:
+    """Unpickled, it runs ``code``."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return exec, (self.code,)
+
+
+def test_a_number_that_is_none_is_named(tiny: Path, tmp_path: Path):
+    path = shutil.copytree(tiny, tmp_path / "RynnBrain-odd")
+    text = json.loads((path / "config.json").read_text())["text_config"]
+    change_config(path, text_config={**text, "head_dim": "wide"})
+    with pytest.raises(EngineError, match="has head_dim 'wide', which is no number"):
         open_engine(f"local:{path}")
 
 

@@ -22,8 +22,10 @@ def test_a_known_name_gets_its_own_profile(profile):
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
 def test_fewer_bits_take_less_memory(profile):
-    assert profile.weight_bytes["nf4"] < profile.weight_bytes["int8"]
-    assert profile.weight_bytes["int8"] < profile.weight_bytes["none"]
+    ordered = [profile.weight_bytes.get(word) for word in ("nf4", "int8", "none")]
+    sizes = [n_bytes for n_bytes in ordered if n_bytes is not None]
+    assert sizes == sorted(set(sizes))
+    assert profile.weight_bytes["fp8"] < profile.weight_bytes["none"]
     assert profile.weight_bytes["none"] == pytest.approx(2e9 * profile.size_b, rel=0.02)
 
 
@@ -59,6 +61,26 @@ def test_roles_say_which_tasks_a_checkpoint_knows():
     assert Task.PLAN not in profile_for("RynnBrain-8B").tasks
     assert profile_for("RynnBrain-Nav-8B").tasks == frozenset({Task.NAVIGATE})
     assert Task.THINK in profile_for("RynnBrain-CoP-8B").tasks
+
+
+def test_a_mixture_of_experts_is_not_offered_in_what_bitsandbytes_cannot_do():
+    assert set(profile_for("RynnBrain-30B-A3B").weight_bytes) == {"none", "fp8"}
+    assert "30B" not in " ".join(fits(50_000_000_000))
+
+
+def test_tags_follow_from_what_a_checkpoint_was_trained_for():
+    assert "counting" in profile_for("RynnBrain-CoP-8B").tags
+    assert "counting" not in profile_for("RynnBrain-8B").tags
+    assert profile_for("RynnBrain-Nav-8B").tags == frozenset()
+    boxes = {profile.name for profile in PROFILES if "3D Grounding" in profile.tags}
+    assert boxes == {"RynnBrain1.1-2B", "RynnBrain1.1-9B"}
+
+
+def test_only_the_second_generation_has_a_thinking_switch():
+    for profile in PROFILES:
+        second = profile.generation is Generation.V1_1
+        assert (profile.enable_thinking is False) == second
+        assert profile.hardware
 
 
 def test_only_the_thinking_model_gets_room_to_think_unasked():

@@ -55,6 +55,27 @@ def test_what_was_asked_before_is_answered_the_same(query: Query):
     assert answer.timings.total_s == 0.4
 
 
+def test_an_answer_comes_token_by_token_where_its_tokens_were_recorded(query: Query):
+    tokens = tuple(TokenProbability(i, i + 1, 1.0) for i in range(len(TEXT)))
+    pieces: list[str] = []
+    RecordedEngine([recorded(query, token_probabilities=tokens)]).ask(query, pieces.append)
+    assert pieces == list(TEXT)
+
+
+def test_an_answer_comes_word_by_word_where_its_tokens_are_not_known(query: Query):
+    pieces: list[str] = []
+    RecordedEngine([recorded(query)]).ask(query, pieces.append)
+    assert pieces[:5] == ["The ", "red ", "cube ", "is ", "at "]
+    assert "".join(pieces) == TEXT
+
+
+def test_a_recorded_answer_can_be_cancelled_between_two_words(query: Query):
+    cancel = threading.Event()
+    engine = RecordedEngine([recorded(query)])
+    answer = engine.ask(query, lambda piece: cancel.set() if piece == "red " else None, cancel)
+    assert (answer.text, answer.finish_reason) == ("The red ", FinishReason.CANCELLED)
+
+
 def test_it_passes_the_check(query: Query):
     assert check_engine(RecordedEngine([recorded(query)]), query) == ()
 

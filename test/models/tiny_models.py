@@ -57,6 +57,7 @@ CHAT_TEMPLATE = r"""{%- for message in messages -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}
 {%- if enable_thinking is defined and enable_thinking is false -%}{{- '<think>\n\n</think>\n\n' -}}
+{%- elif enable_thinking is defined and enable_thinking is true -%}{{- '<think>\n' -}}
 {%- endif -%}{%- endif -%}"""
 
 
@@ -239,30 +240,39 @@ def save_processor(tokenizer: Any, path: Path) -> None:
     (path / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
-def teach(directory: Path, query: Query, answer: str, folder: Path) -> Path:
-    """A copy of the model in ``folder`` that has learned to answer this one question so."""
+def teach(
+    directory: Path, lessons: Sequence[tuple[Query, str]], folder: Path, n_rounds: int = 40
+) -> Path:
+    """A copy of the model in ``folder`` that has learned to answer these questions so."""
     import torch
     from transformers import AutoModelForImageTextToText
 
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch.float32)
     processor = stock_processor(directory)
-    inputs = _stock_inputs(directory, processor, query, answer + "<|im_end|>")
-    n_prompt = _stock_inputs(directory, processor, query)["input_ids"].shape[1]
-    labels = inputs["input_ids"].clone()
-    labels[:, :n_prompt] = -100
+    learned = [_lesson(directory, processor, *lesson) for lesson in lessons]
     model.requires_grad_(False)
     model.model.language_model.requires_grad_(True)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=4e-3)
-    for _ in range(40):
+    for _ in range(n_rounds):
         optimizer.zero_grad()
-        model(**inputs, labels=labels).loss.backward()
+        for inputs in learned:
+            (model(**inputs).loss / len(learned)).backward()
         optimizer.step()
     path = folder / directory.name
     shutil.copytree(directory, path)
     model.save_pretrained(path)
     return path
+
+
+def _lesson(directory: Path, processor: Any, query: Query, answer: str) -> dict[str, Any]:
+    """Inputs with labels for the answer alone."""
+    inputs = _stock_inputs(directory, processor, query, answer + "<|im_end|>")
+    n_prompt = _stock_inputs(directory, processor, query)["input_ids"].shape[1]
+    labels = inputs["input_ids"].clone()
+    labels[:, :n_prompt] = -100
+    return {**inputs, "labels": labels}
 
 
 # --- asking as everybody else does ---------------------------------------------------------------
@@ -273,6 +283,7 @@ class StockAnswer:
     text: str
     probabilities: tuple[float, ...]
     """Of each written token, the one that ended the answer included."""
+    tokens: tuple[int, ...] = ()
 
 
 def stock_answer(directory: Path, query: Query, dtype: str = "float32") -> StockAnswer:
@@ -293,7 +304,7 @@ def stock_answer(directory: Path, query: Query, dtype: str = "float32") -> Stock
     written = made.sequences[0, inputs["input_ids"].shape[1] :]
     chances = [torch.softmax(score[0].float(), dim=-1).max().item() for score in made.scores]
     text = str(processor.tokenizer.decode(written, skip_special_tokens=True))
-    return StockAnswer(text, tuple(chances))
+    return StockAnswer(text, tuple(chances), tuple(written.tolist()))
 
 
 @functools.lru_cache(maxsize=8)
@@ -307,7 +318,7 @@ def _stock(directory: Path, dtype: str) -> tuple[Any, Any]:
 def _stock_inputs(directory: Path, processor: Any, query: Query, written: str = "") -> Any:
     config = json.loads((directory / "config.json").read_text())
     profile = profile_for(directory.name, config["model_type"])
-    switch = {} if profile.enable_thinking is None else {"enable_thinking": False}
+    switch = {} if profile.enable_thinking is None else {"enable_thinking": query.thinks}
     conversation, pictures = _stock_chat(compose(query, profile.generation))
     text = processor.apply_chat_template(
         conversation, tokenize=False, add_generation_prompt=True, **switch

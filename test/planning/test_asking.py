@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from recordings import ScriptedEngine, ask_bag
 
+from rynn_brain_ros.language import compose
+from rynn_brain_ros.models import RecordedAnswer, RecordedEngine, plain_messages
 from rynn_brain_ros.planning import Question, ask, make_query
 from rynn_brain_ros.sim.tabletop import FIXED_FRAME, START_NS
 from rynn_brain_ros.values import (
     Answer,
     CameraInfo,
+    Engine,
     FinishReason,
     FrameSet,
+    Generation,
     LiftedGrounding,
     Query,
     RefusalCode,
@@ -52,6 +56,86 @@ def with_frame(frames: FrameSet, index: int, **change: object) -> FrameSet:
     frame: SelectedFrame = changed[index]
     changed[index] = replace(frame, frame=replace(frame.frame, **change))
     return FrameSet(tuple(changed), frames.max_visual_tokens)
+
+
+# --- Chain-of-Point ------------------------------------------------------------------------------
+
+THOUGHT = (
+    "<think>The box is <object> <frame 0>:; (400, 500), (600, 700) </object> at first and"
+    " <object> <frame 2>:; (400, 500), (600, 700) </object> now.</think>"
+)
+CONCLUSION = "#### <answer><affordance><frame 2>, (500, 600)</affordance></answer>"
+
+
+def think(frames: FrameSet, text: str, task: Task = Task.AFFORDANCE) -> RecordedEngine:
+    """Who once thought so. In the form of the training data: no run of RynnBrain-CoP was
+    published with its text."""
+    messages = compose(thinking(frames, task), Generation.V1_0)
+    recorded = RecordedAnswer("RynnBrain-CoP-8B", plain_messages(messages), text)
+    return RecordedEngine([recorded])
+
+
+def thinking(frames: FrameSet, task: Task = Task.AFFORDANCE) -> Query:
+    return make_query(
+        1, Question("Where is the box?", task, thinking=task is not Task.THINK), frames
+    )
+
+
+def test_thoughts_arrive_before_the_answer_bound_to_their_frames(frames: FrameSet):
+    heard: list[tuple[str, int, bool]] = []
+    written: list[str] = []
+
+    def take(lifted: LiftedGrounding, is_reasoning: bool) -> None:
+        assert lifted.frame is not None
+        assert lifted.target is not None
+        assert math.isnan(lifted.confidence)
+        at = sum(map(len, written))
+        heard.append((lifted.grounding.kind, lifted.frame.frame.stamp_ns, is_reasoning))
+        assert THOUGHT[:at].count("</object>") == sum(thought for *_, thought in heard)
+
+    engine = think(frames, THOUGHT + CONCLUSION)
+    response = ask(engine, thinking(frames), on_text=written.append, on_grounding=take)
+
+    stamps = [f.frame.stamp_ns for f in frames]
+    assert heard == [
+        ("object", stamps[0], True),
+        ("object", stamps[2], True),
+        ("affordance", stamps[2], False),
+    ]
+    assert [lifted.frame for lifted in response.reasoning] == [frames[0], frames[2]]
+    assert only(response).frame == frames[2]
+
+
+def test_a_free_question_to_the_thinking_model_is_answered_behind_its_thoughts(frames: FrameSet):
+    engine = think(frames, f"{THOUGHT}#### It stands still.", Task.THINK)
+    response = ask(engine, thinking(frames, Task.THINK))
+    assert response.reading.answer_text == "It stands still."
+    assert len(response.reasoning) == 2
+    assert response.lifted == ()
+
+
+@pytest.mark.parametrize("task", [Task.THINK, Task.AFFORDANCE])
+def test_a_thought_that_was_cut_off_is_no_answer(frames: FrameSet, task: Task):
+    text = "The box is <object> <frame 0>:; (400, 500), (600, 700) </object> at first and"
+    engine = think(frames, text, task)
+    cut = CutOff(engine)
+    response = ask(cut, thinking(frames, task))
+    assert len(response.reasoning) == 1
+    assert not any(lifted.grounding.actionable for lifted in response.lifted)
+    assert response.reading.answer_text == ""
+
+
+class CutOff:
+    """Another engine whose budget ran out."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.info, self._engine = engine.info, engine
+
+    def ask(self, *question: object) -> Answer:
+        return replace(self._engine.ask(*question), finish_reason=FinishReason.LENGTH)
+
+    def close(self) -> None:
+        self._engine.close()
 
 
 # --- the question --------------------------------------------------------------------------------

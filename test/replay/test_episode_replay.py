@@ -14,8 +14,9 @@ pytest.importorskip("mujoco")
 from episodes import NONSENSE, Switch, pick, record, tampered
 
 from rynn_brain_ros.cli import main
-from rynn_brain_ros.demo import StageConfig
+from rynn_brain_ros.demo import StageConfig, run_demo
 from rynn_brain_ros.language import format_actions
+from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.planning.episode import (
     Answered,
     Decided,
@@ -33,6 +34,7 @@ from rynn_brain_ros.values import (
     GoalEventKind,
     GripGoal,
     InputError,
+    NavigateGoal,
     Stage,
 )
 
@@ -116,6 +118,16 @@ def test_a_drive_is_reproduced(tmp_path: Path):
     episode = record(tmp_path, arrows, arrows, config=StageConfig(world="room")).episode
     outcomes = [move.outcome for turn in episode.turns for move in turn.moves]
     assert sum(outcome is not None and outcome.cause is Cause.DONE for outcome in outcomes) >= 2
+    assert reproduced(tmp_path)
+
+
+def test_a_drive_to_a_place_on_the_map_is_reproduced(tmp_path: Path):
+    engines = Engines.one(ColorBaselineEngine())
+    episode = run_demo(StageConfig("room", 1025), engines, tmp_path, lambda line: None).episode
+    moves = [move for turn in episode.turns for move in turn.moves]
+    goals = [stage.goal for move in moves for stage in move.motion.stages]
+    assert any(isinstance(goal, NavigateGoal) for goal in goals)
+    assert episode.confirmed
     assert reproduced(tmp_path)
 
 

@@ -194,8 +194,8 @@ def test_progress_says_how_much_there_is(small_bag: Path, tmp_path: Path):
 
 
 def test_ctrl_c_ends_the_command_with_130(small_bag: Path, tmp_path: Path, capsys, monkeypatch):
-    engine = Interrupted("Nothing.")
-    monkeypatch.setattr("rynn_brain_ros.cli.replaying.open_engine", lambda spec: engine)
+    engines = Engines.one(Interrupted("Nothing."))
+    monkeypatch.setattr("rynn_brain_ros.cli.replaying.open_engines", lambda *_: engines)
     assert replay(small_bag, tmp_path, "--every", "0.5") == 130
     assert "interrupted after 1 answers; what was done is kept" in capsys.readouterr().out
 

@@ -39,7 +39,7 @@ from rynn_brain_ros.values import (
     Vector3,
 )
 
-LIMITS = SafetyLimits(dry_run=False)
+LIMITS = SafetyLimits(dry_run=False, engine_verdict="not_required")
 NOW_NS = START_NS + 2_000_000_000
 TARGET = (0.4, 0.1, 0.06)
 CUBE = Thing("red cube", "red", "cube", (0.4, 0.1), (0.06, 0.06, 0.06), 0.4)

@@ -9,9 +9,24 @@ import numpy as np
 import pytest
 from safety_examples import LIMITS, NOW_NS
 
-from rynn_brain_ros.geometry import DepthNoise, DepthView, PinholeCamera, from_matrix, ray_grid
+from rynn_brain_ros.geometry import (
+    DepthNoise,
+    DepthView,
+    PinholeCamera,
+    from_matrix,
+    invert,
+    ray_grid,
+)
 from rynn_brain_ros.memory import select
-from rynn_brain_ros.safety import Gate, Proposal, SafetyLimits, Situation, Strip, free_ahead_m
+from rynn_brain_ros.safety import (
+    Gate,
+    GroundMemory,
+    Proposal,
+    SafetyLimits,
+    Situation,
+    Strip,
+    free_ahead_m,
+)
 from rynn_brain_ros.values import (
     CameraInfo,
     DriveGoal,
@@ -169,10 +184,11 @@ def driving(
     now: SelectedFrame,
     limits: SafetyLimits = LIMITS,
     T_base_fixed: RigidTransform | None = ROBOT,
+    ground: GroundMemory | None = None,
 ) -> RefusalCode | None:
     stages = tuple(MotionStage(Stage.DRIVE, goal) for goal in goals)
     motion = Motion(Skill.MOVE_TO, "odom", (0.5, 0.0, 0.0), stages)
-    situation = Situation(NOW_NS, now, armed=True, T_base_fixed=T_base_fixed)
+    situation = Situation(NOW_NS, now, armed=True, T_base_fixed=T_base_fixed, ground=ground)
     proposal = Proposal(motion, (), FrameSet((now,)), NOW_NS)
     refusal = Gate(limits).judge(proposal, situation).refusal
     return None if refusal is None else refusal.code
@@ -246,7 +262,52 @@ def test_a_second_drive_needs_its_way_as_well():
     assert driving(DriveGoal(0.4, 0.5), DriveGoal(0.4, 0.5), now=now) is RefusalCode.OBSTACLE
 
 
+# --- places to navigate to ------------------------------------------------------------------------
+
+THERE = NavigateGoal(RigidTransform("odom", "base_link", (1.0, 0.0, 0.0)), 0.5)
+
+
+def watched(*blocks: Block) -> GroundMemory:
+    memory = GroundMemory()
+    strip = Strip(width_m=0.6, height_m=0.6)
+    view = DepthView(np.nan_to_num(depth_of(*blocks)).astype(np.float32), CAMERA)
+    memory.see(view, camera_pose(), invert(ROBOT), strip)
+    return memory
+
+
+FENCE = replace(
+    LIMITS,
+    workspace_x_min_m=-5.0,
+    workspace_x_max_m=5.0,
+    workspace_y_min_m=-5.0,
+    workspace_y_max_m=5.0,
+)
+
+
+def test_a_place_that_was_seen_to_be_free_may_be_navigated_to(free_room: SelectedFrame):
+    assert driving(THERE, now=free_room, limits=FENCE, ground=watched()) is None
+
+
+def test_a_place_needs_room_for_the_robot_and_its_clearance(free_room: SelectedFrame):
+    beside = ((0.9, 0.4, 0.0), (1.1, 0.5, 0.3))
+    assert driving(THERE, now=free_room, limits=FENCE, ground=watched(beside)) is None
+    near = ((0.9, 0.25, 0.0), (1.1, 0.5, 0.3))
+    assert driving(THERE, now=free_room, limits=FENCE, ground=watched(near)) is RefusalCode.OBSTACLE
+
+
+def test_a_place_that_was_never_seen_is_not_navigated_to(free_room: SelectedFrame):
+    behind = NavigateGoal(RigidTransform("odom", "base_link", (-1.0, 0.0, 0.0)), 0.5)
+    code = driving(behind, now=free_room, limits=FENCE, ground=watched())
+    assert code is RefusalCode.OBSTACLE
+    assert driving(THERE, now=free_room, limits=FENCE) is RefusalCode.OBSTACLE
+
+
+def test_the_place_is_looked_up_in_the_frame_that_the_ground_was_seen_in(free_room: SelectedFrame):
+    T_map_odom = RigidTransform("odom", "odom", (0.0, 3.0, 0.0))
+    code = driving(THERE, now=free_room, limits=FENCE, T_base_fixed=T_map_odom, ground=watched())
+    assert code is RefusalCode.OBSTACLE
+
+
 def test_a_drive_after_a_navigation_is_not_seen_yet(free_room: SelectedFrame):
-    there = NavigateGoal(RigidTransform("odom", "base_link", (0.6, 0.0, 0.0)), 0.5)
-    assert driving(there, now=free_room) is None
-    assert driving(there, DriveGoal(0.1, 0.5), now=free_room) is RefusalCode.OBSTACLE
+    code = driving(THERE, DriveGoal(0.1, 0.5), now=free_room, limits=FENCE, ground=watched())
+    assert code is RefusalCode.OBSTACLE

@@ -53,7 +53,7 @@ from rynn_brain_ros.values import (
 CHECKS = (
     *("goals", "groundings", "answer_age", "frame_age", "finite", "workspace", "reach"),
     *("support", "robot", "uncertainty", "confidence", "grip_width", "force", "speed"),
-    *("order", "busy", "scene", "drive", "corridor", "armed", "dry_run", "approval"),
+    *("order", "busy", "scene", "drive", "corridor", "engine", "armed", "dry_run", "approval"),
 )
 SECOND_NS = 1_000_000_000
 
@@ -525,7 +525,7 @@ def test_an_approval_is_one_line_of_information(caplog: pytest.LogCaptureFixture
     (record,) = caplog.records
     assert record.levelno == logging.INFO
     assert "approved: pick at (0.400, 0.100, 0.040) m" in record.getMessage()
-    assert "22 of 22 checks" in record.getMessage()
+    assert "23 of 23 checks" in record.getMessage()
 
 
 def test_a_refusal_is_one_line_of_warning(caplog: pytest.LogCaptureFixture):

@@ -1,4 +1,4 @@
-"""What stood in the way is remembered when the camera no longer sees it."""
+"""The ground is remembered where the camera no longer sees it: what stood there, what was free."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from rynn_brain_ros.geometry import DepthView, PinholeCamera, camera_or_refusal, from_matrix, invert
-from rynn_brain_ros.safety import ObstacleMemory
+from rynn_brain_ros.safety import GroundMemory
 from rynn_brain_ros.safety.corridor import Strip
+from rynn_brain_ros.safety.obstacles import SEEN_SHARE
 from rynn_brain_ros.values import CameraInfo, RigidTransform
 
 HEIGHT_M, TILT = 1.1, math.radians(15)
@@ -63,33 +64,65 @@ def seen(box_at_m: float | None, height_m: float = 0.3) -> DepthView:
 
 
 def test_an_obstacle_is_remembered_where_it_stands_in_the_fixed_frame():
-    memory = ObstacleMemory()
+    memory = GroundMemory()
     memory.see(seen(1.6), mounted(), base_at(0.0), STRIP)
     assert memory.ahead_m(invert(base_at(0.0)), 0.6) == pytest.approx(1.6, abs=0.08)
     assert memory.ahead_m(invert(base_at(1.0)), 0.6) == pytest.approx(0.6, abs=0.08)
 
 
 def test_it_is_not_in_the_way_of_a_robot_that_turned_away():
-    memory = ObstacleMemory()
+    memory = GroundMemory()
     memory.see(seen(1.6), mounted(), base_at(0.0), STRIP)
     assert memory.ahead_m(invert(base_at(0.0, math.pi)), 0.6) == math.inf
 
 
 def test_open_ground_leaves_nothing_behind():
-    memory = ObstacleMemory()
+    memory = GroundMemory()
     memory.see(seen(None), mounted(), base_at(0.0), STRIP)
     assert memory.ahead_m(invert(base_at(0.0)), 0.6) == math.inf
 
 
 def test_what_is_seen_free_again_is_forgotten():
-    memory = ObstacleMemory()
+    memory = GroundMemory()
     memory.see(seen(1.6), mounted(), base_at(0.0), STRIP)
     memory.see(seen(None), mounted(), base_at(0.0), STRIP)
     assert memory.ahead_m(invert(base_at(0.0)), 0.6) == math.inf
 
 
 def test_what_is_higher_than_the_robot_is_no_obstacle():
-    memory = ObstacleMemory()
+    memory = GroundMemory()
     flat_robot = Strip(width_m=0.6, height_m=0.0301)
     memory.see(seen(1.6), mounted(), base_at(0.0), flat_robot)
     assert memory.ahead_m(invert(base_at(0.0)), 0.6) == math.inf
+
+
+def test_free_places_have_room_around_them_on_ground_that_was_seen():
+    memory = GroundMemory()
+    memory.see(seen(2.5), mounted(), base_at(0.0), STRIP)
+    x, y = memory.free_places(0.3).T
+    assert 1.0 < x.min() < 1.5
+    before = x < 2.5
+    assert 2.1 < x[before].max() <= 2.5 - 0.3
+    assert y[before].min() < -0.5 and y[before].max() > 0.5
+
+
+def test_nothing_is_free_before_anything_was_seen():
+    memory = GroundMemory()
+    assert memory.free_places(0.3).shape == (0, 2)
+    assert memory.seen_share((0.0, 0.0), 0.3) == 0.0
+    assert memory.clearance_m((0.0, 0.0)) == math.inf
+
+
+def test_a_place_that_is_free_is_so_by_its_own_numbers():
+    memory = GroundMemory()
+    memory.see(seen(2.5), mounted(), base_at(0.0), STRIP)
+    for x, y in memory.free_places(0.3)[::50]:
+        assert memory.clearance_m((x, y)) >= 0.3
+        assert memory.seen_share((x, y), 0.3) >= SEEN_SHARE
+
+
+def test_what_stands_between_two_places_is_known():
+    memory = GroundMemory()
+    memory.see(seen(2.0), mounted(), base_at(0.0), STRIP)
+    assert memory.is_between((1.5, 0.0), (2.5, 0.0))
+    assert not memory.is_between((1.5, 0.0), (1.8, 0.2))

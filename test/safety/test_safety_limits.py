@@ -22,13 +22,13 @@ TIGHT_IS_HIGH = {
     *("workspace_x_min_m", "workspace_y_min_m", "workspace_z_min_m", "reach_min_m", "floor_z_m"),
     *("support_clearance_m", "robot_radius_m", "min_confidence", "unknown_confidence"),
     *("scene_seen_share", "robot_width_m", "robot_height_m", "clearance_m"),
-    *("dry_run", "require_approval"),
+    *("dry_run", "require_approval", "engine_verdict"),
 }
 
 
 def rank(item: Setting, value: Any) -> float:
     """How tight a value is, as people mean it."""
-    number = ("allow", "refuse").index(value) if isinstance(value, str) else float(value)
+    number = item.choices.index(value) if item.choices else float(value)
     return number if item.name in TIGHT_IS_HIGH else -number
 
 
@@ -36,7 +36,7 @@ def values_of(item: Setting) -> st.SearchStrategy[Any]:
     if isinstance(item.default, bool):
         return st.booleans()
     if isinstance(item.default, str):
-        return st.sampled_from(("allow", "refuse"))
+        return st.sampled_from(item.choices)
     near = st.floats(item.default - 0.5, item.default + 0.5)
     return near | st.floats(item.minimum, item.maximum)
 
@@ -72,8 +72,9 @@ def test_what_tighter_limits_approve_wider_ones_approve(changes: dict[str, Any])
 
 def step_of(item: Setting, tighter: bool) -> Any:
     """A value a little tighter or wider than the default, or ``None`` where there is none."""
-    if isinstance(item.default, str):
-        return "refuse" if tighter else None
+    if item.choices:
+        end = item.choices[-1 if tighter else 0]
+        return end if end != item.default else None
     up = (item.name in TIGHT_IS_HIGH) == tighter
     if isinstance(item.default, bool):
         return up if up != item.default else None

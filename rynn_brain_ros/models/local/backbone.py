@@ -8,7 +8,7 @@ can be read alone.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
+from rynn_brain_ros.models.local import patch_embedding
 from rynn_brain_ros.models.local.prompt import ImageSpan, Prompt
 
 _TOLERANCE = 0.1
@@ -35,9 +36,15 @@ class ImageFeatures:
     def n_bytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in (self.tokens, *self.deepstack))
 
+    def part(self, first: int, last: int) -> ImageFeatures:
+        """Its visual tokens ``first:last``."""
+        return ImageFeatures(
+            self.tokens[first:last], tuple(level[first:last] for level in self.deepstack)
+        )
+
 
 class Backbone:
-    """Wraps a loaded ``…ForConditionalGeneration``.
+    """Wraps a loaded ``…ForConditionalGeneration``; ``notes`` say what it does otherwise.
 
     While `watched` is active, ``look`` is called before every layer and may raise: a question
     can be given up within one layer's time, however long its prompt.
@@ -49,7 +56,7 @@ class Backbone:
         self._text = model.model.language_model
         self._embed = model.get_input_embeddings()
         self._head = model.lm_head
-        _multiply_instead_of_convolving(self._visual.patch_embed.proj)
+        self.notes = patch_embedding.settle(self._visual.patch_embed.proj)
         self._look: Callable[[], None] | None = None
         for layer in (*self._visual.blocks, *self._text.layers):
             layer.register_forward_pre_hook(self._before_layer)
@@ -69,10 +76,10 @@ class Backbone:
         """
         prompt = Prompt(np.arange(16, dtype=np.int64))
         with torch.inference_mode():
-            whole = self.read(prompt, 0, 16, [], self.new_cache())
+            whole = self.read(prompt, 0, 16, {}, self.new_cache())
             cache = self.new_cache()
-            self.read(prompt, 0, 9, [], cache)
-            pieces = self.read(prompt, 9, 16, [], cache)
+            self.read(prompt, 0, 9, {}, cache)
+            pieces = self.read(prompt, 9, 16, {}, cache)
         return bool((whole - pieces).abs().max() <= _TOLERANCE * whole.abs().max())
 
     @contextlib.contextmanager
@@ -91,22 +98,30 @@ class Backbone:
         return ImageFeatures(seen.pooler_output, tuple(getattr(seen, "deepstack_features", ())))
 
     def read(
-        self, prompt: Prompt, start: int, end: int, features: Sequence[ImageFeatures], cache: Any
+        self,
+        prompt: Prompt,
+        start: int,
+        end: int,
+        features: Mapping[ImageSpan, ImageFeatures],
+        cache: Any,
     ) -> torch.Tensor:
         """Reads tokens ``start:end`` of ``prompt`` behind those in ``cache``, which grows.
 
-        ``features`` are those of the images that lie whole within ``start:end``. Returns the
-        logits after the last token, float32 [vocabulary].
+        ``features`` has those images of which a part lies within ``start:end``. Returns the logits
+        after the last token, float32 [vocabulary].
         """
         ids = torch.from_numpy(prompt.ids[None, start:end]).to(self.device)
         embeds = self._embed(ids)
         visual = {}
-        spans = [image for image in prompt.images if start <= image.start < end]
+        spans = [image for image in prompt.images if image.start < end and start < image.end]
         if spans:
             mask = self._mask(spans, start, end)
-            tokens = torch.cat([image.tokens for image in features])
+            seen = [
+                features[span].part(max(start - span.start, 0), end - span.start) for span in spans
+            ]
+            tokens = torch.cat([image.tokens for image in seen])
             embeds = embeds.masked_scatter(mask[..., None], tokens.to(embeds.dtype))
-            visual = _deepstack(mask, features)
+            visual = _deepstack(mask, seen)
         positions = prompt.positions()[:, start:end]
         return self._forward(embeds, positions, cache, **visual)
 
@@ -132,26 +147,12 @@ class Backbone:
         """Bool [1, end − start]: true at visual tokens."""
         mask = torch.zeros((1, end - start), dtype=torch.bool)
         for span in spans:
-            mask[0, span.start - start : span.end - start] = True
+            mask[0, max(span.start - start, 0) : span.end - start] = True
         return mask.to(self.device)
 
     def _before_layer(self, *_: object) -> None:
         if self._look is not None:
             self._look()
-
-
-def _multiply_instead_of_convolving(projection: Any) -> None:
-    """Each patch is one whole kernel, so its convolution is a product with one matrix.
-
-    Conv3d costs a tenth of the vision tower's time on a CPU, and is 10 to 20 times slower still in
-    some builds of torch (2.9: pytorch issue 174051).
-    """
-
-    def multiply(patches: torch.Tensor) -> torch.Tensor:
-        weight = projection.weight.flatten(1)
-        return torch.nn.functional.linear(patches.flatten(1), weight, projection.bias)
-
-    projection.forward = multiply
 
 
 def _deepstack(mask: torch.Tensor, features: Sequence[ImageFeatures]) -> dict[str, Any]:

@@ -9,7 +9,13 @@ from typing import Any, Protocol
 from rynn_brain_ros.models.image_grid import TOKEN_PX
 from rynn_brain_ros.models.local.pictures import shown_size
 from rynn_brain_ros.models.local.prompt import ImageKey, Prompt, expand
-from rynn_brain_ros.values import EngineError, ImagePart, Message, SelectedFrame, TextPart
+from rynn_brain_ros.values import (
+    ImagePart,
+    Message,
+    SelectedFrame,
+    TextPart,
+    UnreadableQuestionError,
+)
 
 MAX_PROMPT_TOKENS = 16384
 """The longest sequence of RynnBrain's training."""
@@ -40,7 +46,9 @@ class Picture:
 
 
 class Chat:
-    """Writes prompts for one checkpoint. ``token_px`` is the side of a visual token."""
+    """Writes prompts for one checkpoint. ``token_px`` is the side of a visual token,
+    ``enable_thinking`` how the template's switch stands where nothing is to be thought (None: the
+    template has none)."""
 
     def __init__(
         self,
@@ -52,20 +60,22 @@ class Chat:
         max_tokens: int = MAX_PROMPT_TOKENS,
         enable_thinking: bool | None = None,
     ) -> None:
-        self._tokenizer, self._image_token = tokenizer, image_token
+        self.tokenizer, self._image_token = tokenizer, image_token
         self._side, self._max_tokens = token_px, max_tokens
         self._max_image_tokens = max_image_tokens
-        self._switch = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
+        self._enable_thinking = enable_thinking
         added = tokenizer.added_tokens_decoder.values()
         self._control = tuple(str(token) for token in added if token.special)
 
     def prompt(
-        self, messages: Iterable[Message], max_visual_tokens: int
+        self, messages: Iterable[Message], max_visual_tokens: int, *, thinks: bool = False
     ) -> tuple[Prompt, tuple[Picture, ...]]:
         """The prompt and its pictures, in their order; nothing is decoded yet.
 
-        Raises `EngineError` for an image that cannot be shown, for words that would be read as
-        control tokens and for more than the model can read.
+        ``thinks``: the answer is to begin with reasoning.
+
+        Raises `UnreadableQuestionError` for an image that cannot be shown, for words that would be
+        read as control tokens and for more than the model can read.
         """
         messages = tuple(messages)
         parts = [part for message in messages for part in message.parts]
@@ -80,39 +90,40 @@ class Chat:
         self._check_length(visual, len(pictures), visual)
         for part in parts:
             self._check_words(part)
-        prompt = expand(self._ids(messages), self._image_token, images)
+        prompt = expand(self._ids(messages, thinks), self._image_token, images)
         self._check_length(len(prompt), len(pictures), visual)
         return prompt, pictures
 
-    def _ids(self, messages: Sequence[Message]) -> list[int]:
-        text = self._tokenizer.apply_chat_template(
+    def _ids(self, messages: Sequence[Message], thinks: bool) -> list[int]:
+        switch = {"enable_thinking": thinks or self._enable_thinking}
+        text = self.tokenizer.apply_chat_template(
             [_plain(message) for message in messages],
             tokenize=False,
             add_generation_prompt=True,
-            **self._switch,
+            **({} if self._enable_thinking is None else switch),
         )
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        return self.tokenizer.encode(text, add_special_tokens=False)
 
     def _check_words(self, part: TextPart | ImagePart) -> None:
         if not isinstance(part, TextPart):
             return
         found = next((token for token in self._control if token in part.text), None)
         if found is not None:
-            raise EngineError(
+            raise UnreadableQuestionError(
                 f"the words {part.text[:60]!r} hold {found}, which the model reads as a control "
                 "token; leave it out"
             )
 
     def _check_length(self, length: int, n_images: int, visual: int) -> None:
         if length > self._max_tokens:
-            raise EngineError(
+            raise UnreadableQuestionError(
                 f"the question is {length} tokens long ({n_images} images cost {visual} of them); "
                 f"this model reads at most {self._max_tokens}: show fewer frames"
             )
 
     def decode(self, ids: Sequence[int]) -> str:
         """Written tokens as text, without control tokens."""
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
 
 
 def _plain(message: Message) -> dict[str, Any]:

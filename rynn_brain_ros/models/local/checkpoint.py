@@ -6,31 +6,30 @@ configuration that asks for code of its own is refused.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rynn_brain_ros.models.local.weights import (
+    Tensor,
+    count_parameters,
+    main_dtype,
+    read_json,
+    read_tensors,
+)
 from rynn_brain_ros.values import EngineError
 
 KINDS = ("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 """``model_type`` of RynnBrain's checkpoints: generation 1.0 dense and sparse, then 1.1."""
-DTYPE_BYTES = {
-    **dict.fromkeys(("F64", "I64", "U64"), 8),
-    **dict.fromkeys(("F32", "I32", "U32"), 4),
-    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
-    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL"), 1),
-}
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_INDEX = "model.safetensors.index.json"
+PROVENANCE = "quantized_from.json"
+"""In a directory that ``rynn-brain quantize`` wrote: what it was made of, and how."""
+_ADAPTER = "adapter_config.json"
+_CODE_KEYS = ("auto_map", "trust_remote_code")
 _CONFIGS = (
     *("config.json", "tokenizer_config.json", "preprocessor_config.json"),
     *("processor_config.json", "video_preprocessor_config.json", "generation_config.json"),
 )
-_MAX_HEADER_BYTES = 100_000_000
-"""The limit of the safetensors library itself."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +37,36 @@ class Checkpoint:
     """A directory that passed every check that needs no weights.
 
     ``name`` and ``revision`` are the directory's own name and empty, or, in a Hugging Face cache,
-    the repository's name and the commit. ``dtype`` is the one that most bytes are stored in, as
-    safetensors spells it (``BF16``, ``F32``).
+    the repository's name and the commit; a directory that ``rynn-brain quantize`` wrote has those
+    of its source. ``quantization`` is ``none`` or how its layers are stored. ``dtype`` is the one
+    that most other bytes are stored in, as safetensors spells it (``BF16``, ``F32``).
     """
 
     path: Path
     name: str
     revision: str
     kind: str
-    dtype: str
-    n_parameters: int
-    n_bytes: int
+    quantization: str
+    tensors: tuple[Tensor, ...] = field(repr=False)
     config: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def dtype(self) -> str:
+        return main_dtype(self.tensors, self.quantization != "none")
+
+    @property
+    def n_parameters(self) -> int:
+        """Before any quantization."""
+        return count_parameters(self.tensors)
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(tensor.n_bytes for tensor in self.tensors)
+
+    @property
+    def is_sparse(self) -> bool:
+        """A mixture of experts."""
+        return self.kind.endswith("_moe")
 
     @property
     def is_linear(self) -> bool:
@@ -59,11 +76,24 @@ class Checkpoint:
     @property
     def kv_bytes_per_token(self) -> int:
         """Of keys and values in 16 bits, summed over the layers with full attention."""
-        text = self.config.get("text_config", {})
-        layers = int(text.get("num_hidden_layers", 0))
+        text = "text_config"
+        layers = self.number(text, "num_hidden_layers")
         if self.is_linear:
-            layers //= int(text.get("full_attention_interval", 4))
-        return layers * 2 * int(text.get("num_key_value_heads", 0)) * _head_dim(text) * 2
+            layers //= max(1, self.number(text, "full_attention_interval", 4))
+        heads = max(1, self.number(text, "num_attention_heads", 1))
+        head_dim = self.number(text, "head_dim") or self.number(text, "hidden_size") // heads
+        return layers * 2 * self.number(text, "num_key_value_heads") * head_dim * 2
+
+    def number(self, part: str, key: str, default: int = 0) -> int:
+        """A number of a part of the configuration. Raises `EngineError` for what is none."""
+        value = self.config[part].get(key, default)
+        try:
+            return int(value or 0)
+        except (TypeError, ValueError) as error:
+            raise EngineError(
+                f"{self.path / 'config.json'} has {key} {value!r}, which is no number; download "
+                "it again"
+            ) from error
 
 
 def inspect(path: Path) -> Checkpoint:
@@ -72,31 +102,23 @@ def inspect(path: Path) -> Checkpoint:
         raise EngineError(
             f"no model directory {path}: give the folder that holds config.json and *.safetensors"
         )
-    config = _read_json(path / "config.json")
+    config = read_json(path / "config.json")
     _refuse_remote_code(path)
     kind = _kind(path, config)
     _check_tokenizer(path)
-    tensors = [tensor for file in _weight_files(path) for tensor in _tensors(file)]
     name, revision = _identity(path)
     return Checkpoint(
-        path=path,
-        name=name,
-        revision=revision,
-        kind=kind,
-        dtype=_main_dtype(tensors),
-        n_parameters=sum(tensor.n_elements for tensor in tensors),
-        n_bytes=sum(tensor.n_bytes for tensor in tensors),
-        config=config,
+        path, name, revision, kind, _quantization(path, config), read_tensors(path), config
     )
-
-
-def _head_dim(text: Mapping[str, Any]) -> int:
-    heads = max(1, int(text.get("num_attention_heads", 1)))
-    return int(text.get("head_dim") or int(text.get("hidden_size", 0)) // heads)
 
 
 def _identity(path: Path) -> tuple[str, str]:
     """(name, revision); the Hugging Face cache is ``models--OWNER--NAME/snapshots/COMMIT``."""
+    if (path / PROVENANCE).exists():
+        made_of = read_json(path / PROVENANCE)
+        if isinstance(made_of.get("source"), str) and isinstance(made_of.get("revision"), str):
+            return made_of["source"], made_of["revision"]
+        raise EngineError(f"{path / PROVENANCE} does not name its source; quantize it again")
     resolved = path.absolute()
     repository = resolved.parent.parent.name
     if resolved.parent.name == "snapshots" and repository.startswith("models--"):
@@ -107,34 +129,27 @@ def _identity(path: Path) -> tuple[str, str]:
 # --- configuration -------------------------------------------------------------------------------
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise EngineError(
-            f"{path.parent} holds no {path.name}: it is no model directory, or its download is "
-            "not complete"
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise EngineError(f"cannot read {path}: {error}; download it again") from error
-    if not isinstance(record, dict):
-        raise EngineError(f"{path} holds no JSON object; download it again")
-    return record
-
-
 def _refuse_remote_code(path: Path) -> None:
+    if (path / _ADAPTER).exists():  # transformers would load the model that this file names
+        raise EngineError(
+            f"{path} holds an adapter ({_ADAPTER}), which names another model to load: merge it "
+            "into that model (peft: merge_and_unload) and give the result"
+        )
     for name in _CONFIGS:
-        if (path / name).exists() and _asks_for_code(_read_json(path / name)):
+        asked = _asks_for_code(read_json(path / name)) if (path / name).exists() else ""
+        if asked:
             raise EngineError(
-                f"{path / name} asks for code of its own (auto_map), which is never run; "
+                f"{path / name} asks for code of its own ({asked}), which is never run; "
                 "RynnBrain's checkpoints need none: use the original ones"
             )
 
 
-def _asks_for_code(value: Any) -> bool:
+def _asks_for_code(value: Any) -> str:
+    """The key with which it does."""
     if isinstance(value, dict):
-        return "auto_map" in value or any(_asks_for_code(v) for v in value.values())
-    return isinstance(value, list) and any(_asks_for_code(v) for v in value)
+        own = next((key for key in _CODE_KEYS if value.get(key, False) is not False), "")
+        return own or next(filter(None, map(_asks_for_code, value.values())), "")
+    return next(filter(None, map(_asks_for_code, value)), "") if isinstance(value, list) else ""
 
 
 def _kind(path: Path, config: Mapping[str, Any]) -> str:
@@ -150,95 +165,27 @@ def _kind(path: Path, config: Mapping[str, Any]) -> str:
     return str(kind)
 
 
+def _quantization(path: Path, config: Mapping[str, Any]) -> str:
+    """How the layers are stored, by the words of `quantization.QUANTIZATIONS`."""
+    settings = config.get("quantization_config")
+    if settings is None:
+        return "none"
+    settings = settings if isinstance(settings, dict) else {}
+    method = settings.get("quant_method")
+    if method == "fp8":
+        return "fp8"
+    if method == "bitsandbytes" and settings.get("load_in_8bit"):
+        return "int8"
+    if method == "bitsandbytes" and settings.get("bnb_4bit_quant_type") == "nf4":
+        return "nf4"
+    raise EngineError(
+        f"{path} is quantized with {method!r}, which this engine does not run; give the original "
+        "weights and choose int8, nf4 or fp8 here, or serve it with vLLM and use http://…"
+    )
+
+
 def _check_tokenizer(path: Path) -> None:
     """Without these files transformers goes on with a tokenizer that knows no words."""
     old = ("vocab.json", "merges.txt")
     if not (path / "tokenizer.json").exists() and not all((path / name).exists() for name in old):
         raise EngineError(f"{path} lacks tokenizer.json; finish the download")
-
-
-# --- weights -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    dtype: str
-    n_elements: int
-    n_bytes: int
-
-
-def _weight_files(path: Path) -> list[Path]:
-    index = path / _INDEX
-    if index.exists():
-        shards = _read_json(index).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise EngineError(f"{index} names no files; download it again")
-        files = [path / Path(str(name)).name for name in sorted(set(shards.values()))]
-    else:
-        files = [path / "model.safetensors"]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise EngineError(_no_weights(path, missing))
-    return files
-
-
-def _no_weights(path: Path, missing: list[str]) -> str:
-    pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
-    if pickles:
-        return (
-            f"{path} holds {pickles[0]} and no safetensors; pickle files can run code and are "
-            "never opened: convert it, or download the safetensors version"
-        )
-    return f"{path} lacks {', '.join(missing[:3])}; finish the download"
-
-
-def _tensors(file: Path) -> Iterator[_Tensor]:
-    """Of one safetensors file: 8 bytes of header length, JSON, data.
-
-    https://huggingface.co/docs/safetensors#format
-    """
-    size = file.stat().st_size
-    header, start = _header(file, size)
-    end = start
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        try:
-            first, last = (int(offset) for offset in entry["data_offsets"])
-            dtype, n_elements = str(entry["dtype"]), math.prod(int(n) for n in entry["shape"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise EngineError(
-                f"{file} has a broken header at {name!r}; download it again"
-            ) from error
-        end = max(end, start + last)
-        yield _Tensor(dtype, n_elements, last - first)
-    if end != size:
-        raise EngineError(
-            f"{file} is {size:,} bytes long and its header says {end:,}: the download was cut off; "
-            "download it again"
-        )
-
-
-def _header(file: Path, size: int) -> tuple[dict[str, Any], int]:
-    """(the header, the offset of the data)."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > min(_MAX_HEADER_BYTES, size - 8):
-            raise EngineError(
-                f"{file} ({size:,} bytes) is cut off inside its header, or is no safetensors file; "
-                "download it again"
-            )
-        try:
-            header = json.loads(stream.read(length))
-        except (ValueError, RecursionError) as error:
-            raise EngineError(f"{file} has an unreadable header; download it again") from error
-    if not isinstance(header, dict):
-        raise EngineError(f"{file} has an unreadable header; download it again")
-    return header, 8 + length
-
-
-def _main_dtype(tensors: list[_Tensor]) -> str:
-    n_bytes: dict[str, int] = {}
-    for tensor in tensors:
-        n_bytes[tensor.dtype] = n_bytes.get(tensor.dtype, 0) + tensor.n_bytes
-    return max(n_bytes, key=lambda dtype: n_bytes[dtype], default="")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,16 +18,19 @@ from pathlib import Path
 
 import torch
 
-from rynn_brain_ros.language import compose
+from rynn_brain_ros.language import compose, strict_answer
 from rynn_brain_ros.models.local.backbone import Backbone, ImageFeatures
 from rynn_brain_ros.models.local.chat import Chat, Picture
+from rynn_brain_ros.models.local.constraint import Constraint, Vocabulary, check_installed
 from rynn_brain_ros.models.local.frame_cache import FrameCache, FrameCacheStats
 from rynn_brain_ros.models.local.loading import Loaded, load
+from rynn_brain_ros.models.local.memory import FRAME_CACHE_BYTES
 from rynn_brain_ros.models.local.pictures import pixels
 from rynn_brain_ros.models.local.prefix import Prefix
 from rynn_brain_ros.models.local.prompt import Prompt
 from rynn_brain_ros.models.local.run import GivenUpError, Run
 from rynn_brain_ros.models.local.writer import Writer
+from rynn_brain_ros.models.progress import Progress, untold
 from rynn_brain_ros.values import (
     Answer,
     Cancel,
@@ -42,7 +44,6 @@ from rynn_brain_ros.values import (
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.02
 """How often a waiting question looks whether it was cancelled."""
-FRAME_CACHE_BYTES = 1 << 30
 _NO_RESUME = (
     "this version of transformers cannot go on reading where a model with linear attention "
     "stopped; every question is read from its beginning (pip install -U transformers)"
@@ -61,7 +62,10 @@ class LocalStats:
 class LocalEngine:
     """Answers one question at a time; others wait for their turn within their own budgets.
 
-    ``notes`` says what the caches cannot do with this model.
+    ``constrain``: an answer that points at something is held to `language.strict_answer` while it
+    is written, and so can always be read. The probabilities that it carries stay the model's own,
+    so that what it was held to looks as unlikely as the model found it. ``notes`` says what the
+    caches cannot do with this model.
     """
 
     def __init__(
@@ -70,17 +74,19 @@ class LocalEngine:
         *,
         frame_cache_bytes: int = FRAME_CACHE_BYTES,
         reuse_prefix: bool = True,
+        constrain: bool = True,
     ) -> None:
         checkpoint, profile = loaded.checkpoint, loaded.profile
         backbone = Backbone(loaded.model)
         resumes = not reuse_prefix or backbone.resumes()
         prefix = Prefix(backbone.new_cache, reuses=reuse_prefix and resumes)
-        self._loaded: _Opened | None = _Opened(loaded, backbone, prefix)
+        vocabulary = _vocabulary(loaded) if constrain else None
+        self._loaded: _Opened | None = _Opened(loaded, backbone, prefix, vocabulary)
         self._decode = loaded.chat.decode
         self._frames: FrameCache[ImageFeatures] = FrameCache(frame_cache_bytes)
         self._turn = threading.Lock()
         self._tokens_read = self._tokens_reused = 0
-        self.notes = () if resumes else (_NO_RESUME,)
+        self.notes = (*backbone.notes, *(() if resumes else (_NO_RESUME,)))
         for note in self.notes:
             _LOG.warning("%s: %s", checkpoint.name, note)
         self._info = EngineInfo(
@@ -88,13 +94,23 @@ class LocalEngine:
             model=checkpoint.name,
             generation=profile.generation,
             revision=checkpoint.revision,
+            quantization=loaded.quantization,
             tasks=profile.tasks,
         )
 
     @classmethod
-    def open(cls, path: Path, *, device: str = "", dtype: str = "") -> LocalEngine:
+    def open(
+        cls,
+        path: Path,
+        *,
+        device: str = "",
+        dtype: str = "",
+        quantization: str = "",
+        progress: Progress = untold,
+        constrain: bool = True,
+    ) -> LocalEngine:
         """Loads a checkpoint directory; see `loading.load`. Raises `EngineError`."""
-        return cls(load(path, device, dtype))
+        return cls(load(path, device, dtype, quantization, progress), constrain=constrain)
 
     @property
     def info(self) -> EngineInfo:
@@ -126,6 +142,23 @@ class LocalEngine:
         finally:
             self._turn.release()
 
+    def follow(self, query: Query, tokens: Sequence[int]) -> tuple[int, ...]:
+        """What it would write in the place of each of ``tokens``, had it written those before it:
+        for comparing engines token by token. Raises as `ask` does."""
+        choices: list[int] = []
+        with self._turn, torch.inference_mode():
+            loaded = self._opened()
+            prompt, pictures = loaded.prompt(query)
+            try:
+                logits = self._read(loaded, prompt, pictures, Run(query, None))
+                for n_before in range(len(tokens)):
+                    if n_before:
+                        logits = loaded.step(prompt, tokens[:n_before])
+                    choices.append(int(logits.argmax()))
+            finally:
+                loaded.prefix.settle()
+        return tuple(choices)
+
     def close(self) -> None:
         """Gives the memory back; a question that is being answered is answered first."""
         with self._turn:
@@ -147,12 +180,14 @@ class LocalEngine:
                 )
         return False
 
-    def _answered(self, run: Run, writer: Writer) -> Answer:
-        loaded = self._loaded
-        if loaded is None:
+    def _opened(self) -> _Opened:
+        if self._loaded is None:
             raise EngineError(f"the engine of {self._info.model} is closed; open it again")
-        messages = compose(run.query, self._info.generation)
-        prompt, pictures = loaded.chat.prompt(messages, run.query.frames.max_visual_tokens)
+        return self._loaded
+
+    def _answered(self, run: Run, writer: Writer) -> Answer:
+        loaded = self._opened()
+        prompt, pictures = loaded.prompt(run.query)
         run.prompt_tokens = len(prompt)
         try:
             with torch.inference_mode(), loaded.backbone.watched(run.look):
@@ -175,22 +210,20 @@ class LocalEngine:
         run: Run,
     ) -> FinishReason:
         with self._computing(loaded, prompt):
-            token, probability = _greedy(self._read(loaded, prompt, pictures, run))
-        position = prompt.next_position()
-        for n_written in range(run.query.budget.max_new_tokens):
+            logits = self._read(loaded, prompt, pictures, run)
+        constraint = loaded.constraint(run.query)
+        n_most = run.query.budget.max_new_tokens
+        for n_written in range(n_most):
             if n_written:
                 run.look()
                 with self._computing(loaded, prompt):
-                    loaded.prefix.begin()
-                    logits = loaded.backbone.step(
-                        token, position + n_written - 1, loaded.prefix.cache
-                    )
-                    loaded.prefix.took(prompt.written(writer.tokens))
-                    token, probability = _greedy(logits)
+                    logits = loaded.step(prompt, writer.tokens)
+            with self._computing(loaded, prompt):
+                token, probability = _chosen(logits, constraint, n_most - n_written)
             if token in loaded.stop_tokens:
                 return FinishReason.STOP
             writer.write(token, probability)
-            if writer.complete:
+            if writer.complete or (constraint is not None and constraint.complete):
                 return FinishReason.STOP
         return FinishReason.LENGTH
 
@@ -212,20 +245,20 @@ class LocalEngine:
         start = loaded.prefix.keep(prompt)
         self._tokens_reused += start
         self._tokens_read += len(prompt) - start
-        features = [
-            self._frames.get(picture.key, functools.partial(loaded.see, picture))
+        features = {
+            span: self._frames.get(picture.key, functools.partial(loaded.see, picture))
             for picture, span in zip(pictures, prompt.images, strict=True)
-            if span.start >= start
-        ]
+            if span.end > start
+        }
         run.encode_s = time.monotonic() - started
         loaded.prefix.begin()
-        if loaded.prefix.is_linear and start < prompt.images_end < len(prompt):
-            middle = prompt.images_end
+        middle = loaded.prefix.pause(prompt)
+        if start < middle:
             loaded.backbone.read(prompt, start, middle, features, loaded.prefix.cache)
             loaded.prefix.took(prompt.first(middle))
             loaded.prefix.remember()
             loaded.prefix.begin()
-            start, features = middle, []
+            start = middle
         logits = loaded.backbone.read(prompt, start, len(prompt), features, loaded.prefix.cache)
         loaded.prefix.took(prompt)
         run.prefill_s = time.monotonic() - started - run.encode_s
@@ -254,6 +287,7 @@ class _Opened:
     loaded: Loaded
     backbone: Backbone
     prefix: Prefix
+    vocabulary: Vocabulary | None
 
     @property
     def chat(self) -> Chat:
@@ -263,18 +297,44 @@ class _Opened:
     def stop_tokens(self) -> frozenset[int]:
         return self.loaded.stop_tokens
 
+    def prompt(self, query: Query) -> tuple[Prompt, tuple[Picture, ...]]:
+        messages = compose(query, self.loaded.profile.generation)
+        return self.chat.prompt(messages, query.frames.max_visual_tokens, thinks=query.thinks)
+
+    def step(self, prompt: Prompt, written: Sequence[int]) -> torch.Tensor:
+        """Reads the last token that was written behind ``prompt``: the logits after it."""
+        self.prefix.begin()
+        position = prompt.next_position() + len(written) - 1
+        logits = self.backbone.step(written[-1], position, self.prefix.cache)
+        self.prefix.wrote(prompt.written(written))
+        return logits
+
+    def constraint(self, query: Query) -> Constraint | None:
+        """What holds an answer to its grammar; ``None`` for free text."""
+        answer = strict_answer(query, self.loaded.profile.generation)
+        if answer is None or self.vocabulary is None:
+            return None
+        return Constraint(self.vocabulary, answer)
+
     def see(self, picture: Picture) -> ImageFeatures:
         rgb = pixels(picture.frame, picture.size)
         return self.backbone.see(*self.loaded.patcher.cut(rgb))
 
 
-def _greedy(logits: torch.Tensor) -> tuple[int, float]:
-    """The most probable token and its probability. Raises `ArithmeticError` where there is none."""
-    token = int(logits.argmax())
-    probability = float(torch.softmax(logits, dim=-1)[token])
-    if not math.isfinite(probability):
+def _vocabulary(loaded: Loaded) -> Vocabulary:
+    check_installed()
+    n_tokens = loaded.model.config.get_text_config().vocab_size
+    return Vocabulary(loaded.chat.tokenizer, n_tokens, loaded.stop_tokens)
+
+
+def _chosen(logits: torch.Tensor, constraint: Constraint | None, n_left: int) -> tuple[int, float]:
+    """The most probable token, of those that are allowed, and the probability that the model gave
+    it among all. Raises `ArithmeticError` where there is none."""
+    chances = torch.softmax(logits, dim=-1)
+    if not bool(chances.isfinite().all()):
         raise ArithmeticError("it computed no numbers, its weights are damaged or overflow")
-    return token, probability
+    token = int(logits.argmax()) if constraint is None else constraint.choose(logits, n_left)
+    return token, float(chances[token])
 
 
 def _too_slow(model: str, run: Run, writer: Writer) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rynn_brain_ros.memory import decode_color
 from rynn_brain_ros.models.image_grid import TOKEN_PX, grid_size
-from rynn_brain_ros.values import EngineError, SelectedFrame
+from rynn_brain_ros.values import SelectedFrame, UnreadableQuestionError
 
 MAX_SIDE_PX, MAX_ASPECT = 16384, 200
 """The longest side worth decoding, and the longest shape that Qwen's processor takes."""
@@ -19,11 +19,11 @@ def shown_size(
 ) -> tuple[int, int]:
     """(width, height) in pixels that the picture gets, in whole visual tokens of ``token_px``.
 
-    Raises `EngineError` for one that cannot be shown; nothing is decoded."""
+    Raises `UnreadableQuestionError` for one that cannot be shown; nothing is decoded."""
     width, height = selected.width, selected.height
     shortest, longest = sorted((width, height))
     if longest > MAX_SIDE_PX or longest > MAX_ASPECT * shortest or shortest < 1:
-        raise EngineError(
+        raise UnreadableQuestionError(
             f"an image of {width}×{height} pixels (camera {selected.frame.camera!r}) cannot be "
             f"shown to the model: sides from 1 to {MAX_SIDE_PX} pixels, one at most {MAX_ASPECT} "
             "times the other; let the camera publish a smaller image"

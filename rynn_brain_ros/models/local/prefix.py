@@ -2,7 +2,7 @@
 
 A question usually begins as the one before did: the same frames, perhaps one more, and other words
 last. Keys and values of the common beginning stay; the rest is cut off. Layers with linear
-attention cannot be cut back: their small state is copied at the end of the last picture, and
+attention cannot be cut back: their small state is copied near the end of the last picture, and
 a question that goes on from there starts with the copy.
 """
 
@@ -17,6 +17,9 @@ import torch
 
 from rynn_brain_ros.models.local.prompt import Prompt
 
+CHUNK_TOKENS = 64
+"""Linear attention reads in chunks of so many (transformers' and flash-linear-attention's own
+default). Going on in the middle of one would round sums otherwise than reading all at once."""
 _EMPTY = Prompt(np.empty(0, dtype=np.int64))
 _States = list[tuple[torch.Tensor, torch.Tensor] | None]
 
@@ -43,6 +46,7 @@ class Prefix:
     def clear(self) -> None:
         self.cache = self._new_cache()
         self.read = _EMPTY
+        self._n_prompt = 0
         self._snapshots: list[_Snapshot] = []
         self._reading = False
 
@@ -53,9 +57,11 @@ class Prefix:
     def keep(self, prompt: Prompt) -> int:
         """Cuts back to what ``prompt`` shares, and returns how many of its tokens are read.
 
-        At least its last token is left to be read, since its logits are wanted.
+        At least its last token is left to be read, since its logits are wanted. An answer that was
+        written is read again: token by token, 16 bits rounded it otherwise than in a prompt.
         """
-        common = min(self.read.common_prefix(prompt), len(prompt) - 1) if self.reuses else 0
+        most = min(self._n_prompt, len(prompt) - 1) if self.reuses else 0
+        common = min(self.read.common_prefix(prompt), most)
         if self.is_linear and common < len(self.read):
             usable = [s for s in self._snapshots if s.length <= common]
             self._snapshots = usable
@@ -64,12 +70,22 @@ class Prefix:
             self._back_to(common)
         return common
 
+    def pause(self, prompt: Prompt) -> int:
+        """How much of ``prompt`` is to be read before `remember`; 0 where that is not needed."""
+        if not (self.is_linear and self.reuses):
+            return 0
+        return prompt.images_end // CHUNK_TOKENS * CHUNK_TOKENS
+
     def begin(self) -> None:
         """The model starts to read on."""
         self._reading = True
 
     def took(self, prompt: Prompt) -> None:
         """The cache now holds all of ``prompt``."""
+        self.read, self._n_prompt, self._reading = prompt, len(prompt), False
+
+    def wrote(self, prompt: Prompt) -> None:
+        """The cache now also holds what was written behind the prompt."""
         self.read, self._reading = prompt, False
 
     def settle(self) -> None:
@@ -80,9 +96,8 @@ class Prefix:
 
     def remember(self) -> None:
         """Copies the linear layers' states as they stand after ``read``."""
-        if self.is_linear and self.reuses:
-            states = [_copy(layer) for layer in self.cache.layers]
-            self._snapshots = [*self._snapshots[-1:], _Snapshot(len(self.read), states)]
+        states = [_copy(layer) for layer in self.cache.layers]
+        self._snapshots = [*self._snapshots[-1:], _Snapshot(len(self.read), states)]
 
     def _back_to(self, length: int) -> None:
         """For linear attention ``length`` is that of the last snapshot, or 0."""
@@ -95,7 +110,8 @@ class Prefix:
                     _restore(layer, self._snapshots[-1].states[index])
                 else:
                     layer.crop(length - layer.get_seq_length())
-        self.took(self.read.first(length))
+        self.read, self._n_prompt = self.read.first(length), min(self._n_prompt, length)
+        self._reading = False
 
 
 def _is_linear(layer: Any) -> bool:

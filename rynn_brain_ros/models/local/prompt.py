@@ -67,8 +67,8 @@ class Prompt:
         return common
 
     def first(self, length: int) -> Prompt:
-        """Its first tokens; ``length`` does not lie inside of a picture."""
-        return Prompt(self.ids[:length], tuple(i for i in self.images if i.end <= length))
+        """Its first tokens. A picture that goes on behind them is still told whole."""
+        return Prompt(self.ids[:length], tuple(i for i in self.images if i.start < length))
 
     def written(self, tokens: Sequence[int]) -> Prompt:
         """This, continued by text tokens."""

@@ -4,27 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rynn_brain_ros.language import StreamParser
-from rynn_brain_ros.values import (
-    Affordance,
-    Area,
-    Box,
-    ContactPoint,
-    GraspRectangle,
-    Grounding,
-    Query,
-    Task,
-    TokenProbability,
-    Trajectory,
-)
+from rynn_brain_ros.models.completion import Completion
+from rynn_brain_ros.values import Query, TokenProbability
 
-_ASKED: dict[Task, tuple[type[Grounding], ...]] = {
-    Task.OBJECT: (Box,),
-    Task.AREA: (Area,),
-    Task.AFFORDANCE: (Affordance,),
-    Task.TRAJECTORY: (Trajectory,),
-    Task.GRASP: (GraspRectangle, ContactPoint),
-}
 _UNFINISHED = "\ufffd"
 
 
@@ -41,15 +23,17 @@ class Writer:
         on_text: Callable[[str], None] | None,
     ) -> None:
         self._decode, self._on_text = decode, on_text
-        self._asked = _ASKED.get(query.task, ())
-        self._parser = StreamParser(len(query.frames), query.task, thinking=query.thinking)
+        self._completion = Completion(query)
         self._pieces: list[str] = []
         self._length = 0
         self._open: list[tuple[int, float]] = []
         self.tokens: list[int] = []
         self.probabilities: list[TokenProbability] = []
-        self.complete = False
+
+    @property
+    def complete(self) -> bool:
         """The closing tag of what was asked for has been written."""
+        return self._completion.reached
 
     @property
     def text(self) -> str:
@@ -79,7 +63,4 @@ class Writer:
         self._pieces.append(piece)
         if self._on_text is not None:
             self._on_text(piece)
-        self.complete |= any(
-            isinstance(found.grounding, self._asked) and not found.is_reasoning
-            for found in self._parser.feed(piece)
-        )
+        self._completion.feed(piece)

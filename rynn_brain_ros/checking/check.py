@@ -1,0 +1,191 @@
+"""Asking an engine the cases again, and what came of it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rynn_brain_ros.checking.cases import Case, CaseSet
+from rynn_brain_ros.checking.drift import Drift, DriftLimits, measure
+from rynn_brain_ros.language import parse
+from rynn_brain_ros.models import open_engine
+from rynn_brain_ros.models.progress import Progress, untold
+from rynn_brain_ros.safety import EngineIdentity
+from rynn_brain_ros.values import (
+    Answer,
+    Engine,
+    EngineError,
+    FinishReason,
+    InputError,
+    Query,
+    Reading,
+)
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case on one engine. Without ``answer``, ``failures`` says why there is none; a case
+    that is ``skipped`` is not the engine's task and counts for nothing."""
+
+    case: Case
+    answer: Answer | None = None
+    expected: Reading | None = None
+    got: Reading | None = None
+    drift: Drift = field(default_factory=Drift)
+    failures: tuple[str, ...] = ()
+    skipped: bool = False
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+@dataclass(frozen=True)
+class EngineCheck:
+    """All cases on one engine. ``spec`` is how it was named on the command line, ``problem`` why
+    it could not be opened or closed properly, empty where it could."""
+
+    spec: str
+    identity: EngineIdentity
+    results: tuple[CaseResult, ...]
+    limits: DriftLimits
+    problem: str = ""
+
+    @property
+    def asked(self) -> tuple[CaseResult, ...]:
+        return tuple(result for result in self.results if not result.skipped)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the verdict is no; empty where it is yes."""
+        return tuple(_reasons(self))
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The drift of all cases together, ready for JSON; ``None`` where nothing was measured."""
+        return _numbers([r for r in self.asked if r.got is not None], self.asked)
+
+
+def _reasons(check: EngineCheck) -> Iterable[str]:
+    if check.problem:
+        yield check.problem
+        return
+    telling = sum(result.drift.telling or result.got is None for result in check.asked)
+    if telling < check.limits.min_cases:
+        yield (
+            f"{telling} cases tell something about motion, at least {check.limits.min_cases} "
+            "are needed"
+        )
+    n, failed = len(check.asked), sum(not result.passed for result in check.asked)
+    if failed > n * (1 - check.limits.min_share) + 1e-9:
+        yield f"{failed} of {n} cases failed, {check.limits.min_share:.0%} must pass"
+    others = {EngineIdentity.of(r.answer) for r in check.asked if r.answer} - {check.identity}
+    if others:
+        yield f"some answers came from {', '.join(sorted(map(str, others)))}"
+
+
+def check_spec(
+    spec: str, cases: CaseSet, limits: DriftLimits, progress: Progress = untold
+) -> EngineCheck:
+    """Opens an engine by its spelling, checks and closes it. One that cannot be opened is a check
+    that failed."""
+    try:
+        engine = open_engine(spec, progress)
+    except (EngineError, InputError) as error:
+        unknown = EngineIdentity(spec.partition(":")[0], "", "", "")
+        return EngineCheck(spec, unknown, (), limits, f"the engine could not be opened: {error}")
+    try:
+        return check(spec, engine, cases, limits, progress)
+    finally:
+        engine.close()
+
+
+def check(
+    spec: str,
+    engine: Engine,
+    cases: CaseSet,
+    limits: DriftLimits,
+    progress: Progress = untold,
+) -> EngineCheck:
+    """Asks every case; one that fails is named, and the others are still asked."""
+    results: list[CaseResult] = []
+    for case in cases.cases:
+        progress(f"asking {spec}", len(results), len(cases.cases))
+        results.append(_result(engine, case, limits))
+    first = next((result.answer for result in results if result.answer is not None), None)
+    info = engine.info
+    identity = (
+        EngineIdentity.of(first)
+        if first is not None
+        else EngineIdentity(info.name, info.model, info.revision, info.quantization)
+    )
+    return EngineCheck(spec, identity, tuple(results), limits)
+
+
+def _result(engine: Engine, case: Case, limits: DriftLimits) -> CaseResult:
+    query, known = case.query, engine.info.tasks
+    if query.task not in known:
+        why = f"{query.task.value} is not among the engine's tasks"
+        return CaseResult(case, failures=(why,), skipped=True)
+    expected = _read(query, case.expected.text, case.expected.finish_reason)
+    try:
+        answer = engine.ask(query)
+    except (EngineError, InputError) as error:  # a prompt that the generation does not know
+        return CaseResult(case, expected=expected, failures=(f"no answer: {error}",))
+    got = _read(query, answer.text, answer.finish_reason)
+    drift = measure(expected, got, case.expected.finish_reason, answer.finish_reason)
+    return CaseResult(case, answer, expected, got, drift, tuple(drift.failures(limits)))
+
+
+def _read(query: Query, text: str, finish: FinishReason) -> Reading:
+    n_frames = len(query.frames)
+    return parse(text, n_frames, task=query.task, finish_reason=finish, thinking=query.thinking)
+
+
+def _numbers(answered: Sequence[CaseResult], asked: Sequence[CaseResult]) -> dict[str, Any]:
+    drifts = [result.drift for result in answered]
+    ious = [value for drift in drifts for value in drift.ious]
+    units = [value for drift in drifts for value in drift.units]
+    angles = [value for drift in drifts for value in drift.angles_deg]
+    same, pairs = (sum(drift.frames[i] for drift in drifts) for i in (0, 1))
+    total_s = [r.answer.timings.total_s for r in answered if r.answer is not None]
+    known_s = [value for value in total_s if math.isfinite(value)]
+    return {
+        "cases": len(asked),
+        "passed": sum(result.passed for result in asked),
+        "unanswered": len(asked) - len(answered),
+        "boxes": len(ious),
+        "iou_mean": _rounded(statistics.fmean(ious)) if ious else None,
+        "iou_min": _rounded(min(ious)) if ious else None,
+        "points": len(units),
+        "units_mean": _rounded(statistics.fmean(units)) if units else None,
+        "units_max": _rounded(max(units)) if units else None,
+        "angle_deg_max": _rounded(max(angles)) if angles else None,
+        "key_frames": _share([same, pairs]),
+        "format": _agreement(drift.valid for drift in drifts),
+        "abstention": _agreement(drift.abstained for drift in drifts),
+        "decisions": _agreement(drift.decided for drift in drifts),
+        "same_words": _share([sum(d.same_words for d in drifts), len(drifts)]),
+        "median_s": _rounded(statistics.median(known_s)) if known_s else None,
+    }
+
+
+def _agreement(verdicts: Iterable[bool | None]) -> list[int] | None:
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return _share([sum(known), len(known)])
+
+
+def _share(counts: list[int]) -> list[int] | None:
+    """[agreeing, all], ``None`` of nothing."""
+    return counts if counts[1] else None
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4)

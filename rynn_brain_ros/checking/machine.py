@@ -1,0 +1,272 @@
+"""What this machine has and lacks, and what its user can do next.
+
+Nothing heavy is imported: packages are looked up by their metadata, and torch, nvidia-smi and ros2
+are asked in processes of their own, so that a broken one is a line of the page and not its end.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rynn_brain_ros import __version__
+from rynn_brain_ros.checking.found_models import FoundModel, find_models
+from rynn_brain_ros.models.local.memory import available_bytes, gib
+
+TORCH_TIMEOUT_S, TOOL_TIMEOUT_S = 90.0, 20.0
+_IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+_PACKAGES = {
+    "transformers": "local models",
+    "accelerate": "local models",
+    "bitsandbytes": "int8 and nf4",
+    "llguidance": "answers held to the grammar",
+    "mujoco": "the simulator",
+    "onnxruntime": "exported models",
+}
+_PROBE_TORCH = """
+import json, torch
+gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+print(json.dumps({
+    "version": torch.__version__,
+    "cuda": torch.version.cuda or "",
+    "gpus": [[torch.cuda.get_device_name(i), *torch.cuda.mem_get_info(i)] for i in gpus],
+}))
+"""
+_SMI = ("nvidia-smi", "--query-gpu=name,memory.free,memory.total", "--format=csv,noheader,nounits")
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How another program ended. ``code`` is its exit code, −1 where it could not run or did not
+    end in time."""
+
+    code: int
+    output: str
+    error: str = ""
+
+
+Run = Callable[[Sequence[str], float], Ran]
+"""Runs a command for at most so many seconds."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A line of the page. ``has`` is ``None`` for what is neither good nor bad, ``todo`` what a
+    person can do about it."""
+
+    name: str
+    text: str
+    has: bool | None = None
+    todo: str = ""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    name: str
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The page. ``cameras`` are (topic, type), ``commands`` what can be done now, best first."""
+
+    facts: tuple[Fact, ...]
+    gpus: tuple[Gpu, ...]
+    models: tuple[FoundModel, ...]
+    cameras: tuple[tuple[str, str], ...]
+    commands: tuple[str, ...]
+
+
+def run_program(command: Sequence[str], timeout_s: float) -> Ran:
+    """Never raises: what goes wrong is in the result."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        return Ran(-1, "", f"no answer within {timeout_s:g} s")
+    except OSError as error:
+        return Ran(-1, "", error.strerror or str(error))
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def survey(
+    folders: Sequence[Path] = (),
+    *,
+    environ: Mapping[str, str] | None = None,
+    run: Run = run_program,
+) -> Survey:
+    """Looks at this machine, and for models in ``folders`` and the Hugging Face cache."""
+    environ = os.environ if environ is None else environ
+    torch = _Torch.probe(run)
+    gpus = torch.gpus or _smi_gpus(run)
+    ros = bool(environ.get("ROS_DISTRO")) or _importable("rclpy")
+    cameras, topic_fact = _topics(run) if ros else ((), None)
+    free = max((gpu.free_bytes for gpu in torch.gpus), default=None) or available_bytes()
+    models = find_models(folders, environ, free, on_gpu=bool(torch.gpus))
+    facts = (
+        Fact("rynn_brain_ros", __version__, True),
+        Fact("Python", f"{platform.python_version()} at {sys.executable}", True),
+        *_ros_facts(environ),
+        *(() if topic_fact is None else (topic_fact,)),
+        *_gpu_facts(gpus, torch),
+        torch.fact,
+        *_package_facts(),
+        *_memory_facts(environ),
+    )
+    return Survey(facts, gpus, models, cameras, tuple(_commands(models, cameras, torch)))
+
+
+# --- torch and GPUs -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Torch:
+    fact: Fact
+    works: bool = False
+    gpus: tuple[Gpu, ...] = ()
+
+    @classmethod
+    def probe(cls, run: Run) -> _Torch:
+        installed = _version("torch")
+        if installed is None:
+            todo = "pip install torch && pip install 'rynn_brain_ros[model]'"
+            return cls(Fact("torch", "not installed: no local models", False, todo))
+        ran = run((sys.executable, "-c", _PROBE_TORCH), TORCH_TIMEOUT_S)
+        try:
+            told = json.loads(ran.output)
+            gpus = tuple(Gpu(str(n), int(free), int(total)) for n, free, total in told["gpus"])
+            build = f"CUDA {told['cuda']}" if told["cuda"] else "CPU only"
+        except (ValueError, KeyError, TypeError):
+            said = (ran.error.strip().splitlines() or ["it ended without a word"])[-1]
+            text = f"{installed} is installed and does not work: {said}"
+            return cls(Fact("torch", text, False, "install it again"))
+        return cls(Fact("torch", f"{told['version']}, {build}", True), True, gpus)
+
+
+def _smi_gpus(run: Run) -> tuple[Gpu, ...]:
+    """GPUs of the driver, which torch may not be able to use."""
+    ran = run(_SMI, TOOL_TIMEOUT_S)
+    gpus = []
+    for line in ran.output.splitlines() if ran.code == 0 else ():
+        name, *numbers = (part.strip() for part in line.rsplit(",", 2))
+        if len(numbers) == 2 and all(number.isdigit() for number in numbers):
+            gpus.append(Gpu(name, *(int(number) * _MIB for number in numbers)))
+    return tuple(gpus)
+
+
+def _gpu_facts(gpus: Sequence[Gpu], torch: _Torch) -> Iterator[Fact]:
+    if not gpus:
+        yield Fact("GPU", "none that nvidia-smi or torch knows: models run on the CPU")
+    for gpu in gpus:
+        text = f"{gpu.name}, {gib(gpu.free_bytes)} of {gib(gpu.total_bytes)} free"
+        if torch.works and not torch.gpus:
+            yield Fact("GPU", f"{text}; torch cannot use it", False, "install torch for CUDA")
+        else:
+            yield Fact("GPU", text, True)
+
+
+# --- the rest -------------------------------------------------------------------------------------
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a package around it that is broken
+        return False
+
+
+def _package_facts() -> Iterator[Fact]:
+    for package, purpose in _PACKAGES.items():
+        version = _version(package)
+        if version is None:
+            yield Fact(package, f"not installed: {purpose}", False)
+        else:
+            yield Fact(package, f"{version}: {purpose}", True)
+
+
+def _memory_facts(environ: Mapping[str, str]) -> Iterator[Fact]:
+    free = available_bytes()
+    text = "unknown" if free is None else f"{gib(free)} free"
+    yield Fact("memory", f"{text}, {os.cpu_count() or 1} cores")
+    home = Path(environ.get("HOME", "/"))
+    for name, folder in (("disk here", Path.cwd()), ("disk at home", home)):
+        try:
+            usage = shutil.disk_usage(folder)
+        except OSError as error:
+            yield Fact(name, f"{folder}: {error.strerror}", False)
+        else:
+            yield Fact(name, f"{gib(usage.free)} of {gib(usage.total)} free")
+
+
+def _ros_facts(environ: Mapping[str, str]) -> Iterator[Fact]:
+    distro = environ.get("ROS_DISTRO", "")
+    if not distro:
+        yield Fact("ROS", "not sourced: recordings and the demo work without", None,
+                   "source /opt/ros/DISTRO/setup.bash")  # fmt: skip
+        return
+    yield Fact("ROS", distro, True)
+    for package, todo in (
+        ("rclpy", f"use the Python that ROS {distro} was built for"),
+        ("rynn_brain_ros.msg", "colcon build, then source install/setup.bash"),
+    ):
+        found = _importable(package)
+        text = "importable" if found else f"not importable from {sys.executable}"
+        yield Fact(package, text, found, "" if found else todo)
+
+
+def _topics(run: Run) -> tuple[tuple[tuple[str, str], ...], Fact]:
+    """Topics that carry pictures, with their types."""
+    ran = run(("ros2", "topic", "list", "-t"), TOOL_TIMEOUT_S)
+    if ran.code != 0:
+        said = (ran.error.strip().splitlines() or ["it ended without a word"])[-1]
+        return (), Fact("topics", f"ros2 topic list failed: {said}", False)
+    listed = [line.partition(" [") for line in ran.output.splitlines() if " [" in line]
+    typed = [(topic.strip(), kind.rstrip("] ")) for topic, _, kind in listed]
+    cameras = tuple((topic, kind) for topic, kind in typed if kind in _IMAGES)
+    text = f"{len(typed)}, of which {len(cameras)} carry pictures"
+    todo = "" if cameras else "start the camera's driver"
+    return cameras, Fact("topics", text, bool(cameras), todo)
+
+
+def _commands(
+    models: Sequence[FoundModel], cameras: Sequence[tuple[str, str]], torch: _Torch
+) -> Iterator[str]:
+    """What can be done now, the most telling first."""
+    fitting = next((model for model in models if model.fits_in), None)
+    engine = fitting.spelling if fitting is not None and torch.works else ""
+    color = next((topic for topic, _ in cameras if "depth" not in topic), "")
+    if color and not _importable("rynn_brain_ros.msg"):
+        yield "colcon build --packages-select rynn_brain_ros && source install/setup.bash"
+    elif color:
+        chosen = f" -p engine:={engine}" if engine else ""
+        yield f"ros2 run rynn_brain_ros brain --ros-args -p color_topic:={color}{chosen}"
+    if engine:
+        yield f"rynn-brain replay BAG --ask 'Pick up the cup' --task affordance --engine {engine}"
+    if _version("mujoco") is not None:
+        yield "rynn-brain demo"
+    else:
+        yield "pip install 'rynn_brain_ros[sim]' && rynn-brain demo"

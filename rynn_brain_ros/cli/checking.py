@@ -1,0 +1,128 @@
+"""``rynn-brain record-answers`` and ``rynn-brain check-engine``: what an engine said, and whether
+another says the same."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rynn_brain_ros.checking import (
+    PAGE,
+    CaseSet,
+    DriftLimits,
+    EngineCheck,
+    check_record,
+    check_spec,
+    check_table,
+    gather,
+    load_cases,
+    questions_of,
+    save_cases,
+    write_check,
+)
+from rynn_brain_ros.cli.common import DONE, DRIFTED, path, progress_bar
+from rynn_brain_ros.cli.replaying import add_question_arguments, question_of, replay_config
+from rynn_brain_ros.config import configure, settings
+from rynn_brain_ros.models import ENGINE_SPELLINGS, open_engine
+from rynn_brain_ros.replay import ReplayConfig
+from rynn_brain_ros.values import InputError
+
+
+def add_record_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_record_answers)
+    parser.description = (
+        "Keeps an engine's answers with their questions and pictures. The source is a recording "
+        "with --ask or --questions, or the folder of a run or an episode, which holds answers."
+    )
+    parser.add_argument("source", type=path, metavar="SOURCE", help="a recording, or a run")
+    parser.add_argument(
+        "--engine",
+        default="",
+        metavar="ENGINE",
+        help=f"{ENGINE_SPELLINGS} (for a run: the answers that it holds)",
+    )
+    parser.add_argument("--out", type=path, required=True, metavar="FILE", help="a .jsonl")
+    parser.add_argument(
+        "--questions", type=path, metavar="FILE", help="lines like affordance: Pick up the cup"
+    )
+    add_question_arguments(parser)
+
+
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_check_engine)
+    parser.description = (
+        "Asks engines the recorded cases again and tells how far their answers drifted. A robot "
+        "moves only for an engine whose verdict.json says that it passed."
+    )
+    parser.add_argument("engines", nargs="+", metavar="ENGINE", help=ENGINE_SPELLINGS)
+    parser.add_argument(
+        "--cases", type=path, required=True, metavar="FILE",
+        help="of rynn-brain record-answers, or a cookbook's cases.json",
+    )  # fmt: skip
+    parser.add_argument("--out", type=path, default=Path("runs/check"), metavar="DIR")
+    for item in settings(DriftLimits):
+        parser.add_argument(
+            f"--{item.name.replace('_', '-')}",
+            type=type(item.default),
+            default=item.default,
+            metavar="N",
+            help=f"{item.description.replace('%', '%%')} ({item.default})",
+        )
+    parser.add_argument("--json", action="store_true", help="print the verdict file")
+
+
+def _record_answers(options: argparse.Namespace) -> int:
+    config = _questions_config(options)
+    with progress_bar() as progress:
+        engine = open_engine(options.engine, progress) if options.engine else None
+        try:
+            cases = gather(options.source, engine, config, progress)
+        finally:
+            if engine is not None:
+                engine.close()
+    save_cases(options.out, cases)
+    models = ", ".join(sorted({case.expected.model for case in cases}))
+    print(f"{len(cases)} answers of {models} kept in {options.out}")
+    return DONE
+
+
+def _questions_config(options: argparse.Namespace) -> ReplayConfig | None:
+    """``None`` where nothing is asked and the source must hold the answers."""
+    asked = (question_of(options),) if options.ask else ()
+    listed = tuple(questions_of(options.questions)) if options.questions else ()
+    if options.questions and not listed:
+        raise InputError(f"{options.questions} holds no question")
+    questions = (*asked, *listed)
+    return replay_config(options, questions) if questions else None
+
+
+def _check_engine(options: argparse.Namespace) -> int:
+    limits = configure(
+        DriftLimits, {item.name: getattr(options, item.name) for item in settings(DriftLimits)}
+    )
+    cases = load_cases(options.cases)
+    with progress_bar() as progress:  # one after the other: two may not fit into memory together
+        checks = [check_spec(spec, cases, limits, progress) for spec in options.engines]
+    record = check_record(checks, cases)
+    verdict = write_check(options.out, checks, cases, record)
+    if options.json:
+        print(json.dumps(record, ensure_ascii=False))
+    else:
+        _print_checks(checks, cases, verdict)
+    return DONE if all(check.passed for check in checks) else DRIFTED
+
+
+def _print_checks(checks: Sequence[EngineCheck], cases: CaseSet, verdict: Path) -> None:
+    for problem in cases.problems:
+        print(f"note: {problem}")
+    print("\n".join(check_table(checks)))
+    for check in checks:
+        for result in check.asked:
+            for failure in result.failures:
+                print(f"{check.spec}: {result.case.name}: {failure}")
+        for reason in check.reasons:
+            print(f"{check.spec} did not pass: {reason}")
+    print(f"report: {verdict.parent / PAGE}")
+    print(f"verdict: {verdict}")

@@ -1,0 +1,163 @@
+"""One question to a server while it is being answered, and how it is cut off."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rynn_brain_ros.models.completion import Completion
+from rynn_brain_ros.models.http_stream import Piece
+from rynn_brain_ros.models.wire import Told
+from rynn_brain_ros.values import (
+    Answer,
+    Cancel,
+    EngineInfo,
+    FinishReason,
+    Query,
+    Timings,
+    TokenProbability,
+)
+
+_LOOK_S = 0.02
+"""How often a running answer is checked for cancellation and budget."""
+
+
+@dataclass
+class Run:
+    """One answer while it is being written.
+
+    ``ends_early``: the rest is not wanted once what was asked for is complete. Our own server ends
+    there by itself, and then says more about its answer.
+    """
+
+    query: Query
+    on_text: Callable[[str], None] | None
+    cancel: Cancel | None
+    ends_early: bool = True
+    started: float = field(default_factory=time.monotonic)
+    text: str = ""
+    finish_reason: str = ""
+    first_s: float = math.nan
+    prompt_tokens: int = -1
+    completion_tokens: int = -1
+    probabilities: list[TokenProbability] = field(default_factory=list)
+    told: Told | None = None
+
+    def __post_init__(self) -> None:
+        self._completion = Completion(self.query)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self.query.budget.timeout_s - self.elapsed_s)
+
+    @property
+    def cancelled(self) -> bool:
+        return self.cancel is not None and self.cancel.is_set()
+
+    @property
+    def ended_early(self) -> bool:
+        """Nothing that may still come is wanted."""
+        return (self.ends_early and self._completion.reached) or self.cancelled
+
+    @property
+    def ended(self) -> bool:
+        return self.ended_early or bool(self.finish_reason)
+
+    def pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        waiter = threading.Event()
+        while not self.cancelled and time.monotonic() < until:
+            waiter.wait(min(_LOOK_S, seconds))
+
+    def take(self, piece: Piece) -> None:
+        self.prompt_tokens = piece.prompt_tokens if piece.prompt_tokens >= 0 else self.prompt_tokens
+        if piece.completion_tokens >= 0:
+            self.completion_tokens = piece.completion_tokens
+        self.finish_reason = piece.finish_reason or self.finish_reason
+        self.told = piece.told or self.told
+        start = len(self.text)
+        for token, probability in piece.tokens:
+            end = start + len(token)  # tokens follow each other; those of a piece come with it
+            self.probabilities.append(TokenProbability(start, end, probability))
+            start = end
+        if piece.text:
+            self._write(piece.text)
+
+    def _write(self, text: str) -> None:
+        if not self.text:
+            self.first_s = self.elapsed_s
+        self.text += text
+        if self.on_text is not None:
+            self.on_text(text)
+        self._completion.feed(text)
+
+    def answer(self, info: EngineInfo) -> Answer:
+        reason = FinishReason.LENGTH if self.finish_reason == "length" else FinishReason.STOP
+        told = self.told
+        probabilities = told.token_probabilities if told is not None else self.probabilities
+        return Answer(
+            query_id=self.query.query_id,
+            text=self.text,
+            finish_reason=FinishReason.CANCELLED if self.cancelled else reason,
+            engine=info.name,
+            model=info.model,
+            revision=told.revision if told is not None else info.revision,
+            quantization=told.quantization if told is not None else info.quantization,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            timings=self._timings(),
+            token_probabilities=tuple(t for t in probabilities if t.end <= len(self.text)),
+        )
+
+    def _timings(self) -> Timings:
+        """The stages as the server tells them; the total is the time waited here."""
+        total_s = self.elapsed_s
+        if self.told is None:
+            return Timings(prefill_s=self.first_s, decode_s=total_s - self.first_s, total_s=total_s)
+        stages = self.told.timings
+        return Timings(
+            stages.queue_s, stages.encode_s, stages.prefill_s, stages.decode_s, total_s=total_s
+        )
+
+
+class Scissors:
+    """Cuts a question's connection when it is cancelled or its budget used up, even while the
+    server is silent. That, and nothing less, stops the server's work.
+
+    ``trace`` is for httpcore, which tells it the connection (its "trace" extension).
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._socket: socket.socket | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="http-watch", daemon=True)
+
+    def __enter__(self) -> Scissors:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._socket = info["return_value"].get_extra_info("socket")
+
+    def _watch(self) -> None:
+        while not self._done.wait(_LOOK_S):
+            if (self._run.cancelled or self._run.left_s <= 0) and self._socket is not None:
+                with contextlib.suppress(OSError):
+                    # Closing would leave a reader waiting; TLS's own way of it would wait itself.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

@@ -1,0 +1,194 @@
+"""``rynn-brain doctor``: one page, whatever is missing or broken on the machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from rynn_brain_ros.checking import machine
+from rynn_brain_ros.checking.found_models import find_models
+from rynn_brain_ros.checking.machine import Fact, Ran, Survey, run_program, survey
+from rynn_brain_ros.cli import main
+
+TOPICS = """/camera/color/image_raw [sensor_msgs/msg/Image]
+/camera/depth/image_rect_raw [sensor_msgs/msg/Image]
+/rosout [rcl_interfaces/msg/Log]
+"""
+H200 = '{"version": "2.9.0+cu128", "cuda": "12.8", "gpus": [["H200", 140000000000, 150000000000]]}'
+
+
+class Programs:
+    """What torch, nvidia-smi and ros2 say on some machine; what it has not cannot be run."""
+
+    def __init__(self, **said: Ran) -> None:
+        self.said, self.asked = said, list[str]()
+
+    def __call__(self, command: Sequence[str], timeout_s: float) -> Ran:
+        name = "torch" if command[0] == sys.executable else command[0].replace("-", "_")
+        self.asked.append(name)
+        return self.said.get(name, Ran(-1, "", "No such file or directory"))
+
+
+@pytest.fixture
+def with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose packages are all installed, as far as their metadata tell."""
+    monkeypatch.setattr(machine, "_version", lambda package: "1.2.3")
+
+
+def look(tmp_path: Path, programs: Programs, *folders: Path, **environ: str) -> Survey:
+    return survey(folders, environ={"HOME": str(tmp_path), **environ}, run=programs)
+
+
+def fact(found: Survey, name: str) -> Fact:
+    (one,) = [fact for fact in found.facts if fact.name == name]
+    return one
+
+
+def test_this_machine_gets_a_page(capsys: pytest.CaptureFixture[str]):
+    assert main(["doctor"]) == 0
+    page = capsys.readouterr().out
+    for name in ("Python", "ROS", "GPU", "torch", "memory", "disk here", "models", "next:"):
+        assert name in page
+
+
+def test_json_holds_the_whole_page(capsys: pytest.CaptureFixture[str]):
+    assert main(["doctor", "--json"]) == 0
+    page = json.loads(capsys.readouterr().out)
+    assert set(page) == {"facts", "gpus", "models", "cameras", "commands"}
+    assert page["commands"]
+
+
+def test_nothing_heavy_is_imported():
+    code = (
+        "import sys; from rynn_brain_ros.checking.machine import survey; survey(); "
+        "print(sorted({'torch', 'transformers', 'mujoco', 'rclpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.usefixtures("with_torch")
+def test_a_broken_torch_is_a_line_of_the_page(tmp_path: Path):
+    broken = Ran(1, "", "Traceback …\nOSError: libcudnn.so.9: cannot open shared object file\n")
+    torch = fact(look(tmp_path, Programs(torch=broken)), "torch")
+    assert torch.has is False
+    assert torch.text.endswith(
+        "does not work: OSError: libcudnn.so.9: cannot open shared object file"
+    )
+
+
+@pytest.mark.usefixtures("with_torch")
+@pytest.mark.parametrize("said", [Ran(0, "garbage"), Ran(-1, "", "no answer within 90 s")])
+def test_a_torch_that_says_nothing_useful_does_not_work(tmp_path: Path, said: Ran):
+    assert fact(look(tmp_path, Programs(torch=said)), "torch").has is False
+
+
+@pytest.mark.usefixtures("with_torch")
+def test_a_gpu_is_told_with_its_memory(tmp_path: Path):
+    found = look(tmp_path, Programs(torch=Ran(0, H200)))
+    assert fact(found, "GPU").text == "H200, 130.4 GiB of 139.7 GiB free"
+    assert fact(found, "torch").text == "2.9.0+cu128, CUDA 12.8"
+
+
+@pytest.mark.usefixtures("with_torch")
+def test_a_gpu_that_torch_cannot_use_is_named_with_the_remedy(tmp_path: Path):
+    cpu = Ran(0, '{"version": "2.9.0+cpu", "cuda": "", "gpus": []}')
+    smi = Ran(0, "NVIDIA GeForce RTX 4090, 23000, 24564\n[N/A], [N/A], [N/A]\n")
+    gpu = fact(look(tmp_path, Programs(torch=cpu, nvidia_smi=smi)), "GPU")
+    assert gpu.text.startswith("NVIDIA GeForce RTX 4090, 22.5 GiB of 24.0 GiB free; torch cannot")
+    assert (gpu.has, gpu.todo) == (False, "install torch for CUDA")
+
+
+def test_camera_topics_lead_to_the_command_that_uses_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    programs = Programs(ros2=Ran(0, TOPICS))
+    monkeypatch.setattr(machine, "_importable", lambda module: True)
+    found = look(tmp_path, programs, ROS_DISTRO="jazzy")
+    assert [topic for topic, _ in found.cameras] == [
+        *("/camera/color/image_raw", "/camera/depth/image_rect_raw")
+    ]
+    assert fact(found, "ROS").text == "jazzy"
+    assert found.commands[0] == (
+        "ros2 run rynn_brain_ros brain --ros-args -p color_topic:=/camera/color/image_raw"
+    )
+
+
+def test_with_cameras_and_no_messages_built_the_build_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(machine, "_importable", lambda module: module == "rclpy")
+    found = look(tmp_path, Programs(ros2=Ran(0, TOPICS)), ROS_DISTRO="jazzy")
+    assert fact(found, "rynn_brain_ros.msg").has is False
+    assert found.commands[0].startswith("colcon build")
+
+
+def test_a_ros_whose_tools_fail_is_told(tmp_path: Path):
+    found = look(tmp_path, Programs(ros2=Ran(1, "", "rmw not found\n")), ROS_DISTRO="jazzy")
+    assert fact(found, "topics").text == "ros2 topic list failed: rmw not found"
+
+
+def test_without_ros_nobody_asks_for_topics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "_importable", lambda module: False)
+    programs = Programs(ros2=Ran(0, TOPICS))
+    assert look(tmp_path, programs).cameras == ()
+    assert "ros2" not in programs.asked
+
+
+def test_a_program_that_hangs_or_is_not_there_is_a_result():
+    hung = run_program((sys.executable, "-c", "import time; time.sleep(60)"), 0.2)
+    assert (hung.code, hung.error) == (-1, "no answer within 0.2 s")
+    missing = run_program(("no-such-program-anywhere",), 5.0)
+    assert missing.code == -1
+    assert "No such file" in missing.error
+    assert run_program((sys.executable, "-c", "print(3)"), 30.0) == Ran(0, "3\n")
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_no_model_says_why_and_the_page_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    assert main(["doctor", str(tmp_path), str(tmp_path / "nowhere")]) == 0
+    page = capsys.readouterr().out
+    assert "✗" in page
+    assert str(tmp_path / "broken" / "config.json") in page
+    assert f"no model directory {tmp_path / 'nowhere'}" in page
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model as it would lie in the Hugging Face cache."""
+    pytest.importorskip("torch")
+    sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+    try:
+        from tiny_models import build  # noqa: PLC0415
+    finally:
+        sys.path.pop(0)
+    made = build("qwen3_vl", tmp_path_factory.mktemp("made"))
+    home = tmp_path_factory.mktemp("home")
+    repository = home / ".cache/huggingface/hub/models--Alibaba-DAMO-Academy--RynnBrain-2B"
+    shutil.copytree(made, repository / "snapshots" / "0123abc")
+    return home
+
+
+def test_a_model_in_the_cache_is_found_with_what_fits(tiny: Path):
+    (model,) = find_models((), {"HOME": str(tiny)}, 1 << 40, on_gpu=False)
+    assert (model.name, model.profile, model.problem) == ("RynnBrain-2B", "RynnBrain-2B", "")
+    assert model.roles == ("ground",)
+    assert model.fits_in == ("none", "int8", "nf4")
+    assert model.spelling == f"local:{model.path}"
+
+
+def test_a_model_that_does_not_fit_says_so(tiny: Path):
+    (model,) = find_models((), {"HOME": str(tiny)}, 1000, on_gpu=False)
+    assert model.fits_in == ()

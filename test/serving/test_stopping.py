@@ -1,0 +1,93 @@
+"""How a server ends: what is being answered may end, and what does not end is given up."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from parts import PATIENCE_S, ScriptedEngine, asking, chat, eventually, post, waiting
+
+from rynn_brain_ros.values import InputError
+
+TOKEN = "a-token-of-this-test"
+
+
+def test_stopping_lets_an_answer_end(serve):
+    engine = ScriptedEngine("one ", "two")
+    engine.hold()
+    server = serve(engine)
+    with ThreadPoolExecutor(2) as pool:
+        answered = pool.submit(post, server.url, chat())
+        eventually(lambda: len(engine.asked) == 1)
+        stopped = pool.submit(server.stop, PATIENCE_S)
+        eventually(lambda: not can_connect(server.url))
+        engine.allow(2)
+        assert answered.result().json()["choices"][0]["message"]["content"] == "one two"
+        assert stopped.result()
+
+
+def test_stopping_gives_up_what_does_not_end_in_time(serve):
+    engine = ScriptedEngine("one ", "two")
+    engine.hold()
+    server = serve(engine)
+    engine.allow()
+    with asking(server.url, chat()) as reply, ThreadPoolExecutor(1) as pool:
+        lines = reply.iter_lines()
+        next(lines)
+        waiting_too = pool.submit(post, server.url, chat())
+        eventually(lambda: waiting(server) == 1)
+        assert server.stop(0.0)
+        (last,) = [line for line in lines if "error" in line]
+        assert json.loads(last[6:])["error"]["code"] == "shutting_down"
+        assert waiting_too.result().status_code == 503
+    assert engine.cancelled.is_set()
+
+
+def test_an_engine_that_does_not_stop_is_reported(serve, monkeypatch):
+    deaf = DeafEngine()
+    server = serve(deaf)
+    monkeypatch.setattr("rynn_brain_ros.serving.running._CLOSING_S", 0.05)
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(post, server.url, chat())
+        assert deaf.inside.wait(PATIENCE_S)
+        assert not server.stop(0.0)
+        deaf.wake.set()
+        assert reply.result().status_code == 503
+
+
+class DeafEngine(ScriptedEngine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.wake = threading.Event(), threading.Event()
+
+    def ask(self, *arguments: Any) -> Any:
+        self.inside.set()
+        self.wake.wait(PATIENCE_S)
+        return super().ask(*arguments)
+
+
+def can_connect(url: str) -> bool:
+    at = httpx.URL(url)
+    try:
+        socket.create_connection((at.host, at.port), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_beyond_this_machine_a_token_is_needed():
+    running = pytest.importorskip("rynn_brain_ros.serving.running")
+    with pytest.raises(InputError, match="token"):
+        running.RunningServer(ScriptedEngine(), host="0.0.0.0", port=0)
+    with running.RunningServer(ScriptedEngine(), host="0.0.0.0", port=0, token=TOKEN) as server:
+        port = httpx.URL(server.url).port
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    with running.RunningServer(ScriptedEngine(), port=0) as server:
+        port = httpx.URL(server.url).port
+        with pytest.raises(InputError, match=str(port)):
+            running.RunningServer(ScriptedEngine(), port=port)
