@@ -1,19 +1,23 @@
 """What the table world costs: physics against real time, and RGB-D pictures per second.
 
-    python benchmarks/simulator.py
+    python benchmarks/simulator.py [--arm-look meshes]
 
-Needs ``pip install rynn_brain_ros[sim]``. The arm swings while it is timed, and pictures have the
-noise of a real camera. The ratio is simulated time over wall time, physics and contact watch only.
+Needs ``pip install rynn_brain_ros[sim]``, for the meshes ``[sim,meshes]``. The
+arm swings while it is timed, and pictures have the noise of a real camera. The ratio is simulated
+time over wall time, physics and contact watch only.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from rynn_brain_ros.sim.panda import READY
+from rynn_brain_ros.sim.panda_meshes import ARM_LOOKS, PLAIN
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.sim.table_layout import random_scene
 
@@ -50,7 +54,11 @@ def pictures_per_second(world: TableWorld, draw: Callable[[], object], count: in
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--arm-look", default=PLAIN, choices=ARM_LOOKS)
+    arm = parser.parse_args().arm_look
     scene = random_scene(0)
+    scene = replace(scene, look=replace(scene.look, arm=arm))
     start = time.perf_counter()
     world = TableWorld(scene)
     built_s = time.perf_counter() - start
@@ -60,7 +68,8 @@ def main() -> None:
     print(f"{len(scene.things)} things, world built in {built_s:.3f} s")
     print(f"\n{'physics, steps per second':38}{steps:10.0f}")
     print(f"{'physics, times real time':38}{factor:10.1f}")
-    figures: dict[str, object] = {"name": "simulator", "physics_steps_per_second": round(steps)}
+    figures: dict[str, object] = {"name": "simulator", "arm_look": arm}
+    figures["physics_steps_per_second"] = round(steps)
     world.close()
     for width, height in SIZES:
         world = TableWorld(scene, width, height)

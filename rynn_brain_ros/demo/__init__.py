@@ -3,9 +3,11 @@
 from rynn_brain_ros.demo.demonstrating import DemoOutcome, run_demo
 from rynn_brain_ros.demo.evaluating import Evaluation, evaluate, play_and_score, write_evaluation
 from rynn_brain_ros.demo.running import Ears, Played, play
-from rynn_brain_ros.demo.stages import WORLDS, Measured, Stage, StageConfig, make_stage
+from rynn_brain_ros.demo.stages import WORLDS, Measured, Stage, StageConfig, check_stage, make_stage
+from rynn_brain_ros.sim.panda_meshes import ARM_LOOKS
 
 __all__ = [
+    "ARM_LOOKS",
     "WORLDS",
     "DemoOutcome",
     "Ears",
@@ -14,6 +16,7 @@ __all__ = [
     "Played",
     "Stage",
     "StageConfig",
+    "check_stage",
     "evaluate",
     "make_stage",
     "play",

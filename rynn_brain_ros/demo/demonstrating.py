@@ -12,6 +12,7 @@ from rynn_brain_ros.demo.narrator import narrate
 from rynn_brain_ros.demo.recording import Recording
 from rynn_brain_ros.demo.running import play
 from rynn_brain_ros.demo.stages import Measured, StageConfig, make_stage
+from rynn_brain_ros.demo.watching import watched
 from rynn_brain_ros.models import Engines
 from rynn_brain_ros.planning.episode import Episode
 from rynn_brain_ros.planning.executive import Approve
@@ -52,7 +53,7 @@ def run_demo(
         provenance = _provenance(config, engines)
         with Recording(out, stage, provenance) as recording:
             asked = None if approve is None else recording.approve(approve)
-            ears = recording.ears(narrate(say))
+            ears = recording.ears(watched(narrate(say), stage.window))
             stop = None if cancel is None else recording.cancel(cancel)
             played = play(stage, recording.engines(engines), ears, stop, asked)
             report = recording.close(played, note)
@@ -79,6 +80,7 @@ def _provenance(config: StageConfig, engines: Engines) -> dict[str, str]:
         "rynn_brain_ros": __version__,
         "world": config.world,
         "seed": str(config.seed),
+        "arm_look": config.arm_look if config.world == "table" else "",
         "engine": ", ".join(infos),
         "model": engines.model,
         "revision": ", ".join(info.revision for info in infos.values() if info.revision),

@@ -16,7 +16,7 @@ from typing import Any
 from rynn_brain_ros.demo.running import play
 from rynn_brain_ros.demo.stages import StageConfig, make_stage
 from rynn_brain_ros.files import write_whole
-from rynn_brain_ros.models import Engines, open_engine
+from rynn_brain_ros.models import open_engines
 from rynn_brain_ros.planning.episode import Episode
 from rynn_brain_ros.view.evaluation import EpisodeScore, evaluation_page, score_table, summary
 
@@ -60,7 +60,7 @@ def evaluate(
 
 def play_and_score(config: StageConfig, engine: str) -> EpisodeScore:
     """One episode, without a recording."""
-    engines = Engines.one(open_engine(engine))
+    engines = open_engines(engine)
     stage = make_stage(config)
     try:
         began = time.perf_counter()

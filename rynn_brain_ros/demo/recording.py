@@ -11,9 +11,9 @@ from rynn_brain_ros import __version__
 from rynn_brain_ros.demo.running import Ears, Played
 from rynn_brain_ros.demo.stages import Stage
 from rynn_brain_ros.models import Engines, RecordingEngine
+from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.episode import EpisodeEvent, StageBegan, TurnEnded
 from rynn_brain_ros.planning.executive import Approve
-from rynn_brain_ros.planning.targeting import Arm
 from rynn_brain_ros.replay import EpisodeFolder, EpisodeHead
 from rynn_brain_ros.sim.film import Film, caption
 from rynn_brain_ros.sim.world import Picture

@@ -16,7 +16,8 @@ from rynn_brain_ros.planning.robots import assemble
 from rynn_brain_ros.replay import HeardActuator, assembly_of, bag_inputs
 from rynn_brain_ros.sim.sensing import CameraStream, Sink, WorldClock
 from rynn_brain_ros.sim.world import Picture
-from rynn_brain_ros.values import Cancel, RigidTransform, Vector3
+from rynn_brain_ros.safety import gives
+from rynn_brain_ros.values import Cancel, Motion, RigidTransform, Step, Vector3
 
 Trace = tuple[tuple[int, Vector3], ...]
 """Where the tool, or the base, was: (time in ns, place in the robot's base frame or map)."""
@@ -28,10 +29,10 @@ def _nothing(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Ears:
-    """Who hears what passes while an episode is played: messages, events, pictures, and what goes
-    between the executive and the robot."""
+    """Who hears what passes while an episode is played: messages as a recorder gets them, events,
+    pictures, and what goes between the executive and the robot."""
 
-    message: Sink = _nothing
+    message: Sink | None = None
     event: Tell = _nothing
     picture: Callable[[Picture], None] = _nothing
     actuator: Callable[[dict[str, Any]], None] = _nothing
@@ -53,12 +54,11 @@ def play(
     """Carries out the stage's task. Time passes in its world only, and not while an engine
     thinks."""
     topics = topics_of(stage.camera)
-    perception = Perception(PerceptionConfig((assembly_of(topics),)))
+    perception = Perception(PerceptionConfig((assembly_of(topics),), keyframes=False))
     inputs = bag_inputs(topics, ("/tf", "/tf_static"), perception)
     trace: list[tuple[int, Vector3]] = []
 
     def receive(topic: str, typename: str, message: Any, now_ns: int) -> None:
-        ears.message(topic, typename, message, now_ns)
         if topic in inputs:
             inputs[topic](message)
         if topic == "/tf":
@@ -67,7 +67,8 @@ def play(
                 trace.append((now_ns, place.translation_m))
 
     streams = (stage.camera, *stage.others)
-    clock = WorldClock(stage.world, streams, (receive,), watch=ears.picture)
+    recorders = () if ears.message is None else (ears.message,)
+    clock = WorldClock(stage.world, streams, (receive,), watch=ears.picture, recorders=recorders)
     actuator = HeardActuator(stage.actuator, clock, ears.actuator)
     brain, taker, arming = assemble(
         stage.robot,
@@ -76,21 +77,33 @@ def play(
         actuator,
         engines.select,
         tell=ears.event,
-        approve=approve,
+        approve=None if approve is None else _taking(approve, stage),
     )
     arming.arm(clock.now_ns())
     episode = carry_out(stage.task, taker, brain, cancel)
     return Played(episode, tuple(trace))
 
 
+def _taking(approve: Approve, stage: Stage) -> Approve:
+    """The same person, who takes what the hand offers once they have said that it may open."""
+
+    def ask(step: Step | None, motion: Motion) -> bool:
+        said = approve(step, motion)
+        if said and gives(motion):
+            stage.take()
+        return said
+
+    return ask
+
+
 def topics_of(stream: CameraStream) -> CameraTopics:
-    """As a reader of its recording would find them."""
+    """As who sees them live would find them."""
     return CameraTopics(
         name=stream.name,
         color_topic=stream.color_topic,
         color_compressed=True,
         color_info_topic=stream.info_topic,
         depth_topic=stream.depth_topic if stream.with_depth else None,
-        depth_compressed=True,
+        depth_compressed=False,
         depth_registered=True,
     )

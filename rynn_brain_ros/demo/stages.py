@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from rynn_brain_ros.planning.episode import Episode
 from rynn_brain_ros.planning.robots import Robot, panda, rover
+from rynn_brain_ros.safety import read_verdicts
 from rynn_brain_ros.sim.arm import ArmActuator
 from rynn_brain_ros.sim.base import BaseActuator
-from rynn_brain_ros.sim.room import RoomWorld
+from rynn_brain_ros.sim.panda_meshes import MESHES, PLAIN, check_meshes
+from rynn_brain_ros.sim.rendering import load_mujoco
+from rynn_brain_ros.sim.room import RoomScene, RoomWorld
+from rynn_brain_ros.sim.room_model import CEILING_GROUP
 from rynn_brain_ros.sim.room_tasks import RoomTask, go_to
 from rynn_brain_ros.sim.room_tasks import absent as absent_in_room
 from rynn_brain_ros.sim.sensing import CameraStream
+from rynn_brain_ros.sim.skill_tasks import hand_over, open_drawer, pour, push_towards
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.sim.table_layout import random_scene
 from rynn_brain_ros.sim.table_tasks import (
@@ -27,7 +33,7 @@ from rynn_brain_ros.sim.table_tasks import (
     many_steps,
     one_step,
 )
-from rynn_brain_ros.sim.viewing import Window
+from rynn_brain_ros.sim.viewing import Viewpoint, Window, check_screen
 from rynn_brain_ros.sim.world import World
 from rynn_brain_ros.values import Actuator, InputError
 from rynn_brain_ros.view.plane import Background
@@ -53,7 +59,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Stage:
-    """Everything of one episode but the brain."""
+    """Everything of one episode but the brain. ``take`` is a person taking what the hand holds."""
 
     world: World
     actuator: Actuator
@@ -65,23 +71,32 @@ class Stage:
     others: tuple[CameraStream, ...] = ()
     traced_frame: str = ""
     answerable: bool = True
+    looks_around: bool = False
+    take: Callable[[], None] = lambda: None
     from_above: Callable[[], Background | None] = lambda: None
+    window: Window | None = None
 
     def judge(self, episode: Episode, measured: Measured) -> bool:
         """Whether the right thing happened: the task is truly done and said to be, or, where it
-        cannot be done, nothing was moved and nothing claimed."""
+        cannot be done, nothing was claimed, and nothing moved but to look around."""
         if self.answerable:
             return episode.confirmed and measured.done is not False
-        return not episode.confirmed and not any(turn.moved for turn in episode.turns)
+        moved = any(turn.moved for turn in episode.turns)
+        return not episode.confirmed and (self.looks_around or not moved)
 
     def close(self) -> None:
+        if self.window is not None:
+            self.window.close()
         self.world.close()
 
 
 @dataclass(frozen=True)
 class StageConfig:
     """Which stage. ``kind`` chooses the sort of task where ``task`` is empty: ``one``, ``many``,
-    ``absent`` or ``ambiguous``; ``demo`` is one scene that has a bit of everything."""
+    ``push``, ``pour``, ``hand_over``, ``drawer``, ``absent`` or ``ambiguous``; ``demo`` is one
+    scene that has a bit of everything. With
+    ``engine_verdict``, a ``verdict.json``, nothing moves for an engine that did not pass its check,
+    as on a robot; a simulator needs none. ``arm_look`` is one of `ARM_LOOKS`."""
 
     world: str = "table"
     seed: int = 0
@@ -91,21 +106,50 @@ class StageConfig:
     dry_run: bool = False
     view: bool = False
     require_approval: bool = False
+    engine_verdict: Path | None = None
+    arm_look: str = PLAIN
+
+
+def check_stage(config: StageConfig) -> None:
+    """`InputError` where `make_stage` would fail on what is known at once: an unknown world, no
+    simulator, no screen, no meshes. Cheap, so ask it before anything large is loaded."""
+    if config.seed < 0:
+        raise InputError(f"there is no scene {config.seed}: give a seed of 0 or more")
+    if config.world not in WORLDS:
+        raise InputError(f"unknown world {config.world!r}: use {' or '.join(WORLDS)}")
+    load_mujoco()
+    if config.arm_look == MESHES:
+        if config.world != "table":
+            raise InputError(f"there is no arm in the {config.world}: leave --arm-look out")
+        check_meshes()
+    if config.view:
+        check_screen()
 
 
 def make_stage(config: StageConfig) -> Stage:
-    """Raises `InputError` for an unknown world or kind, and where the simulator is missing."""
-    if config.seed < 0:
-        raise InputError(f"there is no scene {config.seed}: give a seed of 0 or more")
-    if config.world == "table":
-        return _table(config)
-    if config.world == "room":
-        return _room(config)
-    raise InputError(f"unknown world {config.world!r}: use {' or '.join(WORLDS)}")
+    """Raises `InputError` as `check_stage`, and for an unknown kind of task."""
+    check_stage(config)
+    return _table(config) if config.world == "table" else _room(config)
+
+
+def _window(world: TableWorld | RoomWorld, view: Viewpoint) -> Window:
+    window = Window(world, view)
+    world.add_controller(window)
+    return window
+
+
+def _checked(make: Callable[[bool, bool, str], Robot], config: StageConfig) -> Robot:
+    """The robot, moved by any engine or by those only that have passed."""
+    path = config.engine_verdict
+    if path is None:
+        return make(config.dry_run, config.require_approval, "not_required")
+    robot = make(config.dry_run, config.require_approval, "required")
+    return replace(robot, verdicts=read_verdicts(path))
 
 
 # --- the table ------------------------------------------------------------------------------------
 
+_TABLE_VIEW = Viewpoint((0.35, 0.0, 0.2), 1.7, 150.0, -25.0)
 _DEMO_KINDS = (
     ("red", "cube"),
     ("blue", "ball"),
@@ -127,14 +171,24 @@ _TABLE_TASKS: Mapping[str, Callable[[int], TableTask]] = {
     "many": many_steps,
     "absent": absent,
     "ambiguous": ambiguous,
+    "push": push_towards,
+    "pour": pour,
+    "hand_over": hand_over,
+    "drawer": open_drawer,
 }
 
 
+_SCENE_FOR = (("pour", "pour"), ("drawer", "drawer"))
+"""Words of a demo's task, and the kind of scene that has what they are about."""
+
+
 def _table(config: StageConfig) -> Stage:
+    if config.kind == "demo":
+        kinds = (kind for word, kind in _SCENE_FOR if word in config.task.lower())
+        config = replace(config, kind=next(kinds, "demo"))
     task = _of_kind(_TABLE_TASKS, config)(config.seed)
-    world = TableWorld(task.scene)
-    if config.view:
-        world.add_controller(Window(world.model, world.data))
+    look = replace(task.scene.look, arm=config.arm_look)
+    world = TableWorld(replace(task.scene, look=look))
     arm = ArmActuator(world)
     start = world.things()
     asked = config.task or task.instruction
@@ -152,7 +206,7 @@ def _table(config: StageConfig) -> Stage:
     return Stage(
         world=world,
         actuator=arm,
-        robot=panda(config.dry_run, config.require_approval),
+        robot=_checked(panda, config),
         camera=CameraStream("front", rate_hz=config.picture_hz),
         others=(CameraStream("wrist", with_depth=False, rate_hz=1.0),),
         task=asked,
@@ -160,6 +214,8 @@ def _table(config: StageConfig) -> Stage:
         measure=measure,
         traced_frame="panda_tcp",
         answerable=task.answerable,
+        take=world.take_from_hand,
+        window=_window(world, _TABLE_VIEW) if config.view else None,
     )
 
 
@@ -173,8 +229,6 @@ _ROOM_TASKS: Mapping[str, Callable[[int], RoomTask]] = {
 
 
 def _room(config: StageConfig) -> Stage:
-    if config.view:
-        raise InputError("only the table can be watched in a window: leave --view out")
     task = _of_kind(_ROOM_TASKS, config)(config.seed)
     world = RoomWorld(task.scene)
     base = BaseActuator(world, world.occupancy())
@@ -188,15 +242,22 @@ def _room(config: StageConfig) -> Stage:
     return Stage(
         world=world,
         actuator=base,
-        robot=rover(config.dry_run, config.require_approval),
+        robot=_checked(rover, config),
         camera=CameraStream("forward", rate_hz=config.picture_hz),
         task=asked,
         contents=_listed("In the room", sorted(world.things())),
         measure=measure,
         traced_frame="base_link",
         answerable=task.answerable,
+        looks_around=True,
         from_above=lambda: _from_above(world),
+        window=_window(world, _room_view(task.scene)) if config.view else None,
     )
+
+
+def _room_view(scene: RoomScene) -> Viewpoint:
+    """Over the wall in the south, through the ceiling."""
+    return Viewpoint((0.0, 0.0, 0.0), 1.4 * max(scene.size_m), 90.0, -60.0, (CEILING_GROUP,))
 
 
 def _from_above(world: RoomWorld) -> Background:

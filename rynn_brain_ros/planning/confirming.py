@@ -10,18 +10,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rynn_brain_ros.config import setting
 from rynn_brain_ros.geometry import DepthView, apply, invert, ray_grid, to_matrix
 from rynn_brain_ros.memory import OpenFrames
+from rynn_brain_ros.planning.aftermath import handed_check, shift_check
 from rynn_brain_ros.planning.appearance import Appearance
 from rynn_brain_ros.planning.episode import Confirmation
 from rynn_brain_ros.planning.holding import Doings, Put, Taken
+from rynn_brain_ros.planning.pouring import pour_check
+from rynn_brain_ros.planning.remeasuring import Shown
 from rynn_brain_ros.values import Check, Refusal, RigidTransform, SelectedFrame, Vector3
 
 Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 _ON_M = 0.006
 """A thing on a support is seen at least this far above it."""
@@ -38,6 +43,9 @@ class ConfirmConfig:
         0.3, "share of a thing's picture that may still be seen where it stood", 0.0, 1.0
     )
     slack_m: float = setting(0.02, "how far a thing may lie from its planned place [m]", 0.0, 0.2)
+    shift_slack_m: float = setting(
+        0.03, "how far off a thing may be that was pushed or pulled [m]", 0.001, 0.2
+    )
 
 
 class _Look:
@@ -47,6 +55,7 @@ class _Look:
         self, view: DepthView, rgb: NDArray[np.uint8], T_base_camera: RigidTransform
     ) -> None:
         self.rgb = rgb
+        self.shown = Shown(view, rgb, T_base_camera)
         self._depth_m = view.depth_m
         self._camera = view.camera
         self._T_camera_base = invert(T_base_camera)
@@ -57,11 +66,40 @@ class _Look:
         """Pixels that show a place within a radius and higher than ``above_z_m``. Only what has
         the right depth is measured, in the camera's frame, where distances are the same."""
         center = apply(self._T_camera_base, middle)[0]
-        near: Mask = (self._depth_m > 0) & (np.abs(self._depth_m - center[2]) <= radius_m)
-        points = self._rays[near] * self._depth_m[near, None]
+        mask, window = np.zeros(self._depth_m.shape, bool), self._window(center, radius_m)
+        depth_m = self._depth_m[window]
+        near: Mask = (depth_m > 0) & (np.abs(depth_m - center[2]) <= radius_m)
+        points = self._rays[window][near] * depth_m[near, None]
         within = np.linalg.norm(points - center, axis=1) <= radius_m
         near[near] = within & (points @ self._up + self._eye_z_m > above_z_m)
-        return near
+        mask[window] = near
+        return mask
+
+    def _window(self, center: Floats, radius_m: float) -> tuple[slice, slice]:
+        """Rows and columns that can show a ball in the camera's frame: all of them where it
+        reaches up to the lens, or the lens bends much."""
+        camera, nearest_m = self._camera, center[2] - radius_m
+        if nearest_m <= radius_m or camera.distortion:
+            return slice(None), slice(None)
+        corners = camera.project(
+            [
+                (*(center[:2] + s * radius_m), z)
+                for s in (-1, 1)
+                for z in (nearest_m, center[2] + radius_m)
+            ]
+        )
+        (u0, v0), (u1, v1) = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
+        across = slice(max(0, int(u0)), max(0, int(u1) + 1))
+        return slice(max(0, int(v0)), max(0, int(v1) + 1)), across
+
+    def showing(self, looks: Appearance, where: Mask) -> Mask:
+        """Of the pixels ``where``, those that have a thing's colours."""
+        u, v, width, height = cv2.boundingRect(where.view(np.uint8))
+        window = (slice(v, v + height), slice(u, u + width))
+        found = np.zeros(where.shape, bool)
+        if width and height:
+            found[window] = where[window] & looks.found_in(self.rgb[window])
+        return found
 
     def expected_pixels(self, middle: Vector3, size_m: Vector3) -> float:
         """How many pixels a thing of this size covers from here, unhidden, about."""
@@ -78,12 +116,20 @@ def confirm(
     opened: OpenFrames,
 ) -> Confirmation:
     """Whether what was done is what is seen in ``now``, a frame taken after the last motion."""
-    if not doings.put and doings.held is None:
+    if doings.is_nothing:
         return Confirmation(False, "nothing was moved in this task, so there is nothing to confirm")
     look = _open(now, T_base_camera, opened)
     if isinstance(look, Refusal):
         return Confirmation(False, f"cannot look again: {look}")
     checks = [check for put in doings.put for check in _put_checks(look, put, doings, config)]
+    checks += [
+        shift_check(each, look.shown, config.shift_slack_m, config.min_share)
+        for each in doings.shifted
+    ]
+    checks += [pour_check(each, look.shown) for each in doings.poured]
+    for handed in doings.handed:
+        checks.append(_left(look, handed.taken, (), config))
+        checks.append(handed_check(handed, look.shown, config.max_left_share))
     if doings.held is not None:
         checks.append(_left(look, doings.held, (), config))
     failed = [check for check in checks if not check.passed]
@@ -132,7 +178,7 @@ def _share(look: _Look, put: Put, config: ConfirmConfig) -> float:
     """Of the thing's expected picture, how much is seen about its place."""
     on_m = put.place.position_m[2] + _ON_M  # what fell beside a stack is near it, and lower
     there = look.near(put.middle_m, _radius_m(put, config), on_m)
-    there &= put.taken.looks.found_in(look.rgb)
+    there = look.showing(put.taken.looks, there)
     return float(there.sum()) / look.expected_pixels(put.middle_m, put.taken.grasp.size_m)
 
 
@@ -158,7 +204,7 @@ def _left(
 ) -> Check:
     """The thing is no longer seen where it stood, ``ignore`` (where it is now) aside."""
     radius_m = max(taken.grasp.size_m) * 0.6
-    still = look.near(taken.from_m, radius_m) & _looks_in(look, taken.looks)
+    still = look.showing(taken.looks, look.near(taken.from_m, radius_m))
     if ignore:
         still &= ~look.near(*ignore)
     share = float(still.sum()) / max(1, taken.looks.n_pixels)
@@ -169,7 +215,3 @@ def _left(
         f"{share:.0%} of its picture still there",
         f"at most {config.max_left_share:.0%}",
     )
-
-
-def _looks_in(look: _Look, looks: Appearance) -> Mask:
-    return looks.found_in(look.rgb)

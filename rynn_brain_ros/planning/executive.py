@@ -28,7 +28,7 @@ from rynn_brain_ros.planning.episode import (
 from rynn_brain_ros.planning.holding import Doings
 from rynn_brain_ros.planning.moving import Mover
 from rynn_brain_ros.planning.sight import Sight
-from rynn_brain_ros.safety import Gate, Proposal, Situation
+from rynn_brain_ros.safety import EngineIdentity, Gate, Proposal, Situation
 from rynn_brain_ros.values import (
     Cancel,
     Cause,
@@ -86,6 +86,7 @@ class Run:
     reasks: int = 0
     failures: int = 0
     engine: str = ""
+    answered_by: EngineIdentity | None = None
     answered_ns: int = 0
 
     @property
@@ -136,6 +137,7 @@ class Brain:
             return Refusal(RefusalCode.ENGINE_FAILED, str(error))
         finally:
             self.sight.watchdog.engine_ended()
+        run.answered_by = EngineIdentity.of(response.answer)
         run.answered_ns = self.sight.tick(0.0)  # an engine thinks while pictures come
         self.tell(Answered(number, run.answered_ns, response))
         return response
@@ -230,7 +232,8 @@ def _after_turn(run: Run, record: TurnRecord, config: ExecutiveConfig) -> _End |
         run.failures += 1
         if outcome.cause in _FINAL or run.failures > config.max_failures:
             return _End(outcome.status, outcome.cause.value, outcome.text)
-    if record.refusal is None or record.moved:
+    denied = record.refusal is not None and record.refusal.code is RefusalCode.NOT_APPROVED
+    if record.refusal is None or (record.moved and not denied):
         run.reasks = 0
         return None
     run.reasks += 1

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rynn_brain_ros.geometry import compose
+from rynn_brain_ros.planning.arm import Arm, Release, Scene, Target
 from rynn_brain_ros.planning.confirming import ConfirmConfig, confirm, witness
 from rynn_brain_ros.planning.episode import Decided, Move, StageTimes, TurnRecord
 from rynn_brain_ros.planning.executive import Brain, Laps, Run
 from rynn_brain_ros.planning.holding import Doings
 from rynn_brain_ros.planning.moving import is_held
 from rynn_brain_ros.planning.steps import read_step
-from rynn_brain_ros.planning.targeting import Arm, Scene, Target, make_target
+from rynn_brain_ros.planning.targeting import make_target
 from rynn_brain_ros.safety import Proposal, Situation
 from rynn_brain_ros.values import (
+    Cause,
     Decision,
+    Frame,
     FrameSet,
     Motion,
     MotionStage,
@@ -69,7 +73,7 @@ class Manipulation:
         scene = self._scene(record.frames[-1])
         if isinstance(scene, Refusal):
             return replace(record, refusal=scene)
-        target = make_target(step, run.doings, scene)
+        target = self._target(step, run, scene)
         record = replace(record, times=replace(record.times, plan_s=laps.lap()))
         if isinstance(target, Refusal):
             return replace(record, refusal=target)
@@ -80,7 +84,49 @@ class Manipulation:
             moves = (Move(target.motion, decision),)
             return replace(record, moves=moves, refusal=decision.refusal)
         outcome = self._move(run, record, response, target, scene.T_base_fixed)
-        return replace(record, moves=(Move(target.motion, decision, outcome),))
+        record = replace(record, moves=(Move(target.motion, decision, outcome),))
+        if target.release is None or outcome.cause is not Cause.DONE:
+            return record
+        return self._let_go(run, record, target.release, response, scene)
+
+    def _target(self, step: Step, run: Run, scene: Scene) -> Target | Refusal:
+        target = make_target(step, run.doings, scene)
+        gives = isinstance(target, Target) and target.release is not None
+        if gives and self._brain.approve is None:
+            text = "nobody can be asked whether they hold it, and the hand opens only after a yes"
+            return Refusal(RefusalCode.NOT_APPROVED, text)
+        return target
+
+    def _let_go(
+        self,
+        run: Run,
+        record: TurnRecord,
+        release: Release,
+        response: Response,
+        scene: Scene,
+    ) -> TurnRecord:
+        """The second motion of a hand-over, judged by itself, with the thing held out."""
+        run.doings = run.doings.offered(release.handed)
+        gave = self._decide_and_move(run, record, release.motion, response, scene)
+        record = replace(record, moves=(*record.moves, gave))
+        if gave.outcome is None:
+            back = self._decide_and_move(run, record, release.back, response, scene)
+            refusal = gave.decision.refusal
+            return replace(record, moves=(*record.moves, back), refusal=refusal)
+        if Stage.RELEASE in _stages_done(release.motion, gave.outcome):
+            run.doings = run.doings.gave(release.handed)
+        return record
+
+    def _decide_and_move(
+        self, run: Run, record: TurnRecord, motion: Motion, response: Response, scene: Scene
+    ) -> Move:
+        assert record.step is not None
+        decision = self._decide(run, record.step, motion, response, scene)
+        self._brain.tell(Decided(record.number, record.step, motion, decision))
+        if decision.refusal is not None:
+            return Move(motion, decision)
+        outcome = self._brain.mover.run(motion, record.number, _nothing_moved, run.cancel)
+        return Move(motion, decision, outcome)
 
     def _move(
         self,
@@ -99,9 +145,7 @@ class Manipulation:
 
     def _witness(self, run: Run, now: SelectedFrame) -> None:
         if run.doings.put:
-            scene = self._scene(now)
-            pose = scene if isinstance(scene, Refusal) else scene.camera(now)
-            opened = self._brain.opened
+            pose, opened = self._camera_pose(now), self._brain.opened
             run.doings = witness(run.doings, now, pose, self._confirm_config, opened)
 
     def _confirm(self, run: Run, record: TurnRecord) -> TurnRecord:
@@ -110,25 +154,35 @@ class Manipulation:
         if refusal is not None:
             return replace(record, refusal=refusal)
         now = self._brain.newest(record.frames[-1])
-        scene = self._scene(now)
-        pose = scene if isinstance(scene, Refusal) else scene.camera(now)
+        pose = self._camera_pose(now)
         look = confirm(run.doings, now, pose, self._confirm_config, self._brain.opened)
         refusal = None if look.confirmed else Refusal(RefusalCode.UNCONFIRMED, look.text)
         return replace(record, confirmation=look, refusal=refusal)
 
     def _scene(self, shown: SelectedFrame) -> Scene | Refusal:
         """Where the robot's base and links were when the frame was taken."""
-        frame, sight = shown.frame, self._brain.sight
-        if frame.T_fixed_camera is None:
+        T_base_fixed = self._base_pose(shown.frame)
+        if isinstance(T_base_fixed, Refusal):
+            return T_base_fixed
+        arm, stamp_ns = self._arm, shown.frame.stamp_ns
+        robot = self._brain.sight.robot(arm.base_frame, arm.links, stamp_ns)
+        return Scene(self._arm, self._brain.lift, T_base_fixed, self._brain.opened, robot)
+
+    def _base_pose(self, frame: Frame) -> RigidTransform | Refusal:
+        """``T_base_fixed`` at the frame's stamp."""
+        pose, base = frame.T_fixed_camera, self._arm.base_frame
+        if pose is None:
             return frame.pose_refusal or Refusal(
                 RefusalCode.NO_TRANSFORM, "the camera's pose is unknown: is /tf published?"
             )
-        base = self._arm.base_frame
-        T_base_fixed = sight.pose(base, frame.T_fixed_camera.parent, frame.stamp_ns)
-        if isinstance(T_base_fixed, Refusal):
+        return self._brain.sight.pose(base, pose.parent, frame.stamp_ns)
+
+    def _camera_pose(self, shown: SelectedFrame) -> RigidTransform | Refusal:
+        """``T_base_camera`` at the frame's stamp."""
+        T_base_fixed, pose = self._base_pose(shown.frame), shown.frame.T_fixed_camera
+        if isinstance(T_base_fixed, Refusal) or pose is None:
             return T_base_fixed
-        robot = sight.robot(base, self._arm.links, frame.stamp_ns)
-        return Scene(self._arm, self._brain.lift, T_base_fixed, self._brain.opened, robot)
+        return compose(T_base_fixed, pose)
 
     def _decide(
         self, run: Run, step: Step, motion: Motion, response: Response, scene: Scene
@@ -141,6 +195,7 @@ class Manipulation:
             frames=frames,
             answered_ns=run.answered_ns,
             step=step,
+            engine=run.answered_by,
         )
         situation = Situation(
             now_ns=now_ns,
@@ -173,13 +228,27 @@ class _TargetGuard:
         return self._brain.gate.target_moved(self._motion, self._then, now, self._T_base_fixed)
 
 
+def _stages_done(motion: Motion, outcome: Outcome) -> frozenset[Stage]:
+    return frozenset(stage.stage for stage in motion.stages[: outcome.stages_done])
+
+
+def _nothing_moved(stage: MotionStage) -> Refusal | None:
+    """The hand stays where it is."""
+    return None
+
+
 def _after(doings: Doings, target: Target, outcome: Outcome) -> Doings:
     """What is held and what lies where, as far as the motion tells."""
     if target.motion.skill is Skill.PICK and target.taken is not None:
         held = is_held(target.motion, outcome.stages_done, outcome.cause)
         return doings.took(target.taken) if held else doings.lost()
-    if target.motion.skill is not Skill.PLACE or target.place is None:
-        return doings
-    done = target.motion.stages[: outcome.stages_done]
-    released = any(stage.stage is Stage.RELEASE for stage in done)
-    return doings.let_go(target.place) if released else doings
+    done = _stages_done(target.motion, outcome)
+    if target.shifted is not None and Stage.APPROACH in done:  # it may have moved half the way
+        return doings.shoved(target.shifted)
+    if target.poured is not None and Stage.APPROACH in done:
+        doings = doings.tilted(target.poured)
+    if outcome.cause is Cause.DROPPED:
+        return doings.lost()
+    if target.motion.skill is Skill.PLACE and target.place is not None and Stage.RELEASE in done:
+        return doings.let_go(target.place)
+    return doings

@@ -1,17 +1,19 @@
-"""A turn of driving by words, as RynnBrain-Nav speaks it: arrows of 0.25 m and 15°.
+"""A turn of driving: by arrows of 0.25 m and 15°, as RynnBrain-Nav speaks, or by pointing.
 
-A question shows the view now, the recent views with the arrows that were really driven from them,
-and a few older views (as in the authors' evaluation: 32 recent steps by fours, at most 8 older
-frames). Every arrow is a motion of its own: checked by the gate with the newest image, driven, and
-followed by a new image. STOP is a claim; a separate look measures how far away the thing is.
+A question shows the view now, the recent views with what was really driven from them, and a few
+older views. Every arrow is a motion of its own: checked by the gate with the newest image, driven,
+and followed by a new image. An answer that points at something far is followed to a free place
+before it, on the way that the robot's own navigation finds (Nav2, or the simulator's planner). STOP
+is a claim; a separate look measures how far away the thing is.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rynn_brain_ros.config import setting
 from rynn_brain_ros.geometry import apply, compose, invert, lift_box
@@ -20,16 +22,19 @@ from rynn_brain_ros.memory.selection import VISUAL_TOKENS
 from rynn_brain_ros.planning import motions
 from rynn_brain_ros.planning.episode import Confirmation, Decided, Move, StageTimes, TurnRecord
 from rynn_brain_ros.planning.executive import Brain, Laps, Run
-from rynn_brain_ros.safety import ObstacleMemory, Proposal, Situation, strip_of
+from rynn_brain_ros.planning.standing import StandingConfig, facing, standing_place
+from rynn_brain_ros.planning.track import Track
+from rynn_brain_ros.safety import GroundMemory, Proposal, Situation, room_m, strip_of
 from rynn_brain_ros.values import (
+    Box,
     Cause,
     Check,
-    Decision,
     DriveGoal,
     FrameSet,
     LiftedGrounding,
     Motion,
     MotionStage,
+    NavigateGoal,
     Refusal,
     RefusalCode,
     Response,
@@ -38,38 +43,27 @@ from rynn_brain_ros.values import (
     Skill,
     SpinGoal,
     Task,
-    Turn,
 )
+
+Floats = NDArray[np.float64]
 
 STOP = "STOP"
 _UNKNOWN = RefusalCode.NO_TRANSFORM
 _NEAREST = 0.05
 """Share of a surface's depth that may be nearer than it is said to be: noise."""
-_RECENT_TURNS = 8
-_OLDER_FRAMES = 8
 
 
 @dataclass(frozen=True)
 class NavigationConfig:
-    """How a base drives by words."""
+    """How a base drives by words, and to what is pointed at."""
 
     base_frame: str = setting("base_link", "frame of the driving base")
+    map_frame: str = setting("map", "frame that places to drive to are told in")
     step_m: float = setting(0.25, "one ↑ [m]", 0.01, 2.0)
     turn_deg: float = setting(15.0, "one ← or → [°]", 1.0, 90.0)
     arrive_m: float = setting(1.0, "how near to the thing counts as arrived [m]", 0.1, 10.0)
     speed: float = setting(0.6, "share of the base's own speed limits", 0.01, 1.0)
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """What was driven from one view."""
-
-    view: SelectedFrame
-    driven: tuple[str, ...]
-
-    @property
-    def turn(self) -> Turn:
-        return Turn(FrameSet((self.view,), VISUAL_TOKENS), format_actions(self.driven))
+    standing: StandingConfig = field(default_factory=StandingConfig)
 
 
 class Navigation:
@@ -77,9 +71,9 @@ class Navigation:
 
     def __init__(self, brain: Brain, config: NavigationConfig) -> None:
         self._brain, self._config = brain, config
-        self._chunks: list[_Chunk] = []
-        self._older: list[SelectedFrame] = []
-        self._obstacles = ObstacleMemory()
+        self._track = Track()
+        self._ground = GroundMemory()
+        self._watched: tuple[str, int] | None = None
 
     def turn(self, run: Run) -> TurnRecord:
         number, laps, brain = len(run.turns), Laps(), self._brain
@@ -87,35 +81,38 @@ class Navigation:
         record = TurnRecord(number, brain.now_ns(), FrameSet())
         if isinstance(seen, Refusal):
             return replace(record, refusal=seen)
-        frames = self._frames(seen[-1])
+        frames = self._track.frames(seen[-1])
         record = replace(record, frames=frames, times=StageTimes(look_s=laps.lap()))
-        run.history = tuple(chunk.turn for chunk in self._chunks[-_RECENT_TURNS:])
+        run.history = self._track.history
         response = brain.ask(run, brain.query(run, Task.NAVIGATE, frames, number), number)
         record = replace(record, times=replace(record.times, ask_s=laps.lap()))
         if isinstance(response, Refusal):
             return replace(record, refusal=response)
-        record = replace(record, response=response)
-        return self._follow(run, record, response)
+        record, driven = self._follow(run, replace(record, response=response), response)
+        why = _failure(record) if record.refusal is None else record.refusal.text
+        self._track.add(record.frames[-1], _said(response), driven, why)
+        return record
 
-    def _frames(self, current: SelectedFrame) -> FrameSet:
-        """A few old views, oldest first, and the one now."""
-        every = max(1, math.ceil(len(self._older) / _OLDER_FRAMES))
-        shown = (*self._older[::every], current)
-        return FrameSet(shown, VISUAL_TOKENS // len(shown))
-
-    def _follow(self, run: Run, record: TurnRecord, response: Response) -> TurnRecord:
+    def _follow(self, run: Run, record: TurnRecord, response: Response) -> tuple[TurnRecord, str]:
+        """The turn, and how much of the answer was driven."""
         actions = response.reading.actions
+        if not actions and response.lifted:
+            record = self._go(run, record, response.lifted[0])
+            return record, _said(response) if _arrived(record) else ""
         if not actions:
-            said = response.answer.text.strip()[:120]
-            refusal = Refusal(RefusalCode.NO_GROUNDING, f"no way was told: {said!r}")
-            return replace(record, refusal=refusal)
-        record = self._drive(run, record, response)
-        stopped = STOP in actions and record.refusal is None and not run.cancelled
-        failed = any(m.outcome and m.outcome.cause is not Cause.DONE for m in record.moves)
-        return self._confirm(run, record) if stopped and not failed else record
+            text = f"no way was told: {_said(response)[:120]!r}"
+            return replace(record, refusal=Refusal(RefusalCode.NO_GROUNDING, text)), ""
+        record, driven = self._drive(run, record, response)
+        if actions[len(driven) :][:1] == (STOP,) and record.refusal is None and not run.cancelled:
+            record = self._confirm(run, record)
+        return record, format_actions(driven)
 
-    def _drive(self, run: Run, record: TurnRecord, response: Response) -> TurnRecord:
-        """Arrow by arrow, until one is refused or fails, or STOP."""
+    # --- by arrows -------------------------------------------------------------------------------
+
+    def _drive(
+        self, run: Run, record: TurnRecord, response: Response
+    ) -> tuple[TurnRecord, tuple[str, ...]]:
+        """Arrow by arrow, until one is refused or fails, or STOP; and those that were driven."""
         driven: list[str] = []
         moves: list[Move] = []
         refusal: Refusal | None = None
@@ -134,32 +131,15 @@ class Navigation:
             refusal = self._brain.wait_for_new_frame()
             if refusal is not None:
                 break
-        self._remember(record.frames[-1], tuple(driven))
-        return replace(record, moves=tuple(moves), refusal=refusal)
-
-    def _remember(self, view: SelectedFrame, driven: tuple[str, ...]) -> None:
-        """Pairs of view and arrows stay exact, also where fewer than four were driven."""
-        if not driven:
-            return
-        self._chunks.append(_Chunk(view, driven))
-        if len(self._chunks) > _RECENT_TURNS:
-            self._older.append(self._chunks[-_RECENT_TURNS - 1].view)
+        return replace(record, moves=tuple(moves), refusal=refusal), tuple(driven)
 
     def _one(self, run: Run, record: TurnRecord, action: str) -> Move | Refusal:
-        brain = self._brain
-        now = brain.newest(record.frames[-1])
+        now = self._brain.newest(record.frames[-1])
         pose = self._base_pose(now)
         if isinstance(pose, Refusal):
             return pose
-        motion = self._motion(action)
         self._watch_ground(now, pose)
-        decision = self._decide(run, motion, now, pose)
-        brain.tell(Decided(record.number, None, motion, decision))
-        if not decision.approved:
-            return Move(motion, decision)
-        run.since_ns = brain.now_ns()
-        outcome = brain.mover.run(motion, record.number, _always, run.cancel)
-        return Move(motion, decision, outcome)
+        return self._move(run, record, self._motion(action), now=now, T_base_fixed=pose)
 
     def _motion(self, action: str) -> Motion:
         config = self._config
@@ -180,35 +160,108 @@ class Navigation:
         fixed = frame.T_fixed_camera.parent
         return self._brain.sight.pose(self._config.base_frame, fixed, frame.stamp_ns)
 
-    def _decide(
-        self, run: Run, motion: Motion, now: SelectedFrame, T_base_fixed: RigidTransform
-    ) -> Decision:
+    def _move(
+        self,
+        run: Run,
+        record: TurnRecord,
+        motion: Motion,
+        *,
+        now: SelectedFrame,
+        T_base_fixed: RigidTransform,
+        targets: tuple[LiftedGrounding, ...] = (),
+    ) -> Move:
+        """Asks the gate, and moves where it says yes. ``T_base_fixed`` is of the frame that the
+        motion is told in."""
         brain, now_ns = self._brain, self._brain.now_ns()
         proposal = Proposal(
             motion=motion,
-            targets=(),
-            frames=FrameSet((now,), VISUAL_TOKENS),
+            targets=targets,
+            frames=record.frames if targets else FrameSet((now,), VISUAL_TOKENS),
             answered_ns=run.answered_ns,
-            step=None,
+            engine=run.answered_by,
         )
         situation = Situation(
             now_ns=now_ns,
             newest=now,
-            robot=(),
-            holding=False,
             goal_in_flight=brain.mover.in_flight,
             armed=brain.mover.is_armed(now_ns),
             T_base_fixed=T_base_fixed,
-            obstacles=self._obstacles,
+            ground=self._ground,
         )
-        return brain.judge(proposal, situation)
+        decision = brain.judge(proposal, situation)
+        brain.tell(Decided(record.number, None, motion, decision))
+        if not decision.approved:
+            return Move(motion, decision)
+        run.since_ns = brain.now_ns()
+        return Move(motion, decision, brain.mover.run(motion, record.number, _always, run.cancel))
 
     def _watch_ground(self, now: SelectedFrame, T_base_fixed: RigidTransform) -> None:
+        if now.frame.key == self._watched:
+            return
+        self._watched = now.frame.key
         view, pose = self._brain.opened.depth(now), now.frame.T_fixed_camera
         if not isinstance(view, Refusal) and pose is not None:
             T_base_camera = compose(T_base_fixed, pose)
             strip = strip_of(self._brain.gate.limits)
-            self._obstacles.see(view, T_base_camera, invert(T_base_fixed), strip)
+            self._ground.see(view, T_base_camera, invert(T_base_fixed), strip)
+
+    # --- to what is pointed at -------------------------------------------------------------------
+
+    def _go(self, run: Run, record: TurnRecord, lifted: LiftedGrounding) -> TurnRecord:
+        """To a free place before it, by whoever knows the way: the robot's navigation."""
+        now = self._brain.newest(record.frames[-1])
+        pose = self._base_pose(now)
+        if isinstance(pose, Refusal):
+            return replace(record, refusal=pose)
+        self._watch_ground(now, pose)
+        T_map_fixed = self._brain.sight.pose(self._config.map_frame, pose.child, now.frame.stamp_ns)
+        if isinstance(T_map_fixed, Refusal):
+            return replace(record, refusal=T_map_fixed)
+        goal = self._place_before(lifted, invert(pose))
+        if isinstance(goal, Refusal):
+            return replace(record, refusal=goal)
+        T_map_base = compose(T_map_fixed, goal)
+        motion = motions.single(
+            Skill.MOVE_TO,
+            NavigateGoal(T_map_base, self._config.speed),
+            T_map_base.translation_m,
+            self._config.map_frame,
+        )
+        move = self._move(run, record, motion, now=now, T_base_fixed=T_map_fixed, targets=(lifted,))
+        refusal = move.decision.refusal
+        if refusal is None and move.outcome is not None and move.outcome.cause is Cause.DONE:
+            refusal = self._brain.wait_for_new_frame()
+        return replace(record, moves=(move,), refusal=refusal)
+
+    def _place_before(
+        self, lifted: LiftedGrounding, T_fixed_base: RigidTransform
+    ) -> RigidTransform | Refusal:
+        """``T_fixed_base`` where the base is to stand."""
+        surface_m = self._surface(lifted)
+        if isinstance(surface_m, Refusal):
+            return surface_m
+        footprint_m = np.unique(np.round(surface_m[:, :2], 1), axis=0)
+        x, y, _ = T_fixed_base.translation_m
+        room = room_m(self._brain.gate.limits)
+        place = standing_place(footprint_m, (x, y), self._ground, room, self._config.standing)
+        if isinstance(place, Refusal):
+            return place
+        return facing(place, footprint_m, T_fixed_base.parent, self._config.base_frame)
+
+    def _surface(self, lifted: LiftedGrounding) -> Floats | Refusal:
+        """What is seen of the thing in a box, or else the one place that is pointed at: [N, 3] in
+        the fixed frame."""
+        target, frame = lifted.target, lifted.frame
+        if lifted.refusal is not None:
+            return lifted.refusal
+        if target is None or target.point_fixed_m is None or frame is None:
+            return lifted.pose_refusal or Refusal(_UNKNOWN, "it has no place in space")
+        view, pose = self._brain.opened.depth(frame), frame.frame.T_fixed_camera
+        if not isinstance(lifted.grounding, Box) or isinstance(view, Refusal) or pose is None:
+            return np.array([target.point_fixed_m])
+        us, vs = zip(*lifted.points_px, strict=True)
+        box = lift_box((min(us), min(vs), max(us), max(vs)), view, self._brain.lift)
+        return box if isinstance(box, Refusal) else apply(pose, box[1].points_m)
 
     # --- arrived? --------------------------------------------------------------------------------
 
@@ -244,21 +297,31 @@ class Navigation:
         return Confirmation(check.passed, text, (check,))
 
     def _distance_m(self, lifted: LiftedGrounding, frame: SelectedFrame) -> float | Refusal:
-        """Over the floor, from the base's middle to the nearest of the surface in the box."""
-        pose, camera = self._base_pose(frame), frame.frame.T_fixed_camera
-        view = self._brain.opened.depth(frame)
+        """Over the floor, from the base's middle to the nearest of what is seen of the thing."""
+        pose, surface_m = self._base_pose(frame), self._surface(lifted)
         if isinstance(pose, Refusal):
             return pose
-        if isinstance(view, Refusal) or camera is None:
-            return view if isinstance(view, Refusal) else Refusal(_UNKNOWN, "its pose is unknown")
-        us, vs = zip(*lifted.points_px, strict=True)
-        box = lift_box((min(us), min(vs), max(us), max(vs)), view, self._brain.lift)
-        if isinstance(box, Refusal):
-            return box
-        points = apply(compose(pose, camera), box[1].points_m)
+        if isinstance(surface_m, Refusal):
+            return surface_m
+        points = apply(pose, surface_m)
         return float(np.quantile(np.hypot(points[:, 0], points[:, 1]), _NEAREST))
 
 
 def _always(_: MotionStage) -> Refusal | None:
-    """An arrow is so short that the look before it is the look during it."""
+    """An arrow is so short that the look before it is the look during it; on a longer way the
+    robot's navigation looks."""
     return None
+
+
+def _said(response: Response) -> str:
+    return format_actions(response.reading.actions) or response.answer.text.strip()
+
+
+def _arrived(record: TurnRecord) -> bool:
+    return any(move.outcome and move.outcome.cause is Cause.DONE for move in record.moves)
+
+
+def _failure(record: TurnRecord) -> str:
+    """Why the last motion did not end well."""
+    ends = [move.outcome for move in record.moves if move.outcome is not None]
+    return ends[-1].text if ends and ends[-1].cause is not Cause.DONE else ""

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rynn_brain_ros.memory import OpenFrames
+from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.arming import Arming
 from rynn_brain_ros.planning.confirming import ConfirmConfig
 from rynn_brain_ros.planning.episode import Tell
@@ -21,9 +23,8 @@ from rynn_brain_ros.planning.moving import Mover, MovingConfig
 from rynn_brain_ros.planning.navigating import Navigation, NavigationConfig
 from rynn_brain_ros.planning.perception import Perception
 from rynn_brain_ros.planning.sight import Sight
-from rynn_brain_ros.planning.targeting import Arm
 from rynn_brain_ros.planning.watchdog import Watchdog, WatchdogLimits
-from rynn_brain_ros.safety import Gate, SafetyLimits
+from rynn_brain_ros.safety import EngineVerdict, Gate, SafetyLimits
 from rynn_brain_ros.values import Actuator, Clock
 
 
@@ -40,6 +41,8 @@ class Robot:
     watchdog: WatchdogLimits = field(default_factory=WatchdogLimits)
     confirm: ConfirmConfig = field(default_factory=ConfirmConfig)
     armed_s: float = 600.0
+    verdicts: tuple[EngineVerdict, ...] = ()
+    """Of the engines that were checked: see `safety.read_verdicts`."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -56,20 +59,40 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def panda(dry_run: bool = True, require_approval: bool = False) -> Robot:
+def panda(
+    dry_run: bool = True, require_approval: bool = False, engine_verdict: str = "required"
+) -> Robot:
     """A Franka Emika Panda at a table whose top is at the height of its base."""
     links = tuple(f"panda_link{i}" for i in range(9))
     return Robot(
         "panda",
         Arm(links=(*links, "panda_hand", "panda_tcp")),
-        SafetyLimits(dry_run=dry_run, require_approval=require_approval),
+        SafetyLimits(
+            dry_run=dry_run, require_approval=require_approval, engine_verdict=engine_verdict
+        ),
     )
 
 
-def rover(dry_run: bool = True, require_approval: bool = False) -> Robot:
+def rover(
+    dry_run: bool = True, require_approval: bool = False, engine_verdict: str = "required"
+) -> Robot:
     """A small driving base with one camera that looks ahead and down, over the ground nearest to
-    it: that ground was seen on the way here."""
-    limits = SafetyLimits(dry_run=dry_run, require_approval=require_approval, max_blind_m=1.3)
+    it: nothing as high as furniture could stand there without being seen. Its workspace is a fence
+    on the map. It is driven to beside things, so that their places may be as uncertain as depth is
+    at the other end of a room."""
+    limits = SafetyLimits(
+        workspace_x_min_m=-50.0,
+        workspace_x_max_m=50.0,
+        workspace_y_min_m=-50.0,
+        workspace_y_max_m=50.0,
+        max_sigma_m=0.1,
+        robot_width_m=0.44,
+        robot_height_m=1.2,
+        max_blind_m=0.85,
+        dry_run=dry_run,
+        require_approval=require_approval,
+        engine_verdict=engine_verdict,
+    )
     return Robot("rover", NavigationConfig(), limits, ExecutiveConfig(max_turns=80, settle_s=0.1))
 
 
@@ -86,15 +109,19 @@ def assemble(
     *,
     tell: Tell,
     approve: Approve | None = None,
+    arming: Arming | None = None,
 ) -> tuple[Brain, TurnTaker, Arming]:
-    """The loop of ``robot``, watching the first camera of ``perception``. It is not armed yet."""
+    """The loop of ``robot``, watching the first camera of ``perception``. It is not armed yet,
+    unless it is given an ``arming`` that outlasts it."""
     watchdog = Watchdog(robot.watchdog)
     sight = Sight(perception, perception.cameras[0], clock, watchdog)
-    arming = Arming(robot.armed_s)
+    arming = arming or Arming(robot.armed_s)
     tracker = GoalTracker(actuator, robot.timeouts)
     mover = Mover(tracker, sight, arming, tell, robot.moving)
+    opened = OpenFrames()
+    gate = Gate(robot.limits, opened, robot.verdicts)
     brain = Brain(
-        engine_for, sight, mover, Gate(robot.limits), tell, robot.executive, approve=approve
+        engine_for, sight, mover, gate, tell, robot.executive, approve=approve, opened=opened
     )
     body = robot.body
     if isinstance(body, Arm):

@@ -56,7 +56,7 @@ _NEEDS: dict[Skill, tuple[tuple[str, ...], ...]] = {
     Skill.PUSH: (("path",), ("thing", "area")),
     Skill.OPEN: (("grasp",),),
     Skill.CLOSE: (("grasp",),),
-    Skill.POUR: (("area",), ("thing",)),
+    Skill.POUR: (("area",),),
     Skill.HAND_OVER: (("area",), ("thing",)),
     Skill.MOVE_TO: (("area",), ("thing",), ("grasp",)),
     Skill.LOOK_AT: (("thing",), ("area",), ("grasp",), ("path",)),

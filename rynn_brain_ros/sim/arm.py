@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from rynn_brain_ros.geometry.transforms import normalized
 from rynn_brain_ros.sim.jobs import GripJob, Job, MoveJob, grip_problem
 from rynn_brain_ros.sim.kinematics import Kinematics
-from rynn_brain_ros.sim.motions import JointPath, PartialPath, point_to_point, straight
+from rynn_brain_ros.sim.motions import JointPath, PartialPath, Timed, point_to_point, straight
 from rynn_brain_ros.sim.panda import BASE_FRAME, READY, TCP_SITE
 from rynn_brain_ros.sim.rendering import load_mujoco
 from rynn_brain_ros.sim.servos import Peaks, Servos
@@ -79,6 +80,11 @@ class ArmActuator:
         world.add_controller(self._control)
 
     @property
+    def commanded(self) -> Floats:
+        """Where the joints are told to be, [7] rad; where they are, at rest."""
+        return self._servos.commanded
+
+    @property
     def peaks(self) -> Peaks:
         """Of all joint commands so far."""
         return self._servos.peaks
@@ -86,8 +92,18 @@ class ArmActuator:
     # --- goals ----------------------------------------------------------------------------------
 
     def send(self, goal_id: str, goal: Goal) -> None:
+        self._begin(goal_id, lambda: self._job_for(goal))
+
+    def follow(self, goal_id: str, path: Timed) -> None:
+        """As `send`, for joints that somebody else has planned: they are moved as they are told,
+        within no limits but the servos'."""
+        self._begin(goal_id, lambda: self._move(path))
+
+    def _begin(self, goal_id: str, make: Callable[[], Job]) -> None:
         try:
-            job = self._job_for(goal)
+            if self._job is not None:
+                raise _Rejected(f"goal '{self._goal_id}' is still in flight; cancel it first")
+            job = make()
         except _Rejected as no:
             self._tell(goal_id, GoalEventKind.REJECTED, 0.0, no.text, no.values)
             return
@@ -109,19 +125,19 @@ class ArmActuator:
     # --- planning -------------------------------------------------------------------------------
 
     def _job_for(self, goal: Goal) -> Job:
-        if self._job is not None:
-            raise _Rejected(f"goal '{self._goal_id}' is still in flight; cancel it first")
-        model, data = self._world.model, self._world.data
         if isinstance(goal, GripGoal):
             if problem := grip_problem(goal):
                 raise _Rejected(problem)
-            return GripJob(model, data, goal)
+            return GripJob(self._world.model, self._world.data, goal)
         if not isinstance(goal, ReachGoal | FollowGoal | PostureGoal):
             raise _Rejected(f"an arm cannot do a {type(goal).__name__}")
         if not 0.0 < goal.speed <= 1.0:
             raise _Rejected(f"a speed of {goal.speed:g} is not above 0 and at most 1")
-        path = self._path_for(goal)
-        end = self._kinematics.forward(path.end)
+        return self._move(self._path_for(goal))
+
+    def _move(self, path: Timed) -> Job:
+        end = self._kinematics.forward(path.position(path.duration_s))
+        model, data = self._world.model, self._world.data
         return MoveJob(model, data, self._servos, path, lambda: self._miss(end))
 
     def _path_for(self, goal: ReachGoal | FollowGoal | PostureGoal) -> JointPath:

@@ -6,7 +6,9 @@ looks at the pose that results.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +21,9 @@ from rynn_brain_ros.values import (
     Goal,
     GoalEvent,
     GoalEventKind,
+    InputError,
     NavigateGoal,
+    Point2,
     Refusal,
     SpinGoal,
 )
@@ -102,12 +106,36 @@ class BaseActuator:
         world.add_controller(self._control)
 
     @property
+    def limits(self) -> BaseLimits:
+        return self._limits
+
+    @property
     def violations(self) -> int:
         """Control periods in which the base, whoever moved it, was faster than its limits."""
         return self._violations
 
     def send(self, goal_id: str, goal: Goal) -> None:
-        drive = self._begin(goal)
+        self._take(goal_id, self._begin(goal))
+
+    def follow(
+        self, goal_id: str, path: Sequence[Point2], yaw_rad: float, speed: float = 1.0
+    ) -> None:
+        """As `send`, along a path on the map that somebody else has planned. It is driven from
+        where the base is, and rejected where it comes too near to something."""
+        self._take(goal_id, self._begin_path(tuple(path), yaw_rad, speed))
+
+    def way_through(self, places: Sequence[Point2]) -> tuple[Point2, ...]:
+        """The corners of a way through places on the map, from where the base is; for `follow`.
+        `InputError` where there is none."""
+        way: list[Point2] = []
+        for start, place in itertools.pairwise((self._world.base_pose().xy_m, *places)):
+            leg = plan_path(self._grid, start, place)
+            if isinstance(leg, Refusal):
+                raise InputError(leg.text)
+            way += leg[1:]
+        return tuple(way)
+
+    def _take(self, goal_id: str, drive: Drive | str) -> None:
         if isinstance(drive, str):
             self._tell(goal_id, GoalEventKind.REJECTED, text=drive)
             return
@@ -158,6 +186,19 @@ class BaseActuator:
         if isinstance(path, Refusal):
             return path.text
         return Way(path, BasePose(x, y, yaw_rad), self._grid, self._limits.at_speed(goal.speed))
+
+    def _begin_path(self, path: tuple[Point2, ...], yaw_rad: float, speed: float) -> Drive | str:
+        if self._current is not None:
+            return f"goal {self._current.goal_id} is still in flight; cancel it or wait"
+        if not path or not all(map(math.isfinite, (yaw_rad, *itertools.chain(*path)))):
+            return "a path needs places, and each of them numbers"
+        way = (self._world.base_pose().xy_m, *path)
+        for a, b in itertools.pairwise(way[1:]):
+            if not self._grid.line_is_free(a, b):
+                ends = "({:.2f}, {:.2f}) to ({:.2f}, {:.2f})".format(*a, *b)
+                return f"the path from {ends} m on the map comes too near to something"
+        goal = BasePose(*path[-1], yaw_rad)
+        return Way(way, goal, self._grid, self._limits.at_speed(speed))
 
     def _control(self, dt_s: float) -> None:
         current, pose = self._current, self._world.base_pose()

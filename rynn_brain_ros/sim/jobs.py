@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rynn_brain_ros.sim.motions import JointPath, Timed, braking, point_to_point
+from rynn_brain_ros.sim.motions import Timed, braking, point_to_point
 from rynn_brain_ros.sim.panda import FINGERS, HAND, MAX_GRIP_N, MAX_WIDTH_M
 from rynn_brain_ros.sim.reflex import THRESHOLD_N, PushMeter
 from rynn_brain_ros.sim.servos import Servos
@@ -31,6 +31,8 @@ FINGER_SPEED_M_S = 0.1
 """Of the width: each finger moves half as fast, as the real ones."""
 _STILL_M_S = 0.001
 _STILL_S = 0.1
+_TREMBLE_M, _TREMBLE_S = 0.0003, 0.3
+"""Fingers that move no farther for so long press on something that trembles, as a thin wall."""
 _REACHED_M = 0.0005
 _LONGEST_S = 3.0
 
@@ -58,7 +60,7 @@ class MoveJob:
         model: Any,
         data: Any,
         servos: Servos,
-        path: JointPath,
+        path: Timed,
         miss: Callable[[], tuple[float, float]],
     ) -> None:
         self._data, self._servos, self._path, self._miss = data, servos, path, miss
@@ -144,7 +146,8 @@ class GripJob:
         # What is held stays pressed: a command to close begins where the last one ended.
         closing = goal.width_m <= self.width_m
         self._command_m = min(commanded, self.width_m) if closing else self.width_m
-        self._still_s = self._time_s = 0.0
+        self._still_s = self._time_s = self._around_s = 0.0
+        self._around_m = self._start_m
         self._cancelled = False
         self._force_n = goal.force_n
         model.actuator(HAND).forcerange[:] = (-goal.force_n, goal.force_n)
@@ -172,14 +175,18 @@ class GripJob:
         self._hand.ctrl[0] = self._command_m
         speed = abs(float(sum(finger.qvel[0] for finger in self._fingers)))
         self._still_s = self._still_s + dt_s if speed < _STILL_M_S else 0.0
+        if abs(self.width_m - self._around_m) > _TREMBLE_M:
+            self._around_m, self._around_s = self.width_m, 0.0
+        self._around_s += dt_s
         return self._report()
 
     def _report(self) -> Report | None:
         missing_m = self._goal.width_m - self.width_m
         pressing = abs(float(self._hand.force[0])) > 0.9 * self._force_n
+        at_rest = self._still_s >= _STILL_S or self._around_s >= _TREMBLE_S
         if self._still_s >= _STILL_S and abs(missing_m) < _REACHED_M:
             return (GoalEventKind.SUCCEEDED, f"{self.width_m * 1e3:.1f} mm apart", self._values())
-        if self._still_s >= _STILL_S and pressing and missing_m < 0:
+        if at_rest and pressing and missing_m < 0:
             self._hand.ctrl[0] = self._goal.width_m
             text = f"closed on something {self.width_m * 1e3:.1f} mm wide"
             return (GoalEventKind.SUCCEEDED, text, self._values())

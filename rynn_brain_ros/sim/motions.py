@@ -102,7 +102,7 @@ class Braking(Timed):
     """Comes to rest on the way of ``path``, begun ``start_s`` into it: the path's own time runs
     ever slower, and stops after ``length_s``."""
 
-    path: JointPath
+    path: Timed
     start_s: float
     length_s: float
 
@@ -134,10 +134,12 @@ def point_to_point(start: ArrayLike, end: ArrayLike, speed: float = 1.0) -> Join
 
 @dataclass(frozen=True)
 class PartialPath:
-    """A straight path that ends before its goal: after ``fraction`` of it, and why."""
+    """A straight path that ends before its goal: after ``fraction`` of it, and why. ``path`` is
+    the part that can be done."""
 
     fraction: float
     text: str
+    path: JointPath | None = None
 
 
 def straight(
@@ -161,7 +163,10 @@ def straight(
         for pose in line:
             found = _next(kinematics, joints, pose)
             if isinstance(found, str):
-                return PartialPath(done / total, found)
+                if len(knots) > 1:
+                    pieces.append(_timed(np.stack(knots), speed))
+                part = JointPath(tuple(pieces)) if pieces else None
+                return PartialPath(done / total, found, part)
             joints, done = found, done + 1
             knots.append(joints)
         pieces.append(_timed(np.stack(knots), speed))
@@ -192,7 +197,7 @@ def _between(a: RigidTransform, b: RigidTransform) -> list[RigidTransform]:
     return [interpolate(first, last, step) for step in range(1, n + 1)]
 
 
-def braking(path: JointPath, start_s: float) -> Braking:
+def braking(path: Timed, start_s: float) -> Braking:
     """The shortest braking that keeps the limits; as a motion runs out, no later than its end
     would have been."""
     duration_s = 0.05

@@ -95,25 +95,26 @@ class SceneRenderer:
         self._gl = _open_context(_backend(), threading.get_ident())
         self._gl.make_current()
         self._context = mj.MjrContext(model, mj.mjtFontScale.mjFONTSCALE_100.value)
-        mj.mjr_setBuffer(mj.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._context.readDepthMap = mj.mjtDepthMap.mjDEPTH_ZEROFAR
         self._rect = mj.MjrRect(0, 0, width, height)
         self._scene = mj.MjvScene(model, _MAX_GEOMS)
         for flag in (mj.mjtRndFlag.mjRND_SHADOW, mj.mjtRndFlag.mjRND_REFLECTION):
             self._scene.flags[flag] = 0
 
-    def color_and_depth(self, data: Any, camera: str) -> tuple[RGB, Depth]:
+    def color_and_depth(
+        self, data: Any, camera: str, groups: Iterable[int] | None = None
+    ) -> tuple[RGB, Depth]:
         """uint8 [H, W, 3] and float32 metres along the optical axis [H, W], 0 where nothing is
-        or where it is beyond `MAX_DEPTH_M`: exact, without a sensor's noise."""
-        self._update(data, camera)
+        or where it is beyond `MAX_DEPTH_M`: exact, without a sensor's noise. ``groups`` draws
+        only geoms of these groups, as if nothing else were there."""
+        self._update(data, camera, groups)
         rgb, buffer = self._draw()
         return rgb, self._metres(buffer)
 
     def geoms_seen(
         self, data: Any, camera: str, groups: Iterable[int] | None = None
     ) -> NDArray[np.int32]:
-        """The id of the geom that each pixel shows [H, W], −1 where none. ``groups`` draws
-        only geoms of these groups, as if nothing else were there."""
+        """The id of the geom that each pixel shows [H, W], −1 where none; ``groups`` as above."""
         mj = self._mj
         self._update(data, camera, groups)
         flags = (mj.mjtRndFlag.mjRND_SEGMENT, mj.mjtRndFlag.mjRND_IDCOLOR)
@@ -149,6 +150,8 @@ class SceneRenderer:
         rgb = np.empty((self.height, self.width, 3), np.uint8)
         buffer = np.empty((self.height, self.width), np.float32)
         self._gl.make_current()
+        # Every time: another world in this thread may have drawn into its own in between.
+        self._mj.mjr_setBuffer(self._mj.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._mj.mjr_render(self._rect, self._scene, self._context)
         self._mj.mjr_readPixels(rgb, buffer, self._rect, self._context)
         return np.ascontiguousarray(rgb[::-1]), buffer[::-1]

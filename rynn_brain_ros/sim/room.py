@@ -29,7 +29,6 @@ from rynn_brain_ros.sim.rendering import (
 from rynn_brain_ros.sim.room_model import (
     CAMERA_PITCH_RAD,
     CAMERA_XYZ_M,
-    CEILING,
     FORWARD_CAMERA,
     HEIGHT_PX,
     TOP_CAMERA,
@@ -163,6 +162,15 @@ class RoomWorld:
             self.now_ns, WHEEL_JOINTS, self._wheels_rad, (left, right), (math.nan, math.nan)
         )
 
+    @property
+    def model(self) -> Any:
+        """MuJoCo's, for a window onto the room; only the base moves in it."""
+        return self._draw().model
+
+    def copy_state(self, data: Any) -> None:
+        """Puts the base in ``data``, an ``mjData`` of ``model``, where it is now."""
+        data.qpos[:] = _qpos(self._pose)
+
     def close(self) -> None:
         if self._drawing is not None:
             self._drawing.close()
@@ -230,9 +238,9 @@ class _Drawing:
 
     def __init__(self, scene: RoomScene) -> None:
         self._mj = load_mujoco()
-        self._model = self._mj.MjModel.from_xml_string(room_xml(scene))
-        self._data = self._mj.MjData(self._model)
-        self._renderer = SceneRenderer(self._model, WIDTH_PX, HEIGHT_PX)
+        self.model = self._mj.MjModel.from_xml_string(room_xml(scene))
+        self._data = self._mj.MjData(self.model)
+        self._renderer = SceneRenderer(self.model, WIDTH_PX, HEIGHT_PX)
         self._scene = scene
 
     def forward(self, pose: BasePose) -> tuple[RGB, Depth]:
@@ -241,11 +249,8 @@ class _Drawing:
 
     def top(self, pose: BasePose) -> TopView:
         self._place(pose)
-        renderer = SceneRenderer(self._model, TOP_SCALE * WIDTH_PX, TOP_SCALE * HEIGHT_PX)
-        alpha: Any = self._model.geom(CEILING).rgba
-        alpha[3] = 0.0
-        rgb, _ = renderer.color_and_depth(self._data, TOP_CAMERA)
-        alpha[3] = 1.0
+        renderer = SceneRenderer(self.model, TOP_SCALE * WIDTH_PX, TOP_SCALE * HEIGHT_PX)
+        rgb, _ = renderer.color_and_depth(self._data, TOP_CAMERA, groups=(0,))
         renderer.close()
         return self._cropped(rgb)
 
@@ -263,8 +268,12 @@ class _Drawing:
         return TopView(np.ascontiguousarray(cut), (-half_x, -half_y, half_x, half_y))
 
     def _place(self, pose: BasePose) -> None:
-        self._data.qpos[:] = (pose.x_m, pose.y_m, pose.yaw_rad)
-        self._mj.mj_forward(self._model, self._data)
+        self._data.qpos[:] = _qpos(pose)
+        self._mj.mj_forward(self.model, self._data)
+
+
+def _qpos(pose: BasePose) -> tuple[float, float, float]:
+    return (pose.x_m, pose.y_m, pose.yaw_rad)
 
 
 def _check_camera(camera: str) -> None:

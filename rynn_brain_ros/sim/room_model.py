@@ -20,9 +20,11 @@ HFOV_RAD = math.radians(79.0)
 """The camera that RynnBrain-Nav was trained with: 640×480, 79° wide."""
 CAMERA_XYZ_M: Vector3 = (0.12, 0.0, 1.1)
 """Where the forward camera is on the base."""
-CAMERA_PITCH_RAD = math.radians(15.0)
-"""How far it looks down."""
-CEILING = "ceiling"
+CAMERA_PITCH_RAD = math.radians(30.0)
+"""How far it looks down: the horizon is at the picture's upper edge, and at the lower one the
+floor 0.7 m before the base's middle, or the top of a low box 0.5 m before it."""
+CEILING_GROUP = 1
+"""Geom group of the ceiling alone; all else is in group 0."""
 TOP_SCALE = 2
 """How many times larger the picture from above is."""
 
@@ -100,7 +102,7 @@ def _surroundings(scene: RoomScene) -> Iterator[str]:
     half = f"{x / 2 + WALL_M} {y / 2 + WALL_M}"
     yield f'<geom name="floor" type="plane" size="{half} 1" material="floor"/>'
     yield (
-        f'<geom name="{CEILING}" type="box" size="{half} 0.02" pos="0 0 {h + 0.02}" '
+        f'<geom group="{CEILING_GROUP}" type="box" size="{half} 0.02" pos="0 0 {h + 0.02}" '
         f'material="ceiling" rgba="{_gray(0.86)} 1"/>'
     )
     for wall in scene.walls:

@@ -30,6 +30,7 @@ from rynn_brain_ros.sim.rendering import (
     pinhole_info,
     with_grain,
 )
+from rynn_brain_ros.sim.table_furnishing import DRAWER, bead_name
 from rynn_brain_ros.sim.table_scene import (
     FOVY_DEG,
     FRONT_FRAME,
@@ -46,11 +47,13 @@ LINKS = (*(f"panda_link{number}" for number in range(1, 9)), HAND, *FINGER_BODIE
 _OPTICAL = {"front": FRONT_FRAME, "wrist": WRIST_FRAME}
 _PERIOD_NS = 20_000_000
 _SETTLE_PERIODS = 15
+_WITH_PERSON_M: Vector3 = (1.6, -1.4, -0.7)
+"""Where nobody looks."""
 
 
 class TableWorld:
     """A `World`. ``model`` and ``data`` are MuJoCo's own, for those who move the arm: its
-    actuators are those of `panda.panda_spec`.
+    actuators are those of `panda.panda_spec`. ``given`` are the things that a person has taken.
 
     The arm begins at READY with an open hand, and the things have come to rest. Draw pictures
     from one thread, and close it. Raises `InputError` where MuJoCo is missing, and on the first
@@ -65,6 +68,8 @@ class TableWorld:
         self.scene, self.width, self.height = scene, width, height
         self.model = scene_spec(scene, width, height).compile()
         self.data = ready_data(self.model)
+        if scene.drawer is not None:
+            self.data.joint(DRAWER).qpos[0] = scene.drawer.out_m
         self._steps = round(self.control_period_s / self.model.opt.timestep)
         self._mj.mj_step(self.model, self.data, nstep=_SETTLE_PERIODS * self._steps)
         self._periods = 0
@@ -73,6 +78,7 @@ class TableWorld:
         self._renderer: SceneRenderer | None = None
         self._frozen: dict[str, Picture] = {}
         self._hole: str | None = None
+        self.given: frozenset[str] = frozenset()
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -146,6 +152,10 @@ class TableWorld:
             tuple(float(joint.qfrc_actuator[0]) for joint in joints),
         )
 
+    def copy_state(self, data: Any) -> None:
+        """Puts arm and things in ``data``, an ``mjData`` of ``model``, where they are now."""
+        data.qpos[:] = self.data.qpos
+
     # --- truth, for evaluation only -------------------------------------------------------------
 
     def things(self) -> Mapping[str, RigidTransform]:
@@ -164,6 +174,25 @@ class TableWorld:
         """The thing that both fingers press on."""
         return self._watch.held(self.data)
 
+    def drawer_out_m(self) -> float:
+        """How far the drawer is out; NaN where there is none."""
+        return math.nan if self.scene.drawer is None else float(self.data.joint(DRAWER).qpos[0])
+
+    def filled(self, name: str) -> int:
+        """How many beads, of any filling, lie within the thing as seen from above, over the table
+        and under its rim."""
+        vessel = self.things()[name].translation_m
+        width, _, height = self.thing_size(name)
+        beads = [
+            self.data.body(bead_name(filling, number)).xpos
+            for filling in self.scene.fillings
+            for number in range(filling.count)
+        ]
+        return sum(
+            math.dist(bead[:2], vessel[:2]) < width / 2 and abs(bead[2] - vessel[2]) < height / 2
+            for bead in beads
+        )
+
     def touched(self) -> frozenset[tuple[str, str]]:
         """(robot's body, thing or ``table``) that press on each other now."""
         return self._watch.touches(self.data)
@@ -172,6 +201,15 @@ class TableWorld:
         """Control periods so far in which the arm pressed on the table or on a thing, other than
         with the fingers on one of the ``targets``."""
         return self._watch.collisions(targets)
+
+    # --- a person --------------------------------------------------------------------------------
+
+    def take_from_hand(self) -> None:
+        """A person takes what the hand holds, out of its fingers and out of the scene."""
+        held = self.held_thing()
+        if held is not None:
+            self.given |= {held}
+            self.move_thing(held, _WITH_PERSON_M)
 
     # --- trouble, for failure episodes ----------------------------------------------------------
 

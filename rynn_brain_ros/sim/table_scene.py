@@ -17,6 +17,7 @@ from rynn_brain_ros.geometry import DepthNoise, from_matrix
 from rynn_brain_ros.sim.objects import HIDDEN_GROUP, add_paints, add_thing
 from rynn_brain_ros.sim.panda import (
     BASE_FRAME,
+    FINGER_BODIES,
     FINGERS,
     HAND,
     JOINTS,
@@ -24,7 +25,9 @@ from rynn_brain_ros.sim.panda import (
     READY,
     panda_spec,
 )
+from rynn_brain_ros.sim.panda_meshes import MESHES, PLAIN, wear_meshes
 from rynn_brain_ros.sim.rendering import load_mujoco
+from rynn_brain_ros.sim.table_furnishing import Drawer, Filling, add_drawer, add_filling
 from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import InputError, Point2, RigidTransform, Vector3
 
@@ -75,24 +78,29 @@ def wrist_mount() -> RigidTransform:
 class Look:
     """What differs from one table to the next though the same things stand on it: the two
     colours and the pattern of its top (``flat``, ``checker``, ``gradient``), where the lamp is,
-    and how bright lamp and room are, 0…1."""
+    how bright lamp and room are, 0…1, and what is drawn of the arm, one of
+    `panda_meshes.ARM_LOOKS`."""
 
     table_rgb: tuple[Vector3, Vector3] = _WOOD
     pattern: str = "checker"
     lamp_m: Vector3 = (0.6, -0.6, 2.2)
     lamp: float = 0.5
     room: float = 0.4
+    arm: str = PLAIN
 
 
 @dataclass(frozen=True)
 class TableScene:
-    """Everything that a `TableWorld` is made from. ``seed`` is that of its sensors' noise."""
+    """Everything that a `TableWorld` is made from. ``seed`` is that of its sensors' noise;
+    ``fillings`` are in hollow things, and a ``drawer`` stands where there is one."""
 
     things: tuple[Thing, ...]
     T_base_front: RigidTransform = field(default_factory=_front)
     look: Look = Look()
     noise: DepthNoise = field(default_factory=DepthNoise)
     seed: int = 0
+    fillings: tuple[Filling, ...] = ()
+    drawer: Drawer | None = None
 
     def thing(self, name: str) -> Thing:
         """`InputError` where there is none of that name."""
@@ -107,12 +115,19 @@ def scene_spec(scene: TableScene, width: int, height: int) -> Any:
     """The ``mjSpec`` of arm, table, cameras and things, for pictures of up to this size."""
     mj = load_mujoco()
     spec = panda_spec()
+    _add_finger_sides(mj, spec)
     _set_pictures(spec, width, height)
+    if scene.look.arm == MESHES:
+        wear_meshes(spec)
     add_paints(spec)
     _add_room(mj, spec, scene.look)
     _add_cameras(mj, spec, scene)
     for thing in scene.things:
         add_thing(spec, thing)
+    for filling in scene.fillings:
+        add_filling(spec, filling, scene.thing(filling.vessel))
+    if scene.drawer is not None:
+        add_drawer(spec, scene.drawer)
     return spec
 
 
@@ -128,6 +143,24 @@ def ready_data(model: Any) -> Any:
     data.actuator(HAND).ctrl[0] = MAX_WIDTH_M
     mj.mj_forward(model, data)
     return data
+
+
+def _add_finger_sides(mj: Any, spec: Any) -> None:
+    """Bare metal on the sides of the fingertips, as on the real ones, whose rubber is on the inner
+    faces only: what is pushed with rubber jams on the table. Nothing gripped touches them."""
+    for name in FINGER_BODIES:
+        for side in (-1.0, 1.0):
+            spec.body(name).add_geom(
+                type=mj.mjtGeom.mjGEOM_BOX,
+                pos=(side * 0.011, 0.0072, 0.0275),
+                size=(0.0005, 0.0053, 0.0265),
+                mass=0.0,
+                friction=(0.25, 0.005, 0.0001),
+                priority=1,
+                condim=4,
+                solref=(0.005, 1.0),
+                group=HIDDEN_GROUP,
+            )
 
 
 def _set_pictures(spec: Any, width: int, height: int) -> None:

@@ -6,6 +6,7 @@ Sentences come from a closed set. Tasks are unambiguous (each kind of each colou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -35,11 +36,19 @@ class Relation(str, Enum):
     ON = "on"
     NEXT_TO = "next_to"
     HELD = "held"
+    NEARER = "nearer"
+    """It is at least `MOVED_M` nearer to the reference than it was at first, and was not lifted."""
+    POURED = "poured"
+    """Most of what was in it is in the reference, and nothing beside."""
+    GIVEN = "given"
+    """A person has it."""
+    OUT = "out"
+    """The drawer is out."""
 
 
 @dataclass(frozen=True)
 class TaskGoal:
-    """What must be true of a thing; ``reference`` is empty for HELD."""
+    """What must be true of a thing; ``reference`` is empty where it is about nothing else."""
 
     thing: str
     relation: Relation
@@ -49,10 +58,11 @@ class TaskGoal:
         """By true poses. All but HELD also need that the robot has let go."""
         if self.relation is Relation.HELD:
             return world.held_thing() == self.thing and _bottom_m(world, self.thing) > LIFTED_M
+        if self.relation is Relation.POURED:
+            return _is_poured(world, self.thing, self.reference)
         if any(touched == self.thing for _, touched in world.touched()):
             return False
-        tests = {Relation.IN: _is_in, Relation.ON: _is_on, Relation.NEXT_TO: _is_next_to}
-        return tests[self.relation](world, self.thing, self.reference)
+        return _TESTS[self.relation](world, self.thing, self.reference)
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,36 @@ def _is_next_to(world: TableWorld, thing: str, reference: str) -> bool:
     )
 
 
+def _is_nearer(world: TableWorld, thing: str, reference: str) -> bool:
+    first = math.dist(world.scene.thing(thing).xy_m, world.scene.thing(reference).xy_m)
+    nearer_m = first - _horizontal_m(world, thing, reference)
+    return nearer_m > MOVED_M and abs(_bottom_m(world, thing)) < _REST_M
+
+
+def _is_poured(world: TableWorld, thing: str, reference: str) -> bool:
+    beads = sum(each.count for each in world.scene.fillings if each.vessel == thing)
+    inside, left = world.filled(reference), world.filled(thing)
+    return 0 < beads == inside + left and inside > left
+
+
+def _is_given(world: TableWorld, thing: str, _: str) -> bool:
+    return thing in world.given
+
+
+def _is_out(world: TableWorld, _: str, __: str) -> bool:
+    return world.drawer_out_m() > MOVED_M
+
+
+_TESTS: Mapping[Relation, Callable[[TableWorld, str, str], bool]] = {
+    Relation.IN: _is_in,
+    Relation.ON: _is_on,
+    Relation.NEXT_TO: _is_next_to,
+    Relation.NEARER: _is_nearer,
+    Relation.GIVEN: _is_given,
+    Relation.OUT: _is_out,
+}
+
+
 def _bottom_m(world: TableWorld, name: str) -> float:
     """Height of its lowest point, however it lies."""
     pose, size = world.things()[name], np.array(world.thing_size(name))
@@ -151,7 +191,10 @@ def _distance_m(a: RigidTransform, b: RigidTransform) -> float:
 # --- the tasks ------------------------------------------------------------------------------------
 
 
-def one_step(seed: int, relations: Sequence[Relation] = tuple(Relation)) -> TableTask:
+PICK_AND_PLACE = (Relation.IN, Relation.ON, Relation.NEXT_TO, Relation.HELD)
+
+
+def one_step(seed: int, relations: Sequence[Relation] = PICK_AND_PLACE) -> TableTask:
     """One thing, one sentence; ``relations`` are those to choose from."""
     rng = np.random.default_rng((seed, 1))
     relation = relations[int(rng.integers(len(relations)))]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from rynn_brain_ros.planning.episode import Episode, TurnRecord
-from rynn_brain_ros.values import Cause, DriveGoal, NavigateGoal, SpinGoal, Status, Step
+from rynn_brain_ros.values import Cause, DriveGoal, NavigateGoal, SpinGoal, Status, Step, Task
 
 _VERDICTS = {
     Status.SUCCEEDED: ("ok", "Succeeded"),
@@ -80,6 +80,8 @@ def doing(turn: TurnRecord) -> str:
     reading = turn.response.reading
     if reading.actions:
         return ", ".join(action.lower() for action in reading.actions)
+    if turn.response.query.task is Task.NAVIGATE and reading.groundings:
+        return "go there"
     return "done" if reading.done else "no step"
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,8 +267,10 @@ def test_who_says_nothing_says_no(tmp_path: Path, monkeypatch):
         (["--seed", "-1"], "there is no scene -1: give a seed of 0 or more"),
         (["--engine", "hal"], "unknown engine 'hal': use color-baseline"),
         (["--approve", "step"], "--approve asks on the terminal, and standard input is none"),
-        (["--view"], "no screen to show a window on: leave --view out"),
-        (["--view", "--world", "room"], "only the table can be watched"),
+        (["--view"], "there is no screen to show a window on"),
+        (["--view", "--world", "room"], "leave --view out, and watch the film and the report"),
+        (["--arm-look", "meshes"], "not installed; install it: pip install rynn_brain_ros[meshes]"),
+        (["--arm-look", "meshes", "--world", "room"], "there is no arm in the room"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -276,6 +279,7 @@ def test_what_cannot_be_is_one_sentence_and_leaves_nothing(
 ):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setitem(sys.modules, "rtbdata", None)
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     run = demo(tmp_path / "out", *arguments)
     assert run.code == 2
@@ -342,7 +346,9 @@ class Impatient(ColorBaselineEngine):
 
 def test_ctrl_c_stops_the_robot_and_leaves_a_whole_run(tmp_path: Path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr("rynn_brain_ros.cli.acting.open_engine", lambda spec: Impatient())
+    monkeypatch.setattr(
+        "rynn_brain_ros.cli.acting.open_engines", lambda *_: Engines.one(Impatient())
+    )
     run = demo(tmp_path)
     assert run.code == 130
     assert run.err == "stopping (again to kill)\n"
@@ -359,7 +365,9 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path, monkeypatch):
             signal.raise_signal(signal.SIGINT)
             raise AssertionError("still here")
 
-    monkeypatch.setattr("rynn_brain_ros.cli.acting.open_engine", lambda spec: Stubborn())
+    monkeypatch.setattr(
+        "rynn_brain_ros.cli.acting.open_engines", lambda *_: Engines.one(Stubborn())
+    )
     run = demo(tmp_path)
     assert run.code == 130
     assert [path.name for path in tmp_path.iterdir()] == ["run.partial.mcap"]

@@ -75,6 +75,22 @@ def test_a_thing_that_is_not_there_is_a_success_when_nothing_is_claimed_or_moved
     assert score.wall_s > 0 and set(score.stage_s) >= {"look", "ask"}
 
 
+def test_a_thing_in_the_room_is_found_and_driven_to_as_is_seen():
+    score = play_and_score(StageConfig(world="room", kind="one", seed=1025), "color-baseline")
+    assert (score.success, score.claimed, score.cause) == (True, True, "done")
+    assert (score.collisions, score.limit_violations) == (0, 0)
+
+
+def test_looking_around_for_what_is_not_in_the_room_is_not_wrong():
+    stage = make_stage(StageConfig(world="room", kind="absent"))
+    try:
+        measured = stage.measure()
+        assert stage.judge(ended(moved=True, confirmed=False), measured)
+        assert not stage.judge(ended(moved=True, confirmed=True), measured)
+    finally:
+        stage.close()
+
+
 def test_the_score_tells_the_instruction_that_was_given():
     score = play_and_score(replace(ABSENT, task="take the pink elephant"), "color-baseline")
     assert score.instruction == "take the pink elephant"

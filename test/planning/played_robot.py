@@ -40,6 +40,7 @@ from rynn_brain_ros.values import (
     GoalEventKind,
     GripGoal,
     Message,
+    NavigateGoal,
     PostureGoal,
     Query,
     ReachGoal,
@@ -265,7 +266,9 @@ class PlayedFloor(PlayedWorld):
 
     fixed = "odom"
     table_m = (20.0, 20.0)
-    goals: frozenset[type[Goal]] = frozenset({DriveGoal, SpinGoal})
+    goals: frozenset[type[Goal]] = frozenset({DriveGoal, SpinGoal, NavigateGoal})
+    T_map_odom = RigidTransform("map", "odom", (4.0, 3.0, 0.0), (0.0, 0.0, 1.0, 0.0))
+    """The robot began elsewhere on the map, and looked the other way: frames mixed up show."""
     T_base_camera = looking("base_link", (0.1, 0.0, 0.5), (1.5, 0.0, 0.1))
 
     def __init__(
@@ -289,7 +292,7 @@ class PlayedFloor(PlayedWorld):
         return compose(self.T_odom_base, self.T_base_camera)
 
     def transforms(self) -> list[RigidTransform]:
-        return [self.T_odom_base, self.T_base_camera]
+        return [self.T_map_odom, self.T_odom_base, self.T_base_camera]
 
     def ahead(self, along_m: float, aside_m: float = 0.0) -> tuple[float, float]:
         """A place on the floor, told from the base as it stands now: ahead, and to its left."""
@@ -301,6 +304,10 @@ class PlayedFloor(PlayedWorld):
             self.xy_m = self.ahead(goal.distance_m)
         if isinstance(goal, SpinGoal):
             self.yaw_rad += goal.angle_rad
+        if isinstance(goal, NavigateGoal):
+            T_odom_base = compose(invert(self.T_map_odom), goal.T_map_base)
+            self.xy_m = T_odom_base.translation_m[:2]
+            self.yaw_rad = 2 * math.atan2(*T_odom_base.rotation_xyzw[2:])
         return {}
 
 

@@ -52,6 +52,7 @@ NO = Refusal(RefusalCode.NO_GRASP, "no top face")
 MOTION = motions.single(Skill.MOVE_TO, PostureGoal(speed=0.5), (0.4, 0.0, 0.3), "panda_link0")
 CONFIG = ExecutiveConfig(max_turns=10, max_reasks=2, max_failures=1)
 
+MOVING = {"dry_run": False, "engine_verdict": "not_required"}
 # What a turn may bring.
 REFUSED = {"refusal": NO}
 CONFIRMED = {"confirmation": Confirmation(True, "it is there")}
@@ -94,7 +95,7 @@ class Turns:
 def robot(engine: ScriptedEngine | None = None, **config: object) -> Played:
     """On a table seen in few pixels."""
     table = PlayedTable((CUBE,), width=32)
-    settings = replace(panda(dry_run=False), executive=replace(CONFIG, **config))
+    settings = replace(panda(**MOVING), executive=replace(CONFIG, **config))
     return played(table, engine or ScriptedEngine(), settings)
 
 
@@ -374,7 +375,7 @@ def judged(
     table = PlayedTable((CUBE,), width=32)
     person = Person(says, table, thinks_s)
     settings = replace(
-        panda(), limits=SafetyLimits(**{"dry_run": False, "require_approval": True, **limits})
+        panda(), limits=SafetyLimits(**{**MOVING, "require_approval": True, **limits})
     )
     whole = played(table, ScriptedEngine(), settings, approve=person)
     frames = whole.brain.look(run_of(whole.brain), 0, 1)
@@ -427,7 +428,7 @@ def test_a_yes_that_comes_after_the_answer_has_grown_old_moves_nothing():
 
 def test_without_anybody_to_ask_what_needs_a_word_is_refused():
     table = PlayedTable((CUBE,), width=32)
-    settings = replace(panda(), limits=SafetyLimits(dry_run=False, require_approval=True))
+    settings = replace(panda(), limits=SafetyLimits(**MOVING, require_approval=True))
     whole = played(table, ScriptedEngine(), settings, actuator=TimedActuator(table))
     frames = whole.brain.look(run_of(whole.brain), 0, 1)
     assert isinstance(frames, FrameSet)

@@ -48,7 +48,7 @@ from rynn_brain_ros.values import (
     TextPart,
 )
 
-PANDA = panda(dry_run=False)
+PANDA = panda(dry_run=False, engine_verdict="not_required")
 ON_PLATE = (PLATE.xy_m, PLATE.size_m[2])
 ELSEWHERE = (0.5, 0.28)
 
@@ -251,7 +251,9 @@ def test_how_many_pictures_are_shown_is_a_setting(scene: Scene):
          RefusalCode.OUT_OF_RANGE),
         ("Pick it up.", RefusalCode.INCOMPLETE_STEP),
         ("Place it on <area> <frame 0>: (484, 577) </area>.", RefusalCode.OUT_OF_ORDER),
-        ("Pour it into <area> <frame 0>: (484, 577) </area>.", RefusalCode.UNSUPPORTED_SKILL),
+        ("Pour it into <area> <frame 0>: (484, 577) </area>.", RefusalCode.OUT_OF_ORDER),
+        ("Hand over <object> <frame 0>: (400, 400), (600, 700) </object>.",
+         RefusalCode.OUT_OF_ORDER),
         ("Pick it up at <affordance> <frame 0>: (300, 700) </affordance>.", RefusalCode.NO_GRASP),
     ],
 )  # fmt: skip
@@ -644,10 +646,11 @@ def test_a_push_moves_the_thing_to_the_end_of_its_path(scene: Scene):
         thing = tag("object", query, *scene.table.box("red cube"))
         return f"Push {thing} to {tag('area', query, scene.table.pixel((0.36, 0.25, 0.0)))}."
 
-    robot = scene.says(push, "Done.", "Done.", "Done.").robot()
+    robot = scene.says(push, "Done.").robot()
     episode = robot.carry_out()
     assert causes(episode) == [Cause.DONE]
     assert math.dist(scene.table.things["red cube"].xy_m, (0.36, 0.25)) < 0.025
+    assert episode.confirmed
 
 
 def test_the_base_need_not_be_the_fixed_frame(whole: Whole):

@@ -10,7 +10,7 @@ import pytest
 
 from rynn_brain_ros.geometry import Grasp, PlaceKind, Placement, SolidKind, to_matrix
 from rynn_brain_ros.planning import motions
-from rynn_brain_ros.planning.motions import Frames, MotionConfig
+from rynn_brain_ros.planning.motions import Frames, MotionConfig, PushLine, Spout
 from rynn_brain_ros.values import (
     FollowGoal,
     GripGoal,
@@ -20,7 +20,6 @@ from rynn_brain_ros.values import (
     RigidTransform,
     Skill,
     Stage,
-    Vector3,
 )
 
 CONFIG = MotionConfig()
@@ -57,13 +56,18 @@ def path_of(motion: Motion) -> tuple[RigidTransform, ...]:
     return goal.path
 
 
-def push(
-    start: Vector3 = (0.4, 0.0, 0.05),
-    end: Vector3 = (0.6, 0.2, 0.01),
-    radius_m: float = 0.03,
-    support_z_m: float = 0.02,
-) -> Motion:
-    return motions.push((start, end), radius_m, support_z_m, FRAMES, CONFIG)
+LINE = PushLine(
+    start=(0.4, 0.0, 0.05),
+    end=(0.6, 0.2, 0.05),
+    before_m=0.04,
+    after_m=0.03,
+    tool_z_m=0.045,
+    support_z_m=0.02,
+)
+
+
+def push() -> Motion:
+    return motions.push(LINE, FRAMES, CONFIG)
 
 
 # --- pick -----------------------------------------------------------------------------------------
@@ -227,22 +231,21 @@ def test_a_push_comes_down_behind_the_thing_without_touching_it():
     down = np.array(pose_of(push(), Stage.APPROACH).translation_m)
     unit = np.array([1, 1]) / math.sqrt(2)
     from_middle = down[:2] - (0.4, 0.0)
-    assert from_middle @ unit < -0.03 - 0.01
+    assert from_middle @ unit < -LINE.before_m - 0.01
     assert abs(from_middle @ (-unit[1], unit[0])) < 1e-9
 
 
 def test_a_push_ends_with_the_things_middle_over_the_lines_end():
-    last = np.array(path_of(push(radius_m=0.03))[-1].translation_m)
+    last = np.array(path_of(push())[-1].translation_m)
     unit = np.array([1, 1]) / math.sqrt(2)
-    assert np.allclose(last[:2] + 0.03 * unit, (0.6, 0.2))
+    assert np.allclose(last[:2] + LINE.after_m * unit, (0.6, 0.2))
 
 
-def test_a_push_stays_low_over_the_support():
-    motion = push(support_z_m=0.02)
+def test_a_push_stays_at_its_height():
+    motion = push()
     poses = [pose_of(motion, Stage.APPROACH), *path_of(motion)]
-    (z_m,) = {pose.translation_m[2] for pose in poses}
-    assert 0.005 < z_m - 0.02 < 0.04
-    assert motion.support_z_m == 0.02
+    assert {pose.translation_m[2] for pose in poses} == {LINE.tool_z_m}
+    assert motion.support_z_m == LINE.support_z_m
 
 
 def test_the_hand_points_down_and_its_fingers_lie_across_the_push():
@@ -255,6 +258,90 @@ def test_the_hand_points_down_and_its_fingers_lie_across_the_push():
 
 def test_nothing_is_gripped_by_a_push():
     assert math.isnan(push().grip_width_m)
+
+
+# --- pour -----------------------------------------------------------------------------------------
+
+MUG = replace(
+    GRASP, size_m=(0.07, 0.07, 0.08), kind=SolidKind.RIM, width_m=0.006, middle_offset_m=(0.0, 0.03)
+)
+BOWL = Placement((0.5, 0.2, 0.005), 0.06, PlaceKind.CONTAINER, 0.07, 0.05)
+SPOUT = Spout(
+    (0.5, 0.2, 0.12), math.pi / 2, against=False, radius_m=0.035, aside_m=0.03, above_m=0.02
+)
+
+
+def poured(spout: Spout = SPOUT) -> Motion:
+    return motions.pour(spout, MUG, BOWL, CONFIG)
+
+
+def tilts(motion: Motion) -> list[tuple[RigidTransform, ...]]:
+    return [s.goal.path for s in motion.stages if isinstance(s.goal, FollowGoal)]
+
+
+def lip_in_tool(spout: Spout) -> np.ndarray:
+    """Where the lip is in the tool's own axes, from the upright vessel's measures."""
+    side = -1.0 if spout.against else 1.0
+    return np.array((-side * spout.radius_m, -side * spout.aside_m, -spout.above_m))
+
+
+@pytest.mark.parametrize("against", [False, True])
+def test_the_lip_stays_where_it_is_while_the_vessel_is_tilted(against: bool):
+    spout = replace(SPOUT, against=against)
+    motion = poured(spout)
+    poses = [pose_of(motion, Stage.APPROACH), *(pose for path in tilts(motion) for pose in path)]
+    for pose in poses:
+        matrix = to_matrix(pose)
+        lip = matrix[:3, :3] @ lip_in_tool(spout) + matrix[:3, 3]
+        assert np.allclose(lip, spout.lip_m, atol=1e-9)
+        assert np.linalg.det(matrix[:3, :3]) == pytest.approx(1.0)
+
+
+def test_a_vessel_comes_upright_is_tilted_as_far_as_configured_and_turned_back():
+    motion = poured()
+    there, back = tilts(motion)
+    tilt = [math.acos(min(1.0, -to_matrix(pose)[2, 2])) for pose in (*there, *back)]
+    assert to_matrix(pose_of(motion, Stage.PRE))[2, 2] == pytest.approx(-1.0)
+    assert max(tilt) == pytest.approx(CONFIG.tilt_rad)
+    assert tilt.index(max(tilt)) == len(there) - 1
+    assert tilt[-1] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_tool_is_tilted_towards_the_heading_and_the_opening_turns_away():
+    end = to_matrix(tilts(poured())[0][-1])[:3, :3]
+    assert end[1, 2] > 0.9
+
+
+def test_a_pour_is_slow_and_never_opens_the_hand():
+    motion = poured()
+    goals = [stage.goal for stage in motion.stages]
+    assert all(goal.speed == CONFIG.tilt_speed for goal in goals if isinstance(goal, FollowGoal))
+    assert all(goal.width_m == 0.0 for goal in goals if isinstance(goal, GripGoal))
+    assert (motion.skill, motion.target_m) == (Skill.POUR, BOWL.position_m)
+
+
+# --- hand over ------------------------------------------------------------------------------------
+
+
+def test_a_thing_is_carried_to_a_person_with_the_hand_closed():
+    motion = motions.hand_over((0.4, -0.3, 0.3), GRASP, CONFIG)
+    pose = pose_of(motion, Stage.PRE)
+    assert (pose.translation_m, pose.rotation_xyzw) == ((0.4, -0.3, 0.3), TURNED_DOWN)
+    assert not any(s.stage is Stage.RELEASE for s in motion.stages)
+    assert goal_of(motion, Stage.LIFT) == GripGoal(0.0, CONFIG.grip_force_n)
+
+
+def test_letting_go_for_a_person_opens_first_and_then_goes_away():
+    motion = motions.let_go((0.4, -0.3, 0.3), GRASP, CONFIG)
+    assert stages(motion) == [Stage.RELEASE, Stage.LIFT, Stage.RETREAT]
+    opened = goal_of(motion, Stage.RELEASE)
+    assert isinstance(opened, GripGoal) and opened.width_m > GRASP.width_m
+
+
+def test_what_nobody_took_is_taken_back_with_the_hand_closed():
+    motion = motions.take_back((0.4, -0.3, 0.3), GRASP, CONFIG)
+    assert {stage.stage for stage in motion.stages} == {Stage.RETREAT}
+    assert motion.stages[-1].goal == GripGoal(0.0, CONFIG.grip_force_n)
 
 
 # --- the others -----------------------------------------------------------------------------------

@@ -199,8 +199,9 @@ def test_a_thing_that_slips_out_on_the_way_is_noticed(after: int, done: int, han
 
 
 def test_a_hand_that_only_pushes_may_be_closed(hands: Hands):
-    line = ((X, Y, 0.025), (X + 0.1, Y, 0.0))
-    push = motions.push(line, 0.03, 0.0, Frames("panda_link0", "panda_tcp"), CONFIG)
+    start, end = (X, Y, 0.025), (X + 0.1, Y, 0.025)
+    line = motions.PushLine(start, end, 0.03, 0.03, tool_z_m=0.02, support_z_m=0.0)
+    push = motions.push(line, Frames("panda_link0", "panda_tcp"), CONFIG)
     assert hands.run(push).cause is Cause.DONE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from played_robot import (
     SLOW,
@@ -32,6 +33,7 @@ from rynn_brain_ros.values import (
     FrameSet,
     GoalEventKind,
     ImagePart,
+    NavigateGoal,
     Query,
     RefusalCode,
     SpinGoal,
@@ -41,7 +43,7 @@ from rynn_brain_ros.values import (
     TextPart,
 )
 
-ROVER = rover(dry_run=False)
+ROVER = rover(dry_run=False, engine_verdict="not_required")
 FORWARD = DriveGoal(0.25, 0.6)
 LEFT, RIGHT = SpinGoal(math.radians(15), 0.6), SpinGoal(-math.radians(15), 0.6)
 
@@ -191,9 +193,43 @@ def test_an_arrow_that_failed_was_not_driven(room: Room):
     assert turn.answer == "↑"
 
 
-def test_a_view_from_which_nothing_was_driven_is_not_remembered(room: Room):
+def test_what_was_refused_is_remembered_with_its_reason():
+    room = Room(away_m=0.8)
+    _, second, third = driven(room, ["↑↑", "←", "←"]).engine.queries
+    (turn,) = second.history
+    assert turn.answer == ""
+    assert turn.refused.startswith("↑↑: ") and "ahead are seen free" in turn.refused
+    assert [t.answer for t in third.history] == ["", "←"]
+
+
+def test_what_is_left_of_an_answer_that_was_refused_midway_is_remembered():
+    room = Room(away_m=1.15)
+    robot = driven(room, ["↑↑↑↑", "←"], with_turns(2))
+    (turn,) = robot.engine.queries[1].history
+    left = turn.refused.partition(":")[0]
+    assert turn.answer + left == "↑↑↑↑"
+
+
+def test_a_stop_that_was_not_believed_is_remembered_with_the_distance(room: Room):
     robot = driven(room, ["STOP", room.where(), "↑"], with_turns(2))
-    assert robot.engine.queries[2].history == ()
+    (turn,) = robot.engine.queries[2].history
+    assert turn.refused.startswith("STOP: ") and "still 2." in turn.refused
+
+
+def test_an_arrow_that_failed_is_remembered_with_its_cause(room: Room):
+    robot = room.robot("↑↑↑", "↑", settings=with_turns(2))
+    robot.actuator.scripts = [WELL, ending(GoalEventKind.ABORTED)]
+    robot.carry_out()
+    (turn,) = robot.engine.queries[1].history
+    assert turn.refused.startswith("↑↑: ")
+
+
+def test_a_refusal_is_told_before_the_next_view():
+    room = Room(away_m=0.8)
+    chat = driven(room, ["↑", "←"]).engine.chat(1)
+    assert [message.role for message in chat] == ["user", "user"]
+    (text,) = [part.text for part in chat[1].parts if isinstance(part, TextPart)]
+    assert text.startswith("Not carried out: ↑: ") and text.endswith("you can see ")
 
 
 def test_an_arrow_after_which_the_camera_went_silent_was_driven(room: Room):
@@ -246,6 +282,80 @@ def test_the_chat_is_as_the_models_were_trained(room: Room):
     said = [part.text for part in chat[2].parts if isinstance(part, TextPart)]
     assert said == ["↑←"]
     assert [sum(isinstance(p, ImagePart) for p in m.parts) for m in chat] == [0, 1, 0, 1]
+
+
+# --- pointing -------------------------------------------------------------------------------------
+
+
+def test_what_is_pointed_at_is_driven_to_as_a_place_on_the_map(room: Room):
+    block_m = room.floor.things["red block"].xy_m
+    robot = room.robot(room.where(), settings=with_turns(1))
+    episode = robot.carry_out()
+    (goal,) = robot.actuator.sent
+    assert isinstance(goal, NavigateGoal)
+    assert (goal.T_map_base.parent, goal.T_map_base.child) == ("map", "base_link")
+    assert causes(episode) == [Cause.DONE]
+    assert 0.75 < math.dist(room.floor.xy_m, block_m) < 2.0
+
+
+def test_the_robot_then_looks_at_what_it_was_sent_to(room: Room):
+    room.run(room.where(), settings=with_turns(1))
+    x, y = np.subtract(room.floor.things["red block"].xy_m, room.floor.xy_m)
+    off_rad = math.remainder(math.atan2(y, x) - room.floor.yaw_rad, 2 * math.pi)
+    assert abs(off_rad) < math.radians(10)
+
+
+def test_far_things_are_gone_to_in_legs():
+    """This low camera sees the ground near it only."""
+    room = Room(away_m=3.0, aside_m=0.8)
+    episode = room.run(room.where(), room.where(), "STOP", room.where())
+    assert episode.confirmed, episode.text
+
+
+def test_where_it_was_sent_is_remembered_as_it_was_said(room: Room):
+    robot = driven(room, [room.where(), "←"])
+    (turn,) = robot.engine.queries[1].history
+    assert turn.answer.startswith("<object>") and turn.refused == ""
+
+
+def test_a_thing_that_is_reached_already_is_no_place_to_go_to():
+    room = Room(away_m=1.1)
+    robot = room.robot(room.where(), "←", settings=with_turns(2))
+    episode = robot.carry_out()
+    assert codes(episode) == [RefusalCode.OBSTACLE]
+    assert "nearer" in episode.turns[0].refusal.text
+    (turn,) = robot.engine.queries[1].history
+    assert turn.answer == "" and turn.refused.startswith("<object>")
+
+
+def test_a_way_that_the_navigation_did_not_find_is_told(room: Room):
+    robot = room.robot(room.where(), "←", settings=with_turns(2))
+    robot.actuator.scripts = [ending(GoalEventKind.ABORTED)]
+    episode = robot.carry_out()
+    assert causes(episode) == [Cause.ABORTED, Cause.DONE]
+    (turn,) = robot.engine.queries[1].history
+    assert turn.answer == "" and turn.refused.startswith("<object>")
+
+
+def test_without_a_map_nothing_is_driven_to(room: Room):
+    settings = replace(with_turns(1), body=NavigationConfig(map_frame="atlas"))
+    robot = room.robot(room.where(), settings=settings)
+    assert codes(robot.carry_out()) == [RefusalCode.NO_TRANSFORM]
+    assert robot.actuator.said == []
+
+
+def test_a_place_beyond_the_fence_is_not_driven_to(room: Room):
+    fenced = replace(with_limits(workspace_y_max_m=0.0), executive=with_turns(1).executive)
+    robot = room.robot(room.where(), settings=fenced)
+    assert codes(robot.carry_out()) == [RefusalCode.OUTSIDE_WORKSPACE]
+    assert robot.actuator.said == []
+
+
+def test_what_has_no_depth_is_not_driven_to(room: Room):
+    room.floor.with_depth = False
+    robot = room.robot(room.where(), settings=with_turns(1))
+    assert codes(robot.carry_out()) == [RefusalCode.NO_DEPTH]
+    assert robot.actuator.said == []
 
 
 # --- STOP -----------------------------------------------------------------------------------------

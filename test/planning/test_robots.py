@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 from played_robot import CAMERA, PlayedFloor, PlayedTable, ScriptedEngine, played
 
+from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.manipulating import Manipulation
 from rynn_brain_ros.planning.navigating import Navigation, NavigationConfig
 from rynn_brain_ros.planning.robots import ROBOTS, assemble, panda, rover
-from rynn_brain_ros.planning.targeting import Arm
-from rynn_brain_ros.values import Skill
 
 BOTH = pytest.mark.parametrize("name", sorted(ROBOTS))
 
@@ -46,7 +45,7 @@ def test_the_record_holds_every_kind_of_setting():
     assert record["body"]["motion"]["posture"] == "ready"
     assert record["body"]["links"][-1] == "panda_tcp"
     assert record["body"]["skills"] == sorted(s.value for s in Arm().skills)
-    assert Skill.POUR.value not in record["body"]["skills"]
+    assert record["body"]["hand_over_m"] == list(Arm().hand_over_m)
 
 
 def test_the_record_follows_the_settings():

@@ -24,10 +24,11 @@ from played_robot import (
 
 from rynn_brain_ros.geometry import LiftLimits, apply, invert
 from rynn_brain_ros.memory import OpenFrames
+from rynn_brain_ros.planning.arm import Arm, Scene, Target
 from rynn_brain_ros.planning.asking import Question, ask, make_query
 from rynn_brain_ros.planning.holding import Doings
 from rynn_brain_ros.planning.steps import read_step
-from rynn_brain_ros.planning.targeting import Arm, Scene, Target, make_target
+from rynn_brain_ros.planning.targeting import make_target
 from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import (
     FollowGoal,
@@ -255,7 +256,7 @@ def drawn(eyes: Eyes, *places: Vector3, skill: str = "Open") -> Line:
 
 @pytest.mark.parametrize(("verb", "skill"), [("Open", Skill.OPEN), ("Close", Skill.CLOSE)])
 def test_a_drag_ends_as_far_from_its_grip_as_it_was_drawn(verb: str, skill: Skill, eyes: Eyes):
-    start, end = eyes.table.top("red cube"), (0.6, 0.22, 0.0)
+    start, end = eyes.table.top("red cube"), (0.6, 0.22, CUBE.size_m[2])
     motion = eyes.made(drawn(eyes, start, end, skill=verb)).motion
     grip, last = tool_at(motion, Stage.APPROACH), path_of(motion)[-1]
     moved = np.subtract(last.translation_m, grip.translation_m)
@@ -290,7 +291,8 @@ def test_going_to_a_thing_stays_over_it(verb: str, skill: Skill, eyes: Eyes):
 
 
 def test_a_skill_that_the_arm_lacks_is_refused_and_those_it_has_are_told(eyes: Eyes):
-    refusal = eyes.refused(lambda query: f"Pour it into {tag('area', query, (500, 500))}.")
+    arm = replace(ARM, skills=frozenset({Skill.PICK, Skill.PUSH}))
+    refusal = eyes.refused(lambda query: f"Pour it into {tag('area', query, (500, 500))}.", arm=arm)
     assert refusal.code is RefusalCode.UNSUPPORTED_SKILL
     assert "'pour'" in refusal.text
     assert "pick" in refusal.text and "push" in refusal.text

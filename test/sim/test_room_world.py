@@ -103,7 +103,7 @@ def test_the_tree_leads_from_the_map_to_the_camera():
     assert not isinstance(T_map_camera, Refusal)
     ahead = apply(T_map_camera, [(0.0, 0.0, 1.0)])[0] - T_map_camera.translation_m
     assert math.atan2(ahead[1], ahead[0]) == pytest.approx(0.3)
-    assert 0.1 < -ahead[2] < 0.4
+    assert -ahead[2] == pytest.approx(math.sin(math.radians(30)))
     assert 1.0 <= T_map_camera.translation_m[2] <= 1.25
 
 

@@ -123,6 +123,17 @@ def test_looking_twice_sees_the_same(still: TableWorld):
     assert np.array_equal(first.rgb, second.rgb)
 
 
+def test_another_world_in_the_same_thread_does_not_get_into_the_picture(still: TableWorld):
+    before = still.exact_picture("front")
+    other = TableWorld(TableScene(THINGS[:1]), 160, 120)
+    other.exact_picture("front")
+    for alone, beside in zip(before, still.exact_picture("front"), strict=True):
+        assert np.array_equal(alone, beside)
+    other.close()
+    for alone, after in zip(before, still.exact_picture("front"), strict=True):
+        assert np.array_equal(alone, after)
+
+
 def test_the_next_frame_has_other_noise(world: TableWorld):
     first = world.render("front")
     world.step(0.02)
