@@ -40,5 +40,13 @@ setup(
             (f"{SHARE}/{kind}", sorted(str(path) for path in Path(kind).glob(f"*.{kind}")))
             for kind in ("srv", "action")
         ),
+        (
+            f"{SHARE}/config/robots",
+            sorted(str(path) for path in Path("config/robots").glob("*.yaml")),
+        ),
+        (
+            f"{SHARE}/config/contracts",
+            sorted(str(path) for path in Path("config/contracts").glob("*.yaml")),
+        ),
     ],
 )

@@ -13,7 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from rynn_brain_ros.cli.common import DONE, ENGINE_FAILED, INTERRUPTED, path, progress_bar, progress_lines, say
+from rynn_brain_ros.cli.common import (
+    DONE,
+    ENGINE_FAILED,
+    INTERRUPTED,
+    path,
+    progress_bar,
+    progress_lines,
+    say,
+)
 from rynn_brain_ros.models import ENGINE_SPELLINGS, open_engine
 from rynn_brain_ros.models.http import TOKEN_VARIABLE
 from rynn_brain_ros.models.local.warming import warm_up
@@ -116,7 +124,8 @@ def _token(file: Path | None) -> str:
 
 def _stop_at_eof() -> None:
     """For a child whose parent may die without a word: it must not keep the model in memory."""
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

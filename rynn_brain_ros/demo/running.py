@@ -14,9 +14,9 @@ from rynn_brain_ros.planning.episode import Episode, Tell
 from rynn_brain_ros.planning.executive import Approve, carry_out
 from rynn_brain_ros.planning.robots import assemble
 from rynn_brain_ros.replay import HeardActuator, assembly_of, bag_inputs
+from rynn_brain_ros.safety import gives
 from rynn_brain_ros.sim.sensing import CameraStream, Sink, WorldClock
 from rynn_brain_ros.sim.world import Picture
-from rynn_brain_ros.safety import gives
 from rynn_brain_ros.values import Cancel, Motion, RigidTransform, Step, Vector3
 
 Trace = tuple[tuple[int, Vector3], ...]

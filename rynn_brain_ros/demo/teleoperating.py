@@ -1,0 +1,219 @@
+"""Demonstrations in the simulator: a scripted operator, and one with a person's unsteady hand.
+
+The operator is the demo's own loop. What the arm publishes is recorded as a real arm's recorder
+would: cameras, joint states, the commands that the servos are given, what the brain said, and the
+operator's marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from rynn_brain_ros import __version__, messages
+from rynn_brain_ros.data import Contract, MarkEvent, Recorder
+from rynn_brain_ros.demo.running import Ears, play
+from rynn_brain_ros.demo.stages import Stage, StageConfig, make_stage
+from rynn_brain_ros.models import Engines
+from rynn_brain_ros.planning.episode import Answered, Decided, EpisodeEvent
+from rynn_brain_ros.sim.panda import FINGERS, HAND, JOINTS
+from rynn_brain_ros.sim.table import TableWorld
+from rynn_brain_ros.values import (
+    Actuator,
+    Cancel,
+    FollowGoal,
+    Goal,
+    GoalEvent,
+    InputError,
+    PostureGoal,
+    ReachGoal,
+    RigidTransform,
+)
+
+OPERATORS = ("scripted", "human")
+COMMANDS = "/joint_commands"
+PLAN, GROUNDINGS = "/rynn_brain/plan", "/rynn_brain/groundings"
+_JOINT_STATE = "sensor_msgs/msg/JointState"
+_RUNNING, _DONE = 2, 3
+_HESITATES_S = 0.4
+_SLOWEST = 0.4
+_FREE_M, _STRAIGHT_M = 0.008, 0.001
+"""How far an unsteady hand is off, on a free way and on a straight one."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One recorded episode, judged by the world's truth."""
+
+    bag: Path
+    task: str
+    success: bool
+    seconds: float
+
+
+def demonstrate(
+    config: StageConfig,
+    engines: Engines,
+    contract: Contract,
+    out: Path,
+    *,
+    operator: str = "scripted",
+    cancel: Cancel | None = None,
+) -> Demonstration:
+    """Plays one episode and records it as ``out``, an mcap file.
+
+    Raises `InputError` for an unknown operator or world, `OutputError`.
+    """
+    if operator not in OPERATORS:
+        raise InputError(f"unknown operator {operator!r}: use {' or '.join(OPERATORS)}")
+    stage = _at_rate(make_stage(replace(config, picture_hz=float(contract.fps))), contract.fps)
+    world = stage.world
+    try:
+        if not isinstance(world, TableWorld):
+            raise InputError(f"nobody can teleoperate in {config.world!r} yet: use table")
+        if operator == "human":
+            hand = UnsteadyHand(stage.actuator, lambda: world.now_ns, config.seed)
+            stage = replace(stage, actuator=hand)
+        provenance = {
+            "rynn_brain_ros": __version__,
+            "world": config.world,
+            "seed": config.seed,
+            "operator": operator,
+        }
+        with Recorder(out, contract, provenance) as recorder:
+            begun_ns = world.now_ns
+            recorder.start(stage.task, begun_ns)
+            world.add_controller(lambda _: _commands(world, recorder))
+            brain = _BrainWords(stage.task, recorder, lambda: world.now_ns)
+            ears = Ears(message=recorder.receive, event=brain.hear)
+            episode = play(stage, engines, ears, cancel).episode
+            success = stage.judge(episode, stage.measure())
+            if cancel is not None and cancel.is_set():
+                event = MarkEvent.DISCARD
+            else:
+                event = MarkEvent.SUCCESS if success else MarkEvent.FAILURE
+            recorder.end(event, world.now_ns)
+        return Demonstration(out, stage.task, success, (world.now_ns - begun_ns) / 1e9)
+    finally:
+        stage.close()
+
+
+def _at_rate(stage: Stage, rate_hz: float) -> Stage:
+    """All cameras as fast as the data set's frames."""
+    return replace(stage, others=tuple(replace(s, rate_hz=float(rate_hz)) for s in stage.others))
+
+
+def _commands(world: TableWorld, recorder: Recorder) -> None:
+    """What the servos were told for the control period that begins now."""
+    ctrl, model = world.data.ctrl, world.model
+    finger_m = float(ctrl[model.actuator(HAND).id]) / len(FINGERS)
+    joints = [float(ctrl[model.actuator(name).id]) for name in JOINTS]
+    now_ns = world.now_ns
+    command = {
+        "header": messages.header(now_ns, ""),
+        "name": [*JOINTS, FINGERS[0]],
+        "position": [*joints, finger_m],
+        "velocity": [],
+        "effort": [],
+    }
+    recorder.receive(COMMANDS, _JOINT_STATE, command, now_ns)
+
+
+class _BrainWords:
+    """Publishes the plan when a step is approved, and what an answer points at."""
+
+    def __init__(self, task: str, recorder: Recorder, now_ns: Callable[[], int]) -> None:
+        self._task, self._recorder, self._now_ns = task, recorder, now_ns
+        self._steps: list[tuple[str, str]] = []
+
+    def hear(self, event: EpisodeEvent) -> None:
+        if isinstance(event, Answered):
+            array = messages.grounding_array(event.response)
+            self._recorder.receive(GROUNDINGS, messages.GROUNDING_ARRAY, array, self._now_ns())
+        elif isinstance(event, Decided) and event.step is not None and event.decision.approved:
+            self._steps.append((event.step.skill.value, event.step.text))
+            plan = "rynn_brain_ros/msg/Plan"
+            self._recorder.receive(PLAN, plan, self._plan(), self._now_ns())
+
+    def _plan(self) -> messages.MessageDict:
+        last = len(self._steps) - 1
+        return {
+            "header": messages.header(self._now_ns(), ""),
+            "query_id": "",
+            "task": self._task,
+            "steps": [
+                {
+                    "index": i,
+                    "skill": skill,
+                    "text": text,
+                    "targets": [],
+                    "state": _RUNNING if i == last else _DONE,
+                    "reason_code": "",
+                    "reason_text": "",
+                }
+                for i, (skill, text) in enumerate(self._steps)
+            ],
+            "done": False,
+        }
+
+
+class UnsteadyHand:
+    """An `Actuator` as a person would work it: slower, after a moment, and never quite straight.
+    The same seed gives the same hand."""
+
+    def __init__(self, actuator: Actuator, now_ns: Callable[[], int], seed: int) -> None:
+        self._actuator, self._now_ns = actuator, now_ns
+        self._random = np.random.default_rng(seed)
+        self._waiting: tuple[int, str, Goal] | None = None
+
+    @property
+    def name(self) -> str:
+        return self._actuator.name
+
+    @property
+    def goals(self) -> frozenset[type[Goal]]:
+        return self._actuator.goals
+
+    def send(self, goal_id: str, goal: Goal) -> None:
+        self._let_go()
+        moment_ns = round(self._random.uniform(0.0, _HESITATES_S) * 1e9)
+        self._waiting = (self._now_ns() + moment_ns, goal_id, self._as_done(goal))
+
+    def cancel(self, goal_id: str) -> None:
+        self._let_go()
+        self._actuator.cancel(goal_id)
+
+    def stop(self) -> None:
+        self._let_go()
+        self._actuator.stop()
+
+    def poll(self) -> tuple[GoalEvent, ...]:
+        if self._waiting is not None and self._now_ns() >= self._waiting[0]:
+            self._let_go()
+        return self._actuator.poll()
+
+    def _let_go(self) -> None:
+        """Sends what it hesitated to do."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._actuator.send(waiting[1], waiting[2])
+
+    def _as_done(self, goal: Goal) -> Goal:
+        if not isinstance(goal, ReachGoal | FollowGoal | PostureGoal):
+            return goal  # fingers open and close as they do
+        speed = goal.speed * float(self._random.uniform(_SLOWEST, 1.0))
+        if isinstance(goal, ReachGoal):
+            off_m = _STRAIGHT_M if goal.straight else _FREE_M
+            return replace(goal, T_base_tcp=self._off(goal.T_base_tcp, off_m), speed=speed)
+        if isinstance(goal, FollowGoal):
+            path = tuple(self._off(pose, _STRAIGHT_M) for pose in goal.path)
+            return replace(goal, path=path, speed=speed)
+        return replace(goal, speed=speed)
+
+    def _off(self, pose: RigidTransform, most_m: float) -> RigidTransform:
+        x, y, z = pose.translation_m
+        dx, dy = (float(v) for v in self._random.uniform(-most_m, most_m, 2))
+        return replace(pose, translation_m=(x + dx, y + dy, z))
