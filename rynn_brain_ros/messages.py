@@ -8,21 +8,34 @@ of its ``.msg``: those of rclpy and of rosbags both serve.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from rynn_brain_ros.values import (
+    Affordance,
     AnyGrounding,
+    Area,
+    Box,
+    Box3D,
     CameraInfo,
     ContactPoint,
     Count,
     EncodedImage,
+    Flag,
     Frame,
+    GraspRectangle,
     LiftedGrounding,
     LiftedPoint,
+    Matrix3,
+    NoGrounding,
     Point2,
+    Refusal,
+    RefusalCode,
     Response,
     RigidTransform,
+    SelectedFrame,
     Trajectory,
     Vector3,
 )
@@ -52,6 +65,19 @@ _KINDS = {
 _NS = 1_000_000_000
 _NOWHERE: Vector3 = (math.nan, math.nan, math.nan)
 _NAN_COVARIANCE = [math.nan] * 9
+_UNKNOWN: Matrix3 = (math.nan,) * 9
+_CLASSES: Mapping[int, type[AnyGrounding]] = {
+    0: NoGrounding,
+    1: Box,
+    2: Area,
+    3: Affordance,
+    4: Trajectory,
+    5: GraspRectangle,
+    6: ContactPoint,
+    7: Count,
+    8: Box3D,
+}
+"""By `_KINDS`."""
 
 
 # --- received ----------------------------------------------------------------------------------
@@ -106,6 +132,79 @@ def transforms_of(message: Any) -> tuple[RigidTransform, ...]:
         )
         for t in message.transforms
     )
+
+
+def groundings_of(message: Any) -> tuple[LiftedGrounding, ...]:
+    """The groundings of a rynn_brain_ros/GroundingArray that are part of its answer, for a viewer:
+    of their frames only camera, stamp and frame id are known."""
+    return tuple(lifted_of(item) for item in message.groundings if not item.reasoning)
+
+
+def lifted_of(message: Any) -> LiftedGrounding:
+    """A rynn_brain_ros/Grounding as it was told by `grounding`."""
+    target = _target_of(message) if message.lifted else None
+    points_px = _pixels_of(message.points_px)
+    kind = _CLASSES[int(message.kind)]
+    pixels = points_px if kind in (Area, Trajectory) else [target.pixel] if target else ()
+    spots = zip_longest(pixels, message.points, message.points_fixed, message.measured)
+    points = tuple(
+        LiftedPoint(
+            pixel,
+            _xyz(spot),
+            _UNKNOWN,
+            _xyz(fixed) if fixed is not None else None,
+            interpolated=not measured,
+        )
+        for pixel, spot, fixed, measured in spots
+        if spot is not None and math.isfinite(spot.x)
+    )
+    return LiftedGrounding(
+        _grounding_of(message, kind),
+        _frame_of(message) if message.header.frame_id else None,
+        points_px,
+        points,
+        target,
+        str(message.fixed_frame_id),
+        refusal=_refusal_of(message),
+        confidence=float(message.confidence),
+    )
+
+
+def _grounding_of(message: Any, kind: type[AnyGrounding]) -> AnyGrounding:
+    points = _pixels_of(message.points_norm)
+    frame = None if message.frame_index < 0 else int(message.frame_index)
+    # Which flag it was is not told, only that there was one.
+    flags = frozenset(() if message.actionable else (Flag.TRUNCATED,))
+    told = kind(frame, points, (0, 0), kind.kind, flags, str(message.label))
+    if isinstance(told, ContactPoint):
+        return replace(told, angle_deg=math.degrees(message.angle))
+    return replace(told, count=int(message.count)) if isinstance(told, Count) else told
+
+
+def _frame_of(message: Any) -> SelectedFrame:
+    stamp_ns, frame_id = stamp_ns_of(message.header.stamp), str(message.header.frame_id)
+    frame = Frame(str(message.camera), stamp_ns, frame_id, EncodedImage("", b""))
+    return SelectedFrame(frame, b"", "", "", 0, 0)
+
+
+def _target_of(message: Any) -> LiftedPoint:
+    return LiftedPoint(
+        (float(message.target_px.x), float(message.target_px.y)),
+        _xyz(message.point),
+        _floats(message.covariance),  # type: ignore[arg-type]  # nine numbers by definition
+        _xyz(message.point_fixed) if message.fixed else None,
+        _floats(message.covariance_fixed) if message.fixed else None,  # type: ignore[arg-type]
+    )
+
+
+def _refusal_of(message: Any) -> Refusal | None:
+    if not message.refusal_code:
+        return None
+    return Refusal(RefusalCode(message.refusal_code), str(message.refusal_text))
+
+
+def _pixels_of(points: Iterable[Any]) -> tuple[Point2, ...]:
+    return tuple((float(point.x), float(point.y)) for point in points)
 
 
 def _floats(values: Iterable[Any]) -> tuple[float, ...]:
@@ -198,6 +297,28 @@ def grounding_array(response: Response) -> MessageDict:
     }
 
 
+def thought(
+    query_id: str,
+    sequence: int,
+    stamp_ns: int,
+    *,
+    text: str = "",
+    reasoning: bool = False,
+    groundings: Sequence[MessageDict] = (),
+    final: bool = False,
+) -> MessageDict:
+    """rynn_brain_ros/Thought."""
+    return {
+        "header": header(stamp_ns, ""),
+        "query_id": query_id,
+        "sequence": sequence,
+        "final": final,
+        "reasoning": reasoning,
+        "text": text,
+        "groundings": list(groundings),
+    }
+
+
 def grounding(lifted: LiftedGrounding, query_id: str, reasoning: bool) -> MessageDict:
     """rynn_brain_ros/Grounding."""
     item, target = lifted.grounding, lifted.target
@@ -218,6 +339,7 @@ def grounding(lifted: LiftedGrounding, query_id: str, reasoning: bool) -> Messag
         "angle": _angle_rad(item),
         "count": item.count if isinstance(item, Count) else -1,
         "lifted": target is not None,
+        "target_px": point((*target.pixel, 0.0) if target else _NOWHERE),
         "point": point(target.point_camera_m if target else _NOWHERE),
         "covariance": list(target.covariance_camera_m2) if target else _NAN_COVARIANCE,
         "points": [point(p.point_camera_m if p else _NOWHERE) for p in lifted.aligned_points],
@@ -225,6 +347,10 @@ def grounding(lifted: LiftedGrounding, query_id: str, reasoning: bool) -> Messag
         "fixed_frame_id": lifted.fixed_frame_id if fixed else "",
         "point_fixed": point((target and target.point_fixed_m) or _NOWHERE),
         "covariance_fixed": list((target and target.covariance_fixed_m2) or _NAN_COVARIANCE),
+        "points_fixed": [
+            point((p and p.point_fixed_m) or _NOWHERE) for p in lifted.aligned_points if fixed
+        ],
+        "measured": [p is not None and not p.interpolated for p in lifted.aligned_points],
         "confidence": float(lifted.confidence),
         "refusal_code": refusal.code.value if refusal else "",
         "refusal_text": refusal.text if refusal else "",

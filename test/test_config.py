@@ -39,7 +39,7 @@ def test_an_unknown_name_names_the_nearest(name: str, hint: str):
 
 
 def test_a_name_like_no_other_names_them_all():
-    with pytest.raises(ConfigError, match=r"known are color_topic, .*marker_lifetime_s"):
+    with pytest.raises(ConfigError, match=r"known are color_topic, .*max_frame_age_s"):
         configure(BrainConfig, {"zzz": 1})
 
 

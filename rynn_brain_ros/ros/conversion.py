@@ -19,7 +19,15 @@ def to_ros(message_class: type[M], data: Mapping[str, Any]) -> M:
     """
     message = message_class()
     buffers = {k: v for k, v in data.items() if isinstance(v, bytes | bytearray | memoryview)}
-    set_message_fields(message, {k: v for k, v in data.items() if k not in buffers})
+    set_message_fields(message, {k: _own(v) for k, v in data.items() if k not in buffers})
     for name, value in buffers.items():
         setattr(message, name, array("B", value))
     return message
+
+
+def _own(value: Any) -> Any:
+    """A copy of all dicts and lists: ``set_message_fields`` puts messages into the lists it gets,
+    and who gave them may want to send them again."""
+    if isinstance(value, Mapping):
+        return {key: _own(item) for key, item in value.items()}
+    return [_own(item) for item in value] if isinstance(value, list) else value

@@ -18,7 +18,6 @@ from rynn_brain_ros.values import (
     LiftedPoint,
     Matrix3,
     Quaternion,
-    Response,
     Trajectory,
     Vector3,
 )
@@ -35,9 +34,13 @@ _ORIGIN: Vector3 = (0.0, 0.0, 0.0)
 
 
 def marker_array(
-    response: Response, *, lifetime_s: float = 10.0, fixed_frame: bool = True
+    query_id: str,
+    lifted: Sequence[LiftedGrounding],
+    *,
+    lifetime_s: float = 10.0,
+    fixed_frame: bool = True,
 ) -> Fields:
-    """A visualization_msgs/MarkerArray of everything in the answer that has a place in space.
+    """A visualization_msgs/MarkerArray of everything in an answer that has a place in space.
 
     Markers stand in the fixed frame where the camera's pose is known and ``fixed_frame`` is
     true, else in the camera's optical frame; their stamp is always that of the image. In the
@@ -50,9 +53,9 @@ def marker_array(
     """
     markers = [
         marker
-        for index, item in enumerate(response.lifted)
+        for index, item in enumerate(lifted)
         if (place := _place(item, fixed_frame)) is not None
-        for marker in _markers(response.query.query_id, index, item, place)
+        for marker in _markers(query_id, index, item, place)
     ]
     seconds, fraction = divmod(round(lifetime_s * 1e9), 1_000_000_000)
     for number, marker in enumerate(markers):

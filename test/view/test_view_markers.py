@@ -26,6 +26,10 @@ COVARIANCE = (4e-6, 1e-6, 0.0, 1e-6, 9e-6, 2e-6, 0.0, 2e-6, 81e-6)  # as in conf
 ARROW, SPHERE, LINE_STRIP, SPHERE_LIST, TEXT = 0, 2, 4, 7, 9
 
 
+def markers_of(response, **options):
+    return marker_array(response.query.query_id, response.lifted, **options)
+
+
 def _of(array, kind):
     return [marker for marker in array["markers"] if marker["type"] == kind]
 
@@ -46,7 +50,7 @@ def test_markers_have_exactly_the_fields_of_the_message(make_frame, lift, respon
                     check(value, spec[0][1])
 
     frame = make_frame()
-    array = marker_array(respond((frame,), tuple(lift(g, frame) for g in (POINT, PATH, AREA))))
+    array = markers_of(respond((frame,), tuple(lift(g, frame) for g in (POINT, PATH, AREA))))
     check(array, "visualization_msgs/msg/MarkerArray")
     check(delete_all(), "visualization_msgs/msg/MarkerArray")
 
@@ -54,14 +58,14 @@ def test_markers_have_exactly_the_fields_of_the_message(make_frame, lift, respon
 def test_ids_are_unique_and_names_say_query_and_kind(make_frame, lift, respond):
     frame = make_frame()
     lifted = tuple(lift(g, frame) for g in (POINT, PATH, AREA, POINT))
-    markers = marker_array(respond((frame,), lifted))["markers"]
+    markers = markers_of(respond((frame,), lifted))["markers"]
     assert len({marker["id"] for marker in markers}) == len(markers)
     assert {m["ns"] for m in markers} == {"q-1/affordance", "q-1/trajectory", "q-1/area"}
 
 
 def test_the_ellipsoid_holds_95_percent_of_the_covariance(make_frame, lift, respond):
     frame = make_frame()
-    array = marker_array(respond((frame,), (lift(POINT, frame),)))
+    array = markers_of(respond((frame,), (lift(POINT, frame),)))
     ellipsoid = next(m for m in _of(array, SPHERE) if m["color"]["a"] < 0.5)
     o, s = ellipsoid["pose"]["orientation"], ellipsoid["scale"]
     rotation = Quaternion(o["w"], o["x"], o["y"], o["z"]).rotation_matrix
@@ -75,14 +79,14 @@ def test_a_flat_covariance_has_no_axis_of_length_zero(make_frame, lift, respond)
     flat = (1e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     target = replace(item.target, covariance_camera_m2=flat)
     item = replace(item, points=(target,), target=target)
-    for marker in _of(marker_array(respond((frame,), (item,))), SPHERE):
+    for marker in _of(markers_of(respond((frame,), (item,))), SPHERE):
         assert min(marker["scale"].values()) > 0
 
 
 def test_a_known_pose_puts_markers_into_the_fixed_frame(make_frame, lift, respond):
     frame = make_frame(stamp_ns=5_000_000_007)
     header = {"stamp": {"sec": 5, "nanosec": 7}, "frame_id": "odom"}
-    for marker in marker_array(respond((frame,), (lift(POINT, frame),)))["markers"]:
+    for marker in markers_of(respond((frame,), (lift(POINT, frame),)))["markers"]:
         assert marker["header"] == header
         assert marker["frame_locked"]
 
@@ -90,8 +94,8 @@ def test_a_known_pose_puts_markers_into_the_fixed_frame(make_frame, lift, respon
 def test_an_unknown_pose_leaves_markers_in_the_camera_at_its_stamp(make_frame, lift, respond):
     frame = make_frame(stamp_ns=5_000_000_007)
     header = {"stamp": {"sec": 5, "nanosec": 7}, "frame_id": "front_optical_frame"}
-    without = marker_array(respond((frame,), (lift(POINT, frame, fixed=False),)))
-    unwanted = marker_array(respond((frame,), (lift(POINT, frame),)), fixed_frame=False)
+    without = markers_of(respond((frame,), (lift(POINT, frame, fixed=False),)))
+    unwanted = markers_of(respond((frame,), (lift(POINT, frame),)), fixed_frame=False)
     for marker in (*without["markers"], *unwanted["markers"]):
         assert marker["header"] == header
         assert not marker["frame_locked"]
@@ -99,7 +103,7 @@ def test_an_unknown_pose_leaves_markers_in_the_camera_at_its_stamp(make_frame, l
 
 def test_a_trajectory_is_a_line_that_ends_in_an_arrow(make_frame, lift, respond):
     frame = make_frame()
-    array = marker_array(respond((frame,), (lift(PATH, frame),)))
+    array = markers_of(respond((frame,), (lift(PATH, frame),)))
     (line,), (arrow,), (balls,) = (_of(array, t) for t in (LINE_STRIP, ARROW, SPHERE_LIST))
     assert len(line["points"]) == 3
     assert arrow["points"] == line["points"][-2:]
@@ -110,7 +114,7 @@ def test_a_trajectory_is_a_line_that_ends_in_an_arrow(make_frame, lift, respond)
 def test_a_refused_grounding_with_a_place_is_grey_and_says_why(make_frame, lift, respond):
     frame, stale = make_frame(), Refusal(RefusalCode.STALE, "the frame is 12 s old")
     lifted = (lift(POINT, frame, refusal=stale, placed=True), lift(AREA, frame, refusal=stale))
-    array = marker_array(respond((frame,), lifted))
+    array = markers_of(respond((frame,), lifted))
     assert {marker["ns"] for marker in array["markers"]} == {"q-1/affordance"}
     (text,) = _of(array, TEXT)
     assert "stale" in text["text"]
@@ -119,7 +123,7 @@ def test_a_refused_grounding_with_a_place_is_grey_and_says_why(make_frame, lift,
 
 def test_a_marker_has_the_colour_of_its_grounding(make_frame, lift, respond):
     frame = make_frame()
-    array = marker_array(respond((frame,), (lift(POINT, frame), lift(AREA, frame))))
+    array = markers_of(respond((frame,), (lift(POINT, frame), lift(AREA, frame))))
     color = next(m for m in array["markers"] if m["ns"] == "q-1/area")["color"]
     assert tuple(round(color[c] * 255) for c in "rgb") == PALETTE[1]
 
@@ -130,12 +134,12 @@ def test_what_has_no_place_makes_no_marker(make_frame, lift, respond, nan):
     item = lift(POINT, frame, fixed=False)
     point = replace(item.target, point_camera_m=(nan, 0.0, 1.0))
     broken = replace(item, points=(point,), target=point)
-    assert marker_array(respond((frame,), (count, broken))) == {"markers": []}
+    assert markers_of(respond((frame,), (count, broken))) == {"markers": []}
 
 
 def test_markers_expire(make_frame, lift, respond):
     frame = make_frame()
-    array = marker_array(respond((frame,), (lift(POINT, frame),)), lifetime_s=2.5)
+    array = markers_of(respond((frame,), (lift(POINT, frame),)), lifetime_s=2.5)
     assert {(m["lifetime"]["sec"], m["lifetime"]["nanosec"]) for m in array["markers"]} == {
         (2, 500_000_000)
     }

@@ -1,0 +1,52 @@
+"""Starts what moves the robot and, by default, activates it. Nothing moves yet: dry_run is on, and
+with dry_run:=false a person arms it first.
+
+ros2 launch rynn_brain_ros act.launch.py robot:=franka_panda \
+    color_topic:=/camera/color/image_raw depth_topic:=/camera/aligned_depth_to_color/image_raw
+
+An argument that is left empty leaves the parameter to params_file.
+"""
+
+from launch.actions import OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from rynn_brain_ros.ros.launching import brought_up, declared, is_true, overrides
+
+ARGUMENTS = {
+    "params_file": (
+        PathJoinSubstitution([FindPackageShare("rynn_brain_ros"), "config", "act.yaml"]),
+        "YAML file with the node's parameters",
+    ),
+    "namespace": ("", "namespace of the node, its topics and the robot's servers"),
+    "use_sim_time": ("false", "follow /clock, for bags and simulators"),
+    "autostart": ("true", "configure and activate the node"),
+}
+OVERRIDES = {
+    "robot": "profile of the robot: franka_panda, franka_fr3, mobile_base, or a .yaml file",
+    "color_topic": "colour images",
+    "depth_topic": "depth images, best aligned to colour",
+    "engine": "what answers: color-baseline, recorded:FILE or http://HOST:PORT/v1[#MODEL]",
+    "engine_verdict": "verdict.json of rynn-brain check-engine, or not_required for a simulator",
+}
+SWITCHES = {
+    "dry_run": "preview the goals and send none",
+    "require_approval": "ask a person before each motion",
+}
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    switches = {
+        name: is_true(context, name)
+        for name in SWITCHES
+        if LaunchConfiguration(name).perform(context)
+    }
+    parameters = {**overrides(context, OVERRIDES), **switches}
+    files = [LaunchConfiguration("params_file"), parameters]
+    return brought_up(context, "act", files, is_true(context, "autostart"))
+
+
+def generate_launch_description() -> LaunchDescription:
+    arguments = declared(ARGUMENTS, OVERRIDES | SWITCHES)
+    return LaunchDescription([*arguments, OpaqueFunction(function=start)])

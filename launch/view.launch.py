@@ -1,0 +1,80 @@
+"""Starts the view node: markers, annotated images and a panel of text; with rviz:=true RViz too.
+
+ros2 launch rynn_brain_ros view.launch.py color_topics:=/camera/color/image_raw rviz:=true
+
+An argument that is left empty leaves the parameter to params_file.
+"""
+
+from launch.actions import OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from rynn_brain_ros.ros.launching import brought_up, declared, is_true, overrides
+
+SHARE = FindPackageShare("rynn_brain_ros")
+ARGUMENTS = {
+    "view_params_file": (
+        PathJoinSubstitution([SHARE, "config", "view.yaml"]),
+        "YAML file with the node's parameters",
+    ),
+    "namespace": ("", "namespace of the node"),
+    "use_sim_time": ("false", "follow /clock, for bags and simulators"),
+    "autostart": ("true", "configure and activate the node"),
+    "rviz": ("false", "open RViz"),
+    "rviz_config": (PathJoinSubstitution([SHARE, "config", "brain.rviz"]), "what RViz shows"),
+    "depth_topic": ("", "depth images that RViz shows; empty: those of its file"),
+    "fixed_frame": ("", "frame that RViz shows everything in; empty: odom"),
+}
+COLOR, DEPTH = "/camera/color/image_raw", "/camera/aligned_depth_to_color/image_raw"
+SHOWN = ("/view/markers", "/view/annotated", "/view/panel", "/brain/target", "/map")
+"""Topics in RViz's file."""
+OVERRIDES = {
+    "sources": "nodes whose groundings, plan and status are shown",
+    "color_topics": "colour images to draw into, several with commas between",
+}
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    nodes = brought_up(
+        context,
+        "view",
+        [LaunchConfiguration("view_params_file"), overrides(context, OVERRIDES)],
+        is_true(context, "autostart"),
+    )
+    return [*nodes, rviz(context)] if is_true(context, "rviz") else nodes
+
+
+def rviz(context: LaunchContext) -> Node:
+    """With the names of this robot's camera and nodes in place of those in its file."""
+
+    def of(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    prefix = f"/{of('namespace').strip('/')}" if of("namespace") else ""
+
+    def full(topic: str) -> str:
+        return topic if topic.startswith("/") or not topic else f"{prefix}/{topic}"
+
+    color = of("color_topics").split(",")[0].strip().removesuffix("/compressed")
+    renamed = {COLOR: full(color), DEPTH: full(of("depth_topic"))}
+    renamed |= {_info(old): _info(new) for old, new in renamed.items() if new}
+    renamed |= {name: f"{prefix}{name}" for name in SHOWN if prefix}
+    fixed_frame = ["-f", of("fixed_frame")] if of("fixed_frame") else []
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", of("rviz_config"), *fixed_frame],
+        parameters=[{"use_sim_time": is_true(context, "use_sim_time")}],
+        remappings=[(old, new) for old, new in renamed.items() if new],
+        output="screen",
+    )
+
+
+def _info(image_topic: str) -> str:
+    return f"{image_topic.rpartition('/')[0]}/camera_info"
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*declared(ARGUMENTS, OVERRIDES), OpaqueFunction(function=start)])

@@ -1,0 +1,113 @@
+"""An arm with a gripper: what each of its goals asks of MoveIt and of the hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rynn_brain_ros.actuators import moveit
+from rynn_brain_ros.actuators.calls import Call, GoalFailed, Plan, Publication, rejected
+from rynn_brain_ros.actuators.grippers import Gripper
+from rynn_brain_ros.actuators.profile import RobotProfile
+from rynn_brain_ros.actuators.scene import Scene, table_box
+from rynn_brain_ros.values import (
+    FollowGoal,
+    Goal,
+    GoalEventKind,
+    GripGoal,
+    Motion,
+    MotionStage,
+    PostureGoal,
+    ReachGoal,
+)
+
+ERROR_RECOVERY = "franka_msgs/action/ErrorRecovery"
+STRING = "std_msgs/msg/String"
+
+
+class ArmBody:
+    """Plans for one arm. ``lacks`` tells what a request's interface does not have here."""
+
+    goals: frozenset[type[Goal]] = frozenset({ReachGoal, FollowGoal, PostureGoal, GripGoal})
+
+    def __init__(self, profile: RobotProfile, lacks: Callable[[Call], tuple[str, ...]]) -> None:
+        assert profile.arm is not None and profile.gripper is not None
+        self.name = profile.name
+        self._arm, self._limits, self._lacks = profile.arm, profile.limits, lacks
+        self._gripper = Gripper(profile.gripper)
+        self._scene = Scene(table_box(profile.arm.table_m))
+        self._failed = False
+
+    def before(self, stage: MotionStage, motion: Motion) -> None:
+        """``stage`` is about to begin: what is around it when it is planned."""
+        self._scene = self._scene.before(stage, motion, self._arm.tool_offset_m)
+
+    def previews(self, motion: Motion) -> tuple[Call, ...]:
+        """The call that each stage begins with. Raises `GoalFailed`."""
+        scene, calls = self._scene, []
+        for stage in motion.stages:
+            scene = scene.before(stage, motion, self._arm.tool_offset_m)
+            calls.append(self._first_call(stage.goal, scene))
+        return tuple(calls)
+
+    def plan(self, goal: Goal) -> Plan:
+        if isinstance(goal, GripGoal):
+            return self._gripper.plan(goal)
+        return self._watched(self._move(goal))
+
+    def heard(self, feedback: Any) -> None:
+        self._gripper.heard(feedback)
+
+    @property
+    def servers(self) -> dict[str, str]:
+        """Type by name of everything that a goal may call."""
+        arm = self._arm
+        names = {
+            arm.move_action: moveit.MOVE_GROUP,
+            arm.cartesian_service: moveit.CARTESIAN_PATH,
+            arm.execute_action: moveit.EXECUTE_TRAJECTORY,
+            arm.recovery_action: ERROR_RECOVERY,
+        }
+        return {name: type_ for name, type_ in names.items() if name} | self._gripper.servers
+
+    @property
+    def stop(self) -> Publication | None:
+        """The declared stop, beside cancelling what is in flight."""
+        topic = self._arm.stop_topic
+        return Publication(topic, STRING, {"data": "stop"}) if topic else None
+
+    def _first_call(self, goal: Goal, scene: Scene) -> Call:
+        arm, limits = self._arm, self._limits
+        if isinstance(goal, GripGoal):
+            return self._gripper.first_call(goal)
+        if isinstance(goal, PostureGoal):
+            return moveit.posture_goal(goal, arm, limits, scene)
+        if isinstance(goal, FollowGoal) or (isinstance(goal, ReachGoal) and goal.straight):
+            return moveit.cartesian_request(goal, arm, scene)
+        if isinstance(goal, ReachGoal):
+            return moveit.pose_goal(goal, arm, limits, scene)
+        raise rejected(f"an arm cannot do a {type(goal).__name__}")
+
+    def _move(self, goal: Goal) -> Plan:
+        call = self._first_call(goal, self._scene)
+        if self._failed and self._arm.recovery_action:
+            yield Call(self._arm.recovery_action, ERROR_RECOVERY, {})
+            self._failed = False
+        reply = yield call
+        if call.type == moveit.MOVE_GROUP:
+            moveit.moved(reply, call.server)
+            return ()
+        trajectory = moveit.checked_path(reply, self._arm)
+        if self._lacks(call):
+            moveit.slow_down(trajectory, call.request["max_velocity_scaling_factor"])
+        reply = yield moveit.execute_goal(trajectory, self._arm)
+        moveit.moved(reply, self._arm.execute_action)
+        return (("fraction", 1.0),)
+
+    def _watched(self, plan: Plan) -> Plan:
+        """Notes a motion that the robot broke off."""
+        try:
+            return (yield from plan)
+        except GoalFailed as end:
+            self._failed |= end.kind is GoalEventKind.ABORTED
+            raise

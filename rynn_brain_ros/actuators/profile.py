@@ -1,0 +1,324 @@
+"""A robot's profile: its frames, the servers that move it, its limits; one YAML file each.
+
+A file names only what differs from the defaults here; the files that come with the package name
+everything. Unknown keys are errors that name the nearest. Names of servers and topics are resolved
+in the namespace of the node, so that two robots differ by it alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pyquaternion import Quaternion
+
+from rynn_brain_ros.config import configure, setting
+from rynn_brain_ros.planning.arm import Arm
+from rynn_brain_ros.planning.executive import ExecutiveConfig
+from rynn_brain_ros.planning.motions import MotionConfig
+from rynn_brain_ros.planning.navigating import NavigationConfig
+from rynn_brain_ros.planning.robots import Robot
+from rynn_brain_ros.safety import SafetyLimits
+from rynn_brain_ros.values import ConfigError, RigidTransform
+
+C = TypeVar("C")
+Posture = tuple[str, tuple[float, ...]]
+
+READY_RAD = (0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785)
+
+
+@dataclass(frozen=True)
+class ArmProfile:
+    """An arm behind MoveIt."""
+
+    base_frame: str = setting("panda_link0", "frame of the arm's base: goals are told in it")
+    tool_frame: str = setting("panda_tcp", "name of the tool centre point, need not be on /tf")
+    links: tuple[str, ...] = setting(
+        (*(f"panda_link{i}" for i in range(9)), "panda_hand"),
+        "frames on /tf from the base to the hand: the robot is known by them in its own pictures",
+    )
+    group: str = setting("panda_arm", "MoveIt's planning group")
+    link: str = setting("panda_link8", "the group's last link, which MoveIt brings to poses")
+    tool_offset_m: tuple[float, float, float] = setting(
+        (0.0, 0.0, 0.1034), "tool centre point in the frame of that link [m]"
+    )
+    tool_turn_deg: tuple[float, float, float] = setting(
+        (0.0, 0.0, -45.0), "roll, pitch, yaw of the tool in the frame of that link [°]"
+    )
+    touch_links: tuple[str, ...] = setting(
+        ("panda_hand", "panda_leftfinger", "panda_rightfinger"),
+        "links that may touch what the hand holds",
+    )
+    joints: tuple[str, ...] = setting(
+        tuple(f"panda_joint{i}" for i in range(1, 8)), "the group's joints, in their order"
+    )
+    postures: tuple[Posture, ...] = setting(
+        (("ready", READY_RAD),), "postures by name, one angle for each joint [rad]"
+    )
+    hand_over_m: tuple[float, float, float] = setting(
+        (0.45, -0.35, 0.35), "where a thing is held out to a person, in the base frame [m]"
+    )
+    table_m: tuple[float, ...] = setting(
+        (), "table that plans keep clear of: x min, x max, y min, y max, height of its top [m]"
+    )
+    move_action: str = setting("move_action", "moveit_msgs/action/MoveGroup")
+    cartesian_service: str = setting("compute_cartesian_path", "moveit_msgs/srv/GetCartesianPath")
+    execute_action: str = setting("execute_trajectory", "moveit_msgs/action/ExecuteTrajectory")
+    recovery_action: str = setting(
+        "", "franka_msgs/action/ErrorRecovery, run before the motion after a failed one; or empty"
+    )
+    stop_topic: str = setting(
+        "trajectory_execution_event", "std_msgs/String topic that 'stop' is published on; or empty"
+    )
+    pipeline_id: str = setting("", "MoveIt's planning pipeline; empty: its default")
+    planner_id: str = setting("", "planner of that pipeline; empty: its default")
+    planning_time_s: float = setting(5.0, "how long MoveIt may plan one motion [s]", 0.1, 60.0)
+    planning_attempts: int = setting(3, "how often MoveIt plans to choose the best", 1, 100)
+    position_tolerance_m: float = setting(
+        0.002, "how far off its place the link may end [m]", 1e-5, 0.05
+    )
+    orientation_tolerance_rad: float = setting(
+        0.02, "how far off its turn the link may end, about each axis [rad]", 1e-4, 0.5
+    )
+    joint_tolerance_rad: float = setting(
+        0.005, "how far off a posture each joint may end [rad]", 1e-5, 0.5
+    )
+    velocity_scale: float = setting(
+        0.3, "share of the joints' own speed limits at a goal's full speed", 0.001, 1.0
+    )
+    acceleration_scale: float = setting(
+        0.3, "share of the joints' own acceleration limits at a goal's full speed", 0.001, 1.0
+    )
+    max_step_m: float = setting(0.005, "distance of the points of a straight path [m]", 1e-4, 0.05)
+    min_fraction: float = setting(
+        0.99, "share of a straight path that must be possible before any of it is done", 0.5, 1.0
+    )
+    max_joint_jump_rad: float = setting(
+        0.5, "largest jump of a joint between two points of a straight path; 0: any [rad]", 0.0, 6.3
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("tool_offset_m", "tool_turn_deg", "hand_over_m"):
+            _numbers(name, getattr(self, name), 3)
+        if self.table_m:
+            x0, x1, y0, y1, _ = _numbers("table_m", self.table_m, 5)
+            if not (x0 < x1 and y0 < y1):
+                raise ConfigError(f"setting 'table_m' is {list(self.table_m)}: it has no inside")
+        for name, angles in self.postures:
+            _numbers(f"postures.{name}", angles, len(self.joints))
+
+    @property
+    def T_link_tcp(self) -> RigidTransform:
+        roll, pitch, yaw = (math.radians(angle) for angle in self.tool_turn_deg)
+        turn = (
+            Quaternion(axis=(0, 0, 1), radians=yaw)
+            * Quaternion(axis=(0, 1, 0), radians=pitch)
+            * Quaternion(axis=(1, 0, 0), radians=roll)
+        )
+        xyzw = (float(turn.x), float(turn.y), float(turn.z), float(turn.w))
+        return RigidTransform(self.link, self.tool_frame, self.tool_offset_m, xyzw)
+
+
+@dataclass(frozen=True)
+class GripperProfile:
+    """Two fingers behind one of the usual actions. Widths are between the fingers."""
+
+    kind: str = setting(
+        "franka",
+        "franka: franka_msgs Grasp, Move and Homing; gripper_command or parallel_gripper: "
+        "control_msgs GripperCommand or ParallelGripperCommand",
+        choices=("franka", "gripper_command", "parallel_gripper"),
+    )
+    action: str = setting(
+        "panda_hand_controller/gripper_cmd", "the action of both control_msgs kinds"
+    )
+    joint: str = setting("panda_finger_joint1", "joint named in a ParallelGripperCommand")
+    position_per_width: float = setting(
+        0.5, "a commanded position is this times the width (one of two fingers: 0.5)", 1e-3, 1e3
+    )
+    width_per_report: float = setting(2.0, "the width is this times a reported position", 1e-3, 1e3)
+    grasp_action: str = setting("franka_gripper/grasp", "franka_msgs/action/Grasp")
+    move_action: str = setting("franka_gripper/move", "franka_msgs/action/Move")
+    homing_action: str = setting("franka_gripper/homing", "franka_msgs/action/Homing")
+    home_first: bool = setting(
+        False, "run Homing before the first grip: it must have run once since power came on"
+    )
+    speed_m_s: float = setting(0.05, "speed of the fingers, franka only [m/s]", 0.001, 0.5)
+    max_width_m: float = setting(0.08, "widest opening of the hand [m]", 0.001, 1.0)
+
+
+@dataclass(frozen=True)
+class BaseProfile:
+    """A driving base behind Nav2. Nav2's own configuration limits its speed on the way to a place;
+    drives and turns carry theirs."""
+
+    base_frame: str = setting("base_link", "frame of the driving base")
+    map_frame: str = setting("map", "frame that places to drive to are told in")
+    navigate_action: str = setting("navigate_to_pose", "nav2_msgs/action/NavigateToPose")
+    through_poses_action: str = setting(
+        "navigate_through_poses", "nav2_msgs/action/NavigateThroughPoses"
+    )
+    follow_action: str = setting("follow_path", "nav2_msgs/action/FollowPath")
+    spin_action: str = setting("spin", "nav2_msgs/action/Spin")
+    drive_action: str = setting("drive_on_heading", "nav2_msgs/action/DriveOnHeading")
+    back_up_action: str = setting("backup", "nav2_msgs/action/BackUp")
+    follow: str = setting(
+        "follow_path",
+        "how a path on the floor is driven: follow_path keeps to it, through_poses goes around "
+        "what is in the way",
+        choices=("follow_path", "through_poses"),
+    )
+    behavior_tree: str = setting("", "behavior tree of navigation; empty: Nav2's default")
+    controller_id: str = setting("", "controller that follows paths; empty: Nav2's default")
+    speed_m_s: float = setting(0.3, "speed of drives at a goal's full speed [m/s]", 0.01, 5.0)
+    turn_rad_s: float = setting(
+        0.8, "speed of turns at a goal's full speed, to know how long one may take [rad/s]",
+        0.01, 10.0,
+    )  # fmt: skip
+    stop_topic: str = setting("cmd_vel", "topic that standing still is published on; or empty")
+    stop_type: str = setting(
+        "twist", "its type: twist (Humble, Jazzy) or twist_stamped (later)",
+        choices=("twist", "twist_stamped"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RobotProfile:
+    """A whole robot: an arm with a gripper, or a driving base."""
+
+    name: str
+    arm: ArmProfile | None = None
+    gripper: GripperProfile | None = None
+    base: BaseProfile | None = None
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    limits: SafetyLimits = field(default_factory=SafetyLimits)
+
+    def __post_init__(self) -> None:
+        if (self.arm is None) == (self.base is None):
+            raise ConfigError("a profile has one of the sections 'arm' and 'base'")
+        if (self.arm is None) != (self.gripper is None):
+            raise ConfigError("the sections 'arm' and 'gripper' belong together")
+        postures = dict(self.arm.postures) if self.arm is not None else {}
+        if self.arm is not None and self.motion.posture not in postures:
+            raise ConfigError(
+                f"motion.posture is {self.motion.posture!r}, and arm.postures has "
+                f"{', '.join(postures) or 'none'}"
+            )
+
+    @property
+    def robot(self) -> Robot:
+        """The settings of the loop."""
+        if self.base is not None:
+            body = NavigationConfig(base_frame=self.base.base_frame, map_frame=self.base.map_frame)
+            looking = ExecutiveConfig(max_turns=80, settle_s=0.1)
+            return Robot(self.name, body, self.limits, looking)
+        arm = self.arm
+        assert arm is not None
+        hands = Arm(
+            base_frame=arm.base_frame,
+            tool_frame=arm.tool_frame,
+            links=arm.links,
+            motion=self.motion,
+            hand_over_m=arm.hand_over_m,
+        )
+        return Robot(self.name, hands, self.limits)
+
+
+SECTIONS: Mapping[str, type[Any]] = {
+    "arm": ArmProfile,
+    "gripper": GripperProfile,
+    "base": BaseProfile,
+    "motion": MotionConfig,
+    "limits": SafetyLimits,
+}
+NOT_IN_A_PROFILE = ("dry_run", "require_approval", "engine_verdict")
+"""Limits that are said when the robot is started, each time."""
+
+
+def read_profile(spec: str) -> RobotProfile:
+    """The profile in the file ``spec``, or the one of that name that comes with the package.
+
+    Raises `ConfigError` where there is none or something in it is wrong, naming file and key.
+    """
+    path = _find(spec)
+    try:
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(plain, dict):
+            raise ConfigError("it holds no settings")
+        return _profile(plain)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
+        raise ConfigError(f"{path} is no robot's profile: {error}") from error
+
+
+def profile_names() -> list[str]:
+    """Of the profiles that come with the package."""
+    return sorted({path.stem for folder in _folders() for path in folder.glob("*.yaml")})
+
+
+def _find(spec: str) -> Path:
+    if spec.endswith((".yaml", ".yml")):
+        return Path(spec)
+    for folder in _folders():
+        if (folder / f"{spec}.yaml").is_file():
+            return folder / f"{spec}.yaml"
+    known = ", ".join(profile_names()) or "none"
+    raise ConfigError(f"no robot {spec!r}: known are {known}; or give a .yaml file")
+
+
+def _folders() -> Iterator[Path]:
+    """A checkout, an installed wheel, and the workspaces of ROS."""
+    yield Path(__file__).resolve().parents[2] / "config" / "robots"
+    for prefix in (sys.prefix, *filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":"))):
+        yield Path(prefix) / "share" / "rynn_brain_ros" / "config" / "robots"
+
+
+def _profile(plain: Mapping[str, Any]) -> RobotProfile:
+    known = ("name", *SECTIONS)
+    for key in plain:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"unknown section {key!r}: {hint}")
+    if not isinstance(plain.get("name"), str) or not plain["name"]:
+        raise ConfigError("the profile has no 'name'")
+    given = {key: _section(key, value) for key, value in plain.items() if key != "name"}
+    return RobotProfile(plain["name"], **given)
+
+
+def _section(key: str, plain: Any) -> Any:
+    if not isinstance(plain, Mapping):
+        raise ConfigError(f"section {key!r} holds {plain!r}, not settings")
+    if key == "limits":
+        for name in set(plain) & set(NOT_IN_A_PROFILE):
+            raise ConfigError(f"limits.{name} is said when the robot is started: see act.yaml")
+    return _read(SECTIONS[key], key, plain)
+
+
+def _read(config: type[C], section: str, plain: Mapping[str, Any]) -> C:
+    try:
+        return configure(config, {str(name): _frozen(value) for name, value in plain.items()})
+    except ConfigError as error:
+        raise ConfigError(f"section {section!r}: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    """Lists become tuples, and mappings tuples of pairs; numbers in them floats."""
+    if isinstance(value, Mapping):
+        return tuple((str(name), _frozen(item)) for name, item in value.items())
+    if isinstance(value, list):
+        return tuple(float(v) if type(v) is int else _frozen(v) for v in value)
+    return value
+
+
+def _numbers(name: str, values: tuple[Any, ...], count: int) -> tuple[float, ...]:
+    right = len(values) == count and all(type(v) is float and math.isfinite(v) for v in values)
+    if not right:
+        raise ConfigError(f"setting {name!r} is {list(values)}; it must be {count} numbers")
+    return values

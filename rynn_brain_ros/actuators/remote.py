@@ -1,0 +1,218 @@
+"""An `Actuator` whose robot is somewhere behind a `Wire`: one goal in flight, from calls to events.
+
+It belongs to the thread that moves the robot, and owns no clock: whoever polls it lets time pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rynn_brain_ros.actuators.arm import ArmBody
+from rynn_brain_ros.actuators.base import BaseBody
+from rynn_brain_ros.actuators.calls import (
+    Call,
+    GoalFailed,
+    Plan,
+    Publication,
+    Reply,
+    Values,
+    Wire,
+    rejected,
+)
+from rynn_brain_ros.actuators.profile import RobotProfile
+from rynn_brain_ros.values import Goal, GoalEvent, GoalEventKind, Motion, MotionStage
+
+HEARTBEAT_NS = 500_000_000
+"""A server that is there and does not talk while it works is reported as working so often."""
+
+
+class Body(Protocol):
+    """What a robot's goals ask of its servers."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def goals(self) -> frozenset[type[Goal]]: ...
+
+    @property
+    def servers(self) -> Mapping[str, str]: ...
+
+    @property
+    def stop(self) -> Publication | None: ...
+
+    def before(self, stage: MotionStage, motion: Motion) -> None: ...
+
+    def previews(self, motion: Motion) -> tuple[Call, ...]: ...
+
+    def plan(self, goal: Goal) -> Plan: ...
+
+    def heard(self, feedback: Any) -> None: ...
+
+
+def body_of(profile: RobotProfile, wire: Wire) -> Body:
+    return ArmBody(profile, wire.lacks) if profile.arm is not None else BaseBody(profile)
+
+
+@dataclass
+class _Job:
+    """The goal in flight and the call that it is at."""
+
+    goal_id: str
+    plan: Plan
+    call: Call
+    call_id: str
+    told_ns: int
+    accepted: bool = False
+    cancelled: bool = False
+
+
+class RemoteActuator:
+    """See `values.Actuator`. A server that is not there, and one that goes away, end a goal as
+    LOST; one that hangs is left to the limits of `planning.GoalTracker`."""
+
+    def __init__(self, body: Body, wire: Wire, now_ns: Callable[[], int]) -> None:
+        self._body, self._wire, self._now_ns = body, wire, now_ns
+        self._events: list[GoalEvent] = []
+        self._job: _Job | None = None
+        self._calls = 0
+        self._has_moved = False
+
+    @property
+    def name(self) -> str:
+        return self._body.name
+
+    @property
+    def goals(self) -> frozenset[type[Goal]]:
+        return self._body.goals
+
+    def send(self, goal_id: str, goal: Goal) -> None:
+        try:
+            if self._job is not None:
+                raise rejected(f"goal '{self._job.goal_id}' is still in flight; cancel it first")
+            plan = self._body.plan(goal)
+            call = next(plan)
+        except GoalFailed as no:
+            self._tell(goal_id, no.kind, no.text, no.values)
+            return
+        self._job = _Job(goal_id, plan, call, "", self._now_ns())
+        self._begin(self._job, call)
+
+    def cancel(self, goal_id: str) -> None:
+        job = self._job
+        if job is None or job.goal_id != goal_id:
+            return
+        job.cancelled = True
+        if job.call.is_service:  # nothing moves yet, and a service cannot be cancelled
+            self._end(job, GoalEventKind.CANCELLED, "cancelled before anything moved")
+        else:
+            self._wire.cancel(job.call_id)
+
+    def poll(self) -> tuple[GoalEvent, ...]:
+        for call_id, reply in self._wire.replies():
+            if self._job is not None and call_id == self._job.call_id:
+                self._hear(self._job, reply)
+            elif reply.kind is GoalEventKind.ACCEPTED:
+                self._wire.cancel(call_id)  # taken after it was given up
+        if self._job is not None:
+            self._look_after(self._job)
+        events, self._events = tuple(self._events), []
+        return events
+
+    def stop(self) -> None:
+        """Cancels what is in flight and publishes the declared stop; nothing is published before
+        the first goal has been sent. The goal is given up: more replies to it are not waited for.
+        """
+        if self._job is not None:
+            self._wire.cancel(self._job.call_id)
+            self._job.plan.close()
+            self._job = None
+        if self._has_moved and self._body.stop is not None:
+            self._wire.publish(self._body.stop)
+
+    # --- one call after the other ----------------------------------------------------------------
+
+    def _begin(self, job: _Job, call: Call) -> None:
+        if not self._wire.is_there(call):
+            kind = "service" if call.is_service else "action"
+            text = f"there is no {kind} server at {call.server} ({call.type}): is it running?"
+            self._end(job, GoalEventKind.LOST, text)
+            return
+        self._calls += 1
+        job.call, job.call_id = call, f"{job.goal_id}/{self._calls}"
+        self._has_moved |= not call.is_service
+        self._wire.call(job.call_id, call)
+        if call.is_service:
+            self._accepted(job)
+
+    def _hear(self, job: _Job, reply: Reply) -> None:
+        if reply.kind is GoalEventKind.ACCEPTED:
+            self._accepted(job)
+        elif reply.kind is GoalEventKind.FEEDBACK:
+            self._body.heard(reply.message)
+            self._feedback(job, *told(reply.message))
+        else:
+            self._ended(job, reply)
+
+    def _ended(self, job: _Job, reply: Reply) -> None:
+        """The plan's next call, or its end."""
+        try:
+            call = job.plan.send(reply)
+        except StopIteration as done:
+            self._end(job, GoalEventKind.SUCCEEDED, "", done.value)
+        except GoalFailed as end:
+            self._end(job, end.kind, end.text, end.values)
+        else:
+            if job.cancelled:
+                self._end(job, GoalEventKind.CANCELLED, "cancelled on the way")
+            else:
+                self._begin(job, call)
+
+    def _look_after(self, job: _Job) -> None:
+        if not self._wire.is_there(job.call):
+            text = f"the server at {job.call.server} is gone: did it crash, or is the network down?"
+            self._end(job, GoalEventKind.LOST, text)
+        elif job.accepted and not job.call.talks and self._silent_ns(job) >= HEARTBEAT_NS:
+            self._feedback(job, "", ())
+
+    def _silent_ns(self, job: _Job) -> int:
+        return self._now_ns() - job.told_ns
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def _accepted(self, job: _Job) -> None:
+        job.told_ns = self._now_ns()
+        if not job.accepted:
+            job.accepted = True
+            self._tell(job.goal_id, GoalEventKind.ACCEPTED)
+
+    def _feedback(self, job: _Job, text: str, values: Values) -> None:
+        job.told_ns = self._now_ns()
+        if job.accepted:
+            self._tell(job.goal_id, GoalEventKind.FEEDBACK, text, values)
+
+    def _end(self, job: _Job, kind: GoalEventKind, text: str, values: Values = ()) -> None:
+        self._job = None
+        job.plan.close()
+        self._tell(job.goal_id, kind, text, values)
+
+    def _tell(self, goal_id: str, kind: GoalEventKind, text: str = "", values: Values = ()) -> None:
+        fraction = float(kind is GoalEventKind.SUCCEEDED)
+        event = GoalEvent(goal_id, kind, self._now_ns(), fraction, text, values)
+        self._events.append(event)
+
+
+_NUMBERS = (
+    *("distance_remaining", "distance_to_goal", "distance_traveled"),
+    *("angular_distance_traveled", "current_width"),
+)
+
+
+def told(feedback: Any) -> tuple[str, Values]:
+    """What feedback of any of the servers says: MoveIt's state, and Nav2's and a hand's numbers."""
+    numbers = ((name, getattr(feedback, name, None)) for name in _NUMBERS)
+    values = tuple((name, float(value)) for name, value in numbers if value is not None)
+    state = getattr(feedback, "state", "")
+    return state if isinstance(state, str) else "", values

@@ -1,0 +1,236 @@
+"""The ``sim`` lifecycle node: a simulated robot behind the interfaces of a real one.
+
+    ros2 run rynn_brain_ros sim --ros-args -p world:=table
+
+Cameras, joint states, transforms and the servers that MoveIt, Nav2 and the controllers would have
+are there, and none of these need be installed. The world runs in a thread of its own: no callback
+waits for it, but those that switch it on and off.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from nav_msgs.msg import OccupancyGrid, Odometry
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from rosidl_runtime_py.utilities import get_message
+from sensor_msgs.msg import Image
+from tf2_msgs.msg import TFMessage
+
+from rynn_brain_ros import messages
+from rynn_brain_ros.bags import typestore
+from rynn_brain_ros.ros.conversion import to_ros
+from rynn_brain_ros.ros.parameters import declare, read
+from rynn_brain_ros.ros.sim_arm import serve_arm
+from rynn_brain_ros.ros.sim_base import map_message, odometry, serve_base
+from rynn_brain_ros.ros.sim_goals import GoalServers
+from rynn_brain_ros.ros.spinning import spin
+from rynn_brain_ros.sim.live import LiveWorld, Running
+from rynn_brain_ros.sim.robots import RoomRobot, SimConfig, TableRobot
+from rynn_brain_ros.sim.sensing import JOINT_STATE, CameraStream
+from rynn_brain_ros.sim.world import Picture
+from rynn_brain_ros.values import EncodedImage, InputError, RynnBrainError
+
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_SWITCHED_OFF = "the simulator was switched off"
+
+
+class SimNode(LifecycleNode):
+    """See the module's docstring. Parameters are the fields of `SimConfig`.
+
+    The world is made by `on_configure`, goes on while the node is active, and what moves comes to
+    rest before `on_deactivate` is done. `robot` is for judging in tests: its world is the world's
+    thread's own while the node is active.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("sim", **kwargs)
+        declare(self, SimConfig)
+        self._config = SimConfig()
+        self._store = typestore()
+        self._is_active = False
+        self._told_ns = 0
+        self._topics: dict[str, Any] = {}
+        self._others: list[Any] = []
+        self._live: LiveWorld | None = None
+        self._servers: GoalServers | None = None
+        self.robot: TableRobot | RoomRobot | None = None
+
+    # --- life --------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self._config = read(self, SimConfig)
+            if not self._config.publish_clock and self._config.realtime_factor != 1.0:
+                raise InputError("without publish_clock the realtime_factor must be 1")
+            self._live = LiveWorld(self._make, self._config.realtime_factor, self._on_failure)
+            self._open(self._live)
+        except RynnBrainError as error:
+            self.get_logger().error(f"cannot configure: {error}")
+            self.release()
+            return TransitionCallbackReturn.FAILURE
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = super().on_activate(state)
+        assert self._live is not None
+        assert self.robot is not None
+        self._is_active = True
+        self._live.resume()
+        static = messages.tf_message(self.robot.world.static_transforms())
+        self._topics["/tf_static"].publish(to_ros(TFMessage, static))
+        if isinstance(self.robot, RoomRobot):
+            self._map_topic.publish(to_ros(OccupancyGrid, map_message(self.robot)))
+        factor = self._config.realtime_factor
+        self.get_logger().info(f"simulating the {self._config.world} at {factor:g} times real time")
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if self._live is not None:
+            self._live.pause(_SWITCHED_OFF)
+        self._is_active = False
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.release()
+        return super().on_shutdown(state)
+
+    def release(self) -> None:
+        """Ends the world and lets go of everything that `on_configure` took. May be called
+        twice."""
+        self._is_active = False
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+        if self._servers is not None:
+            self._servers.close()
+            self._servers = None
+        for publisher in (*self._topics.values(), *self._others):
+            self.destroy_publisher(publisher)
+        self._topics.clear()
+        self._others.clear()
+        self.robot = None
+
+    def _open(self, live: LiveWorld) -> None:
+        """Publishers and servers of the robot that has been made."""
+        assert self.robot is not None
+        for stream in self.robot.streams:
+            self._publish_to(stream.raw_color_topic, messages.IMAGE)
+            self._publish_to(stream.color_topic, messages.COMPRESSED_IMAGE)
+            self._publish_to(stream.depth_topic, messages.IMAGE)
+            self._publish_to(stream.info_topic, messages.CAMERA_INFO)
+            self._publish_to(_depth_info_topic(stream), messages.CAMERA_INFO)
+        self._publish_to("/joint_states", JOINT_STATE)
+        self._publish_to("/tf", messages.TF_MESSAGE, QoSProfile(depth=100))
+        self._publish_to("/tf_static", messages.TF_MESSAGE, _LATCHED)
+        self._clock_topic = self._publisher(Clock, "/clock", QoSProfile(depth=1))
+        self._servers = GoalServers(self, live, lambda: self._is_active)
+        if isinstance(self.robot, TableRobot):
+            serve_arm(self._servers, self.robot)
+            return
+        self._odom_topic = self._publisher(Odometry, "odom", QoSProfile(depth=10))
+        self._map_topic = self._publisher(OccupancyGrid, "map", _LATCHED)
+        serve_base(self._servers, self.robot)
+
+    def _publisher(self, type_: Any, topic: str, qos: QoSProfile) -> Any:
+        publisher = self.create_publisher(type_, topic, qos)
+        self._others.append(publisher)
+        return publisher
+
+    def _publish_to(self, topic: str, typename: str, qos: QoSProfile | None = None) -> None:
+        """Topics are the node's namespace's own, but for the transforms'."""
+        name = topic if topic.startswith("/tf") else topic.removeprefix("/")
+        self._topics[topic] = self.create_publisher(
+            get_message(typename), name, qos or QoSProfile(depth=5)
+        )
+
+    # --- in the world's thread -----------------------------------------------------------------
+
+    def _make(self) -> Running:
+        kind = TableRobot if self._config.world == "table" else RoomRobot
+        send, watch = map(self._until_the_end, (self._send, self._send_raw))
+        self.robot = kind(self._config, [send], watch)
+        return self.robot.running
+
+    def _send(self, topic: str, typename: str, value: Any, now_ns: int) -> None:
+        publisher = self._topics.get(topic)
+        if publisher is None or not self._is_active:
+            return
+        self._tell_time(now_ns)
+        if not self._config.publish_clock:
+            _shift(value, self._shift_ns())
+        raw = bytes(self._store.serialize_cdr(value, typename))
+        publisher.publish(raw)
+        if typename == messages.CAMERA_INFO:  # depth is aligned to colour: one lens for both
+            camera = CameraStream(topic.split("/", maxsplit=2)[1])
+            self._topics[_depth_info_topic(camera)].publish(raw)
+
+    def _send_raw(self, picture: Picture) -> None:
+        topic = CameraStream(picture.camera).raw_color_topic
+        publisher = self._topics.get(topic)
+        if publisher is None or not self._is_active or not publisher.get_subscription_count():
+            return
+        assert self.robot is not None
+        height, width = picture.rgb.shape[:2]
+        pixels = EncodedImage("rgb8", picture.rgb.tobytes(), width, height, step=3 * width)
+        frame_id = self.robot.world.camera_info(picture.camera).frame_id
+        stamp_ns = picture.stamp_ns + self._shift_ns()
+        publisher.publish(to_ros(Image, messages.image(pixels, stamp_ns, frame_id)[1]))
+
+    def _tell_time(self, now_ns: int) -> None:
+        """Before anything else of this moment is published."""
+        if now_ns == self._told_ns:
+            return
+        self._told_ns = now_ns
+        if self._config.publish_clock:
+            self._clock_topic.publish(to_ros(Clock, {"clock": messages.stamp(now_ns)}))
+        if isinstance(self.robot, RoomRobot):
+            state = odometry(self.robot, now_ns + self._shift_ns())
+            self._odom_topic.publish(to_ros(Odometry, state))
+
+    def _until_the_end(self, send: Callable[..., None]) -> Callable[..., None]:
+        """Into nothing once Ctrl-C has ended ROS: the world goes on until it is closed."""
+
+        def sent(*what: Any) -> None:
+            try:
+                send(*what)
+            except RuntimeError:
+                if self.context.ok():
+                    raise
+
+        return sent
+
+    def _on_failure(self, error: Exception) -> None:
+        self._is_active = False
+        trace = "".join(traceback.format_exception(error))
+        self.get_logger().fatal(f"the simulated world broke; clean up and configure again: {trace}")
+
+    def _shift_ns(self) -> int:
+        shifts = self._live is not None and not self._config.publish_clock
+        return self._live.shift_ns if shifts and self._live is not None else 0
+
+
+def _depth_info_topic(stream: CameraStream) -> str:
+    return stream.depth_topic.replace("image_raw", "camera_info")
+
+
+def _shift(value: Any, shift_ns: int) -> None:
+    """Moves every stamp of a message of ours."""
+    parts = value.transforms if hasattr(value, "transforms") else [value]
+    for part in parts:
+        stamp = part.header.stamp
+        stamp.sec, stamp.nanosec = divmod(messages.stamp_ns_of(stamp) + shift_ns, 1_000_000_000)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return spin(SimNode, partial(MultiThreadedExecutor, 4), SimNode.release, arguments)

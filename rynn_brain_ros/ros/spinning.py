@@ -1,0 +1,59 @@
+"""How a node of ours lives in a process of its own, and ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+import rclpy
+from rclpy.executors import Executor, ExternalShutdownException
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+N = TypeVar("N", bound=Node)
+
+
+def spin(
+    make: Callable[[], N],
+    executor: Callable[[], Executor],
+    release: Callable[[N], None] = lambda _: None,
+    arguments: list[str] | None = None,
+) -> int:
+    """Until Ctrl-C or SIGTERM, which are how a node ends. Returns the exit status.
+
+    The node can still publish while ``release`` makes an end of what it does. Signals that come
+    then change nothing: a terminal's Ctrl-C comes twice, from itself and from ros2 launch.
+    """
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    ending, failed = threading.Event(), threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ending.set())
+    node, spinning = make(), executor()
+    spinning.add_node(node)
+
+    def run() -> None:
+        try:
+            spinning.spin()
+        except ExternalShutdownException:
+            pass  # somebody else ended the context
+        except Exception:  # noqa: BLE001  # whatever it is, the process ends with it
+            traceback.print_exc()
+            failed.set()
+        finally:
+            ending.set()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while not ending.wait(0.2):
+        pass  # so that Python gets to see signals
+    release(node)
+    spinning.shutdown()
+    thread.join()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # while the interpreter ends
+    return int(failed.is_set())

@@ -1,0 +1,93 @@
+"""What a person wants to read while watching: state, question, answer and plan, as one picture.
+
+RViz and every other image viewer show it without a plugin. Messages are any objects with the
+fields of their ``.msg``.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from rynn_brain_ros.messages import groundings_of
+from rynn_brain_ros.view.colors import PALETTE, Color, color_of
+from rynn_brain_ros.view.colors import REFUSED as GREY
+from rynn_brain_ros.view.overlay import Image
+from rynn_brain_ros.view.shapes import label_texts
+
+WIDTH, HEIGHT = 640, 360
+_FONT, _SCALE = cv2.FONT_HERSHEY_DUPLEX, 0.45
+_LINE_PX, _MARGIN_PX = 19, 10
+_COLUMNS = 74
+_PAPER, _INK, _BAD = (20, 22, 24), (235, 235, 235), PALETTE[4]
+_STATES = {1: "ready", 2: "answering", 3: "degraded"}  # BrainStatus.STATE_*
+_STEP_STATES = ("proposed", "approved", "running", "done", "refused", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Row:
+    text: str
+    color: Color = _INK
+
+
+def panel_rows(statuses: Mapping[str, Any], answer: Any | None, plan: Any | None) -> list[Row]:
+    """From the newest BrainStatus of each node, and the newest GroundingArray and Plan, or
+    ``None``. A grounding has the colour that it has in pictures and in space."""
+    rows = [row for name, status in sorted(statuses.items()) for row in _status(name, status)]
+    if answer is not None:
+        rows += _answer(answer)
+    if plan is not None:
+        rows += _plan(plan)
+    return rows or [Row("nothing has been heard yet")]
+
+
+def draw_panel(rows: list[Row]) -> Image:
+    """uint8 [HEIGHT, WIDTH, 3], RGB. What does not fit is counted in the last line."""
+    lines = [
+        Row(part, row.color)
+        for row in rows
+        for part in textwrap.wrap(row.text, _COLUMNS, subsequent_indent="    ") or [""]
+    ]
+    fitting = (HEIGHT - 2 * _MARGIN_PX) // _LINE_PX
+    if len(lines) > fitting:
+        lines = [*lines[: fitting - 1], Row(f"... and {len(lines) - fitting + 1} lines more", GREY)]
+    picture: Image = np.full((HEIGHT, WIDTH, 3), _PAPER, np.uint8)
+    for number, line in enumerate(lines, start=1):
+        words = "".join(c if " " <= c <= "~" else "?" for c in line.text)
+        place = (_MARGIN_PX, _MARGIN_PX + number * _LINE_PX - 5)
+        cv2.putText(picture, words, place, _FONT, _SCALE, line.color, 1, cv2.LINE_AA)
+    return picture
+
+
+def _status(name: str, status: Any) -> Iterator[Row]:
+    motion = "armed" if status.armed else "not armed"
+    motion += ", dry run" if status.dry_run else ""
+    state = _STATES.get(int(status.state), str(status.state))
+    yield Row(f"{name}: {state} | {motion} | {status.frames} frames, engine {status.engine}")
+    for problem in status.problems:
+        yield Row(f"  {problem}", _BAD)
+
+
+def _answer(answer: Any) -> Iterator[Row]:
+    yield Row("")
+    yield Row(f"{answer.query_id} ({answer.task}): {answer.question}")
+    for index, item in enumerate(groundings_of(answer)):
+        refused = item.refusal is not None
+        words = label_texts(item, index)[0].replace(" · ", ", ")
+        why = f": {item.refusal.text}" if item.refusal is not None else ""
+        yield Row(f"  {words}{why}", color_of(index, refused=refused))
+
+
+def _plan(plan: Any) -> Iterator[Row]:
+    yield Row("")
+    yield Row(f"plan: {plan.task}" + (" (said to be done)" if plan.done else ""))
+    for step in plan.steps:
+        state = _STEP_STATES[int(step.state)]
+        reason = f" ({step.reason_text})" if step.reason_text else ""
+        color = _BAD if state in ("refused", "failed", "cancelled") else _INK
+        yield Row(f"  {step.index + 1} {state}: {step.text}{reason}", color)

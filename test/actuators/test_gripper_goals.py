@@ -1,0 +1,169 @@
+"""What grippers are asked, and how wide they say that they are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from interfaces import filled, part
+from played_wire import ACCEPTED, Played, ends, ok
+
+from rynn_brain_ros.actuators import GoalFailed, Reply
+from rynn_brain_ros.actuators.grippers import GRASP, MOVE, Gripper, grip_call
+from rynn_brain_ros.actuators.profile import GripperProfile
+from rynn_brain_ros.values import GoalEventKind, GripGoal
+
+FRANKA = GripperProfile(kind="franka")
+COMMAND = GripperProfile(kind="gripper_command")
+PARALLEL = GripperProfile(kind="parallel_gripper")
+
+
+def test_a_gripper_command_is_one_fingers_place_and_the_force():
+    sent = filled(grip_call(GripGoal(0.06, 25.0), COMMAND, opens=True)).command
+    assert (sent.position, sent.max_effort) == (0.03, 25.0)
+
+
+def test_a_parallel_gripper_gets_its_joint_with_place_and_force():
+    sent = filled(grip_call(GripGoal(0.06, 25.0), PARALLEL, opens=True)).command
+    assert list(sent.name) == ["panda_finger_joint1"]
+    assert (list(sent.position), list(sent.effort)) == ([0.03], [25.0])
+
+
+def test_a_franka_hand_grasps_whatever_is_between_its_fingers():
+    sent = filled(grip_call(GripGoal(0.0, 30.0), FRANKA, opens=False))
+    assert (sent.width, sent.force, sent.speed) == (0.0, 30.0, 0.05)
+    assert (sent.epsilon.inner, sent.epsilon.outer) == (0.08, 0.08)
+
+
+def test_a_franka_hand_opens_by_moving():
+    sent = filled(grip_call(GripGoal(0.07), FRANKA, opens=True))
+    assert (sent.width, sent.speed) == (0.07, 0.05)
+
+
+@given(
+    width=st.one_of(
+        st.sampled_from((math.nan, math.inf)), st.floats(0.0801), st.floats(max_value=-1e-9)
+    ),
+    kind=st.sampled_from((FRANKA, COMMAND, PARALLEL)),
+)
+def test_a_width_that_the_hand_has_not_is_rejected(width: float, kind: GripperProfile):
+    with pytest.raises(GoalFailed, match="the width between the fingers"):
+        grip_call(GripGoal(width), kind, opens=True)
+
+
+@given(
+    force=st.one_of(st.sampled_from((math.nan, math.inf)), st.floats(max_value=-1e-9)),
+    kind=st.sampled_from((FRANKA, COMMAND, PARALLEL)),
+)
+def test_a_force_that_is_none_is_rejected(force: float, kind: GripperProfile):
+    with pytest.raises(GoalFailed, match="the force of the fingers"):
+        grip_call(GripGoal(0.05, force), kind, opens=False)
+
+
+@given(width=st.floats(0.0, 0.08), force=st.floats(0.0, 140.0))
+def test_every_width_of_the_hand_can_be_asked(width: float, force: float):
+    sent = filled(grip_call(GripGoal(width, force), COMMAND, opens=True)).command
+    assert (2 * sent.position, sent.max_effort) == (pytest.approx(width), force)
+
+
+# --- what comes back ----------------------------------------------------------------------------
+
+
+def width(event: Any) -> float:
+    return event.value("width_m")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        ok(position=0.02, reached_goal=False, stalled=True),
+        ends(GoalEventKind.ABORTED, position=0.02, reached_goal=False, stalled=True),
+    ],
+)
+def test_fingers_that_stop_at_something_have_gripped_it(end: Any):
+    event = Played("franka_panda").carry_out(GripGoal(0.0), end)
+    assert event.kind is GoalEventKind.SUCCEEDED
+    assert width(event) == pytest.approx(0.04)
+
+
+def test_fingers_that_come_all_the_way_tell_so():
+    event = Played("franka_panda").carry_out(GripGoal(0.0), ok(position=0.0, reached_goal=True))
+    assert (event.kind, width(event)) == (GoalEventKind.SUCCEEDED, 0.0)
+
+
+def test_an_abort_halfway_is_an_abort_with_the_width():
+    end = ends(GoalEventKind.ABORTED, position=0.02)
+    event = Played("franka_panda").carry_out(GripGoal(0.08), end)
+    assert (event.kind, width(event)) == (GoalEventKind.ABORTED, pytest.approx(0.04))
+    assert "aborted at 40.0 mm" in event.text
+
+
+def test_a_cancelled_grip_is_cancelled():
+    end = ends(GoalEventKind.CANCELLED, position=0.02)
+    assert Played().carry_out(GripGoal(0.0), end).kind is GoalEventKind.CANCELLED
+
+
+def feel(hand: Played, width_m: float) -> None:
+    type_ = hand.wire.calls[-1][1].type
+    feedback = part(type_, "Feedback", {"current_width": width_m})
+    hand.wire.say(Reply(GoalEventKind.FEEDBACK, feedback))
+
+
+def test_a_franka_hand_tells_its_width_in_the_feedback():
+    hand = Played("franka_fr3")
+    hand.send(GripGoal(0.0))
+    hand.wire.say(ACCEPTED)
+    feel(hand, 0.041)
+    hand.wire.end(success=True)
+    event = hand.last()
+    assert (event.kind, width(event)) == (GoalEventKind.SUCCEEDED, 0.041)
+
+
+def test_a_hand_that_tells_no_width_has_not_gripped():
+    event = Played("franka_fr3").carry_out(GripGoal(0.0), ok(success=True))
+    assert event.kind is GoalEventKind.ABORTED
+    assert "does not tell how far apart" in event.text
+
+
+def test_a_franka_hand_that_did_not_succeed_says_why():
+    event = Played("franka_fr3").carry_out(GripGoal(0.0), ok(success=False, error="no homing"))
+    assert (event.kind, "no homing" in event.text) == (GoalEventKind.ABORTED, True)
+
+
+def test_a_franka_hand_closes_with_force_and_opens_without():
+    hand = Played("franka_fr3")
+    for width_m, wanted in ((0.08, MOVE), (0.0, GRASP), (0.03, GRASP), (0.06, MOVE)):
+        hand.send(GripGoal(width_m))
+        assert hand.wire.calls[-1][1].type == wanted
+        hand.wire.say(ACCEPTED)
+        feel(hand, max(width_m, 0.04))
+        hand.wire.end(success=True)
+        hand.poll()
+
+
+def test_homing_comes_once_before_the_first_grip_where_it_is_wanted():
+    hand = Gripper(replace(FRANKA, home_first=True))
+    types = []
+    for _ in range(2):
+        plan = hand.plan(GripGoal(0.0))
+        call = next(plan)
+        types.append(call.type)
+        if call.type.endswith("Homing"):
+            result = part(call.type, "Result", {"success": True})
+            types.append(plan.send(Reply(GoalEventKind.SUCCEEDED, result)).type)
+    assert [type_.split("/")[-1] for type_ in types] == ["Homing", "Grasp", "Grasp"]
+
+
+def test_a_parallel_gripper_tells_its_width_by_its_joint():
+    hand = Gripper(PARALLEL)
+    plan = hand.plan(GripGoal(0.0))
+    call = next(plan)
+    state = {"name": ["panda_finger_joint1"], "position": [0.015]}
+    result = part(call.type, "Result", {"state": state, "stalled": True})
+    with pytest.raises(StopIteration) as done:
+        plan.send(Reply(GoalEventKind.SUCCEEDED, result))
+    assert done.value.value == (("width_m", 0.03),)

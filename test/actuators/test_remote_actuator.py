@@ -1,0 +1,199 @@
+"""One goal in flight on servers far away: every way that it can end."""
+
+from __future__ import annotations
+
+import pytest
+from interfaces import part
+from played_wire import ACCEPTED, SUCCESS, Played, place, straight_path, tcp
+
+from rynn_brain_ros.actuators import Reply
+from rynn_brain_ros.planning.goals import GoalTimeouts, GoalTracker
+from rynn_brain_ros.values import (
+    Cause,
+    DriveGoal,
+    GoalEventKind,
+    NavigateGoal,
+    PostureGoal,
+    ReachGoal,
+)
+
+K = GoalEventKind
+REACH, STRAIGHT = ReachGoal(tcp()), ReachGoal(tcp(), straight=True)
+
+
+@pytest.fixture
+def arm() -> Played:
+    return Played("franka_panda")
+
+
+def test_a_goal_is_accepted_reported_and_done_in_this_order(arm: Played):
+    arm.send(REACH)
+    assert arm.kinds() == []
+    arm.wire.say(ACCEPTED)
+    assert arm.kinds() == [K.ACCEPTED]
+    arm.wire.end(**SUCCESS)
+    assert arm.kinds() == [K.SUCCEEDED]
+    assert arm.kinds() == []
+
+
+def test_a_second_goal_at_the_same_time_is_rejected(arm: Played):
+    arm.send(REACH, "first")
+    arm.send(REACH, "second")
+    (event,) = arm.poll()
+    assert (event.goal_id, event.kind) == ("second", K.REJECTED)
+    assert "'first' is still in flight" in event.text
+
+
+def test_a_server_that_is_not_there_is_told_by_name():
+    arm = Played(there=set())
+    arm.send(REACH)
+    (event,) = arm.poll()
+    assert event.kind is K.LOST
+    assert "there is no action server at move_action" in event.text
+    assert arm.wire.calls == []
+
+
+def test_a_server_that_dies_on_the_way_is_lost(arm: Played):
+    arm.send(REACH)
+    arm.wire.say(ACCEPTED)
+    arm.poll()
+    arm.wire.there = set()
+    event = arm.last()
+    assert (event.kind, "move_action is gone" in event.text) == (K.LOST, True)
+
+
+def test_the_second_server_of_a_goal_may_be_missing(arm: Played):
+    arm.wire.there = {"compute_cartesian_path"}
+    arm.send(STRAIGHT)
+    arm.wire.end(**straight_path())
+    assert "no action server at execute_trajectory" in arm.last().text
+
+
+@pytest.mark.parametrize("kind", [K.REJECTED, K.ABORTED, K.CANCELLED, K.LOST])
+def test_every_end_keeps_its_kind_and_names_the_server(arm: Played, kind: GoalEventKind):
+    arm.send(REACH)
+    arm.wire.say(Reply(kind, None, "so it says"))
+    event = arm.last()
+    assert (event.kind, event.text) == (kind, f"move_action {kind.value}: so it says")
+
+
+def test_a_cancel_goes_to_the_server_and_its_answer_ends_the_goal(arm: Played):
+    arm.send(REACH)
+    arm.wire.say(ACCEPTED)
+    arm.poll()
+    arm.actuator.cancel("g")
+    assert arm.wire.cancelled == [arm.wire.calls[0][0]]
+    arm.wire.end(K.CANCELLED, error_code={"val": -7})
+    event = arm.last()
+    assert (event.kind, "PREEMPTED" in event.text) == (K.CANCELLED, True)
+
+
+def test_a_cancel_while_a_path_is_computed_ends_the_goal_and_executes_nothing(arm: Played):
+    arm.send(STRAIGHT)
+    arm.poll()
+    arm.actuator.cancel("g")
+    arm.wire.end(**straight_path())
+    assert arm.kinds() == [K.CANCELLED]
+    assert arm.wire.servers == ["compute_cartesian_path"]
+
+
+def test_a_cancel_of_another_goal_does_nothing(arm: Played):
+    arm.send(REACH)
+    arm.actuator.cancel("other")
+    assert arm.wire.cancelled == []
+
+
+def test_a_call_that_is_taken_after_it_was_given_up_is_cancelled(arm: Played):
+    arm.send(REACH)
+    call_id = arm.wire.calls[0][0]
+    arm.actuator.stop()
+    arm.wire.cancelled.clear()
+    arm.wire.say(ACCEPTED)
+    assert arm.kinds() == []
+    assert arm.wire.cancelled == [call_id]
+
+
+def test_the_declared_stop_is_published_and_the_goal_given_up(arm: Played):
+    arm.send(REACH)
+    arm.actuator.stop()
+    (stop,) = arm.wire.published
+    assert (stop.topic, stop.message) == ("trajectory_execution_event", {"data": "stop"})
+    assert len(arm.wire.cancelled) == 1
+    arm.send(REACH, "next")
+    assert arm.kinds() == []  # it was taken
+
+
+def test_a_quiet_server_that_is_there_counts_as_working(arm: Played):
+    arm.send(REACH)
+    arm.wire.say(ACCEPTED)
+    arm.poll()
+    arm.now_ns += 600_000_000
+    assert arm.kinds() == [K.FEEDBACK]
+
+
+def test_a_server_that_talks_is_not_excused_for_silence():
+    base = Played("mobile_base")
+    base.send(NavigateGoal(place()))
+    base.wire.say(ACCEPTED)
+    base.poll()
+    base.now_ns += 10_000_000_000
+    assert base.kinds() == []
+
+
+def test_feedback_brings_nav2s_numbers():
+    base = Played("mobile_base")
+    base.send(NavigateGoal(place()))
+    numbers = {"distance_remaining": 1.5}
+    feedback = part("nav2_msgs/action/NavigateToPose", "Feedback", numbers)
+    base.wire.say(ACCEPTED, Reply(K.FEEDBACK, feedback))
+    assert base.last().value("distance_remaining") == 1.5
+
+
+def test_a_goal_of_another_kind_of_robot_is_rejected(arm: Played):
+    arm.send(DriveGoal(0.3))
+    assert "an arm cannot do a DriveGoal" in arm.last().text
+
+
+# --- with the state machine over it -------------------------------------------------------------
+
+
+def tracked(played: Played) -> GoalTracker:
+    return GoalTracker(played.actuator, GoalTimeouts(arm_s=20.0))
+
+
+def pass_time(played: Played, tracker: GoalTracker, seconds: float) -> None:
+    """Tenth by tenth, until the goal ends."""
+    for _ in range(round(seconds * 10)):
+        played.now_ns += 100_000_000
+        end = tracker.update(played.now_ns)
+        if end is not None:
+            played.end = end  # type: ignore[attr-defined]
+            return
+
+
+def test_a_server_that_never_takes_the_goal_times_out(arm: Played):
+    tracker = tracked(arm)
+    tracker.start(PostureGoal(), arm.now_ns)
+    pass_time(arm, tracker, 10)
+    assert arm.end.cause is Cause.TIMEOUT  # type: ignore[attr-defined]
+    assert "did not take the goal" in arm.end.text  # type: ignore[attr-defined]
+
+
+def test_a_server_that_hangs_times_out_and_is_stopped(arm: Played):
+    tracker = tracked(arm)
+    tracker.start(PostureGoal(), arm.now_ns)
+    arm.wire.say(ACCEPTED)
+    pass_time(arm, tracker, 30)
+    assert arm.end.cause is Cause.TIMEOUT  # type: ignore[attr-defined]
+    assert "not done within 20 s" in arm.end.text  # type: ignore[attr-defined]
+    assert [stop.topic for stop in arm.wire.published] == ["trajectory_execution_event"]
+
+
+def test_a_talking_server_that_falls_silent_is_lost_and_stopped():
+    base = Played("mobile_base")
+    tracker = tracked(base)
+    tracker.start(NavigateGoal(place()), base.now_ns)
+    base.wire.say(ACCEPTED)
+    pass_time(base, tracker, 30)
+    assert base.end.cause is Cause.LOST_SERVER  # type: ignore[attr-defined]
+    assert [stop.topic for stop in base.wire.published] == ["cmd_vel"]

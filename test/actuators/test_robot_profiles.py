@@ -1,0 +1,144 @@
+"""Profiles of robots: one dataclass, one YAML file each."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rynn_brain_ros.actuators import read_profile
+from rynn_brain_ros.actuators.profile import (
+    NOT_IN_A_PROFILE,
+    SECTIONS,
+    RobotProfile,
+    profile_names,
+)
+from rynn_brain_ros.config import settings
+from rynn_brain_ros.planning.arm import Arm
+from rynn_brain_ros.planning.navigating import NavigationConfig
+from rynn_brain_ros.planning.robots import panda, rover
+from rynn_brain_ros.values import ConfigError
+
+FOLDER = Path(__file__).resolve().parents[2] / "config" / "robots"
+FILES = sorted(FOLDER.glob("*.yaml"))
+MINIMAL = "name: mine\nbase: {}\n"
+
+
+def written(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def name_of(path: Path) -> str:
+    return path.stem
+
+
+def test_three_profiles_come_with_the_package():
+    assert profile_names() == ["franka_fr3", "franka_panda", "mobile_base"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_has_every_setting_of_its_sections(path: Path):
+    plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section in plain.keys() - {"name"}:
+        known = [item.name for item in settings(SECTIONS[section])]
+        wanted = [name for name in known if name not in NOT_IN_A_PROFILE]
+        assert list(plain[section]) == wanted
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_setting_has_a_comment_before_it(path: Path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    bare = [
+        line
+        for before, line in itertools.pairwise(lines)
+        if line.startswith("  ") and line[2].isalpha() and not before.startswith("  # ")
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_says_what_it_is_for(section: str):
+    assert all(len(item.description) > 15 for item in settings(SECTIONS[section]))
+
+
+def test_the_panda_is_the_simulators_robot():
+    """Its limits, motions and frames; only the links differ in what a description calls them."""
+    ours, theirs = read_profile("franka_panda").robot, panda()
+    assert (ours.limits, ours.executive) == (theirs.limits, theirs.executive)
+    assert isinstance(ours.body, Arm)
+    assert isinstance(theirs.body, Arm)
+    assert ours.body.motion == theirs.body.motion
+    assert ours.body.frames == theirs.body.frames
+    assert set(ours.body.links) < set(theirs.body.links)
+
+
+def test_the_mobile_base_is_the_simulators_rover():
+    ours, theirs = read_profile("mobile_base").robot, rover()
+    assert (ours.limits, ours.executive, ours.body) == (
+        theirs.limits,
+        theirs.executive,
+        NavigationConfig(),
+    )
+
+
+def test_nothing_moves_unless_it_is_said_at_the_start():
+    for name in profile_names():
+        limits = read_profile(name).limits
+        assert (limits.dry_run, limits.engine_verdict) == (True, "required")
+
+
+def test_what_is_left_out_has_its_default(tmp_path: Path):
+    profile = read_profile(written(tmp_path, MINIMAL))
+    assert profile == RobotProfile("mine", base=SECTIONS["base"]())
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("name: mine\nbasis: {}\n", "unknown section 'basis': did you mean 'base'?"),
+        ("base: {}\n", "the profile has no 'name'"),
+        ("name: mine\n", "one of the sections 'arm' and 'base'"),
+        ("name: mine\narm: {}\n", "'arm' and 'gripper' belong together"),
+        ("name: mine\nbase: {speed: 1.0}\n", "did you mean 'speed_m_s'?"),
+        ("name: mine\nbase: {speed_m_s: fast}\n", "'speed_m_s' is 'fast'"),
+        ("name: mine\nbase: {speed_m_s: .nan}\n", "'speed_m_s' is nan"),
+        ("name: mine\nbase: []\n", "section 'base' holds"),
+        ("name: mine\nbase: {}\nlimits: {dry_run: false}\n", "limits.dry_run is said when"),
+        ("- 1\n", "it holds no settings"),
+        ("a: [\n", "is no robot's profile"),
+        (
+            "name: mine\narm: {tool_offset_m: [0, 0]}\ngripper: {}\n",
+            "'tool_offset_m' is .* it must be 3 numbers",
+        ),
+        (
+            "name: mine\narm: {tool_offset_m: [0, 0, .nan]}\ngripper: {}\n",
+            "'tool_offset_m' is .* it must be 3 numbers",
+        ),
+        (
+            "name: mine\narm: {table_m: [1, 0, 0, 1, 0]}\ngripper: {}\n",
+            "'table_m' is .* it has no inside",
+        ),
+        (
+            "name: mine\narm: {postures: {ready: [0, 1]}}\ngripper: {}\n",
+            "'postures.ready' is .* it must be 7 numbers",
+        ),
+        (
+            "name: mine\narm: {postures: {home: [0, 0, 0, 0, 0, 0, 0]}}\ngripper: {}\n",
+            "motion.posture is 'ready', and arm.postures has home",
+        ),
+        ("name: mine\narm: {}\ngripper: {kind: magnet}\n", "it must be one of franka"),
+    ],
+)
+def test_what_is_wrong_is_told_with_file_and_key(text: str, why: str, tmp_path: Path):
+    with pytest.raises(ConfigError, match=why) as error:
+        read_profile(written(tmp_path, text))
+    assert "mine.yaml" in str(error.value)
+
+
+def test_an_unknown_robot_names_the_known():
+    with pytest.raises(ConfigError, match="no robot 'r2d2': known are franka_fr3, franka_panda"):
+        read_profile("r2d2")

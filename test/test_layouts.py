@@ -1,0 +1,89 @@
+"""The files in config/: layouts for RViz and Foxglove, and the parameters of view and sim."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rynn_brain_ros.config import ViewConfig, settings
+from rynn_brain_ros.sim.robots import SimConfig
+
+CONFIG = Path(__file__).resolve().parent.parent / "config"
+CAMERA, DEPTH = "/camera/color/image_raw", "/camera/aligned_depth_to_color/image_raw"
+
+
+def rviz() -> dict[str, Any]:
+    config = yaml.safe_load((CONFIG / "brain.rviz").read_text(encoding="utf-8"))
+    manager: dict[str, Any] = config["Visualization Manager"]
+    return manager
+
+
+def topic_of(display: dict[str, Any]) -> str:
+    return str(display.get("Topic", {}).get("Value", ""))
+
+
+def test_rviz_shows_camera_cloud_transforms_markers_annotations_and_text_at_once():
+    displays = {(d["Class"].split("/")[-1], topic_of(d)) for d in rviz()["Displays"]}
+    wanted = {
+        ("Image", CAMERA),
+        ("Image", "/view/annotated"),
+        ("Image", "/view/panel"),
+        ("MarkerArray", "/view/markers"),
+        ("Pose", "/brain/target"),
+        ("TF", ""),
+        ("DepthCloud", ""),
+    }
+    assert wanted <= displays
+    (cloud,) = (d for d in rviz()["Displays"] if d["Class"].endswith("/DepthCloud"))
+    assert (cloud["Color Image Topic"], cloud["Depth Map Topic"]) == (CAMERA, DEPTH)
+
+
+def test_everything_in_rviz_is_a_standard_plugin_that_is_switched_on():
+    manager = rviz()
+    for item in (*manager["Displays"], *manager["Tools"]):
+        assert item["Class"].startswith("rviz_default_plugins/")
+        assert item.get("Enabled", True)
+        assert item.get("Value", True) == item.get("Enabled", True)
+    names = [display["Name"] for display in manager["Displays"]]
+    assert len(set(names)) == len(names)
+
+
+def test_rviz_hears_images_that_are_sent_without_guarantee():
+    """Cameras publish best effort; a reliable subscription would hear nothing of them."""
+    (camera,) = (d for d in rviz()["Displays"] if topic_of(d) == CAMERA)
+    assert camera["Topic"]["Reliability Policy"] == "Best Effort"
+
+
+def panels(layout: Any) -> Iterator[str]:
+    if isinstance(layout, str):
+        yield layout
+        return
+    assert layout["direction"] in ("row", "column")
+    assert 0 < layout["splitPercentage"] < 100
+    yield from panels(layout["first"])
+    yield from panels(layout["second"])
+
+
+def test_foxglove_places_each_of_its_panels_once():
+    layout = json.loads((CONFIG / "foxglove.json").read_text(encoding="utf-8"))
+    placed = list(panels(layout["layout"]))
+    assert sorted(placed) == sorted(layout["configById"])
+    images = {
+        config["imageMode"]["imageTopic"]
+        for name, config in layout["configById"].items()
+        if name.startswith("Image!")
+    }
+    assert images == {CAMERA, "/view/annotated/compressed", "/view/panel/compressed"}
+    assert layout["configById"]["3D!scene"]["topics"]["/view/markers"] == {"visible": True}
+
+
+@pytest.mark.parametrize(("node", "config"), [("view", ViewConfig), ("sim", SimConfig)])
+def test_a_parameter_file_has_every_parameter_with_its_default(node: str, config: type):
+    written = yaml.safe_load((CONFIG / f"{node}.yaml").read_text(encoding="utf-8"))
+    defaults = {item.name: item.default for item in settings(config)}
+    assert written[f"/**/{node}"]["ros__parameters"] == defaults

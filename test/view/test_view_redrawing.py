@@ -1,0 +1,119 @@
+"""What a viewer makes of an answer that it only heard of is what the brain itself would show."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+import pytest
+
+from rynn_brain_ros import messages
+from rynn_brain_ros.bags import message
+from rynn_brain_ros.messages import groundings_of
+from rynn_brain_ros.values import (
+    Affordance,
+    Area,
+    Box,
+    ContactPoint,
+    Count,
+    EncodedImage,
+    ImageError,
+    LiftedGrounding,
+    Refusal,
+    RefusalCode,
+    Trajectory,
+)
+from rynn_brain_ros.view import draw, marker_array
+from rynn_brain_ros.view.panel import HEIGHT, WIDTH, draw_panel, panel_rows
+from rynn_brain_ros.view.redrawing import RawImages, frames_of, redrawn, stamp_of
+
+POINT = Affordance(0, ((500.0, 500.0),), (0, 1), "affordance")
+PATH = Trajectory(0, ((100.0, 900.0), (300.0, 700.0), (600.0, 900.0)), (0, 1), "trajectory")
+AREA = Area(0, ((600.0, 600.0), (700.0, 620.0)), (0, 1), "area")
+BOX = Box(0, ((100.0, 100.0), (300.0, 400.0)), (0, 1), "object")
+CONTACT = ContactPoint(0, ((400.0, 300.0),), (0, 1), "contact_point", angle_deg=30.0)
+REFUSAL = Refusal(RefusalCode.NO_DEPTH, "nothing was measured there")
+
+
+def heard(response):
+    """The answer as it comes over a topic."""
+    return message(messages.GROUNDING_ARRAY, messages.grounding_array(response))
+
+
+@pytest.mark.parametrize("grounding", [POINT, PATH, AREA, CONTACT])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_markers_of_what_was_heard_are_those_of_the_answer(
+    make_frame, lift, respond, grounding, fixed
+):
+    frame = make_frame()
+    response = respond((frame,), (lift(grounding, frame, fixed=fixed),))
+    told = marker_array("q-1", groundings_of(heard(response)))
+    assert told == marker_array("q-1", response.lifted)
+
+
+@pytest.mark.parametrize("grounding", [POINT, PATH, AREA, BOX, CONTACT])
+def test_the_picture_is_the_one_that_the_brain_would_draw(make_frame, lift, respond, grounding):
+    frame = make_frame()
+    response = respond((frame,), (lift(grounding, frame), lift(POINT, frame, refusal=REFUSAL)))
+    lifted = groundings_of(heard(response))
+    (named,) = frames_of(lifted)
+    pixels = np.full((480, 640, 3), 90, np.uint8)
+    image = EncodedImage("rgb8", pixels.tobytes(), 640, 480, step=3 * 640)
+    assert np.array_equal(redrawn(image, lifted, named), draw(pixels, response.lifted, frame))
+
+
+def test_a_count_and_a_refusal_come_through(make_frame, lift, respond):
+    frame = make_frame()
+    count = Count(0, (), (0, 1), "count", count=3)
+    refused = lift(POINT, frame, refusal=REFUSAL)
+    counted = LiftedGrounding(count, frame)
+    told = groundings_of(heard(respond((frame,), (counted, refused))))
+    assert told[0].grounding.count == 3
+    assert told[1].refusal == REFUSAL
+    assert told[1].target is None
+
+
+def cdr_image(stamp_ns: int, size: int = 100, little: bool = True) -> bytes:
+    order = "<" if little else ">"
+    stamp = struct.pack(f"{order}iI", *divmod(stamp_ns, 1_000_000_000))
+    return bytes((0, int(little), 0, 0)) + stamp + bytes(size - 12)
+
+
+@pytest.mark.parametrize("little", [True, False])
+def test_a_serialised_images_stamp_is_read_without_reading_the_image(little: bool):
+    assert (
+        stamp_of(cdr_image(1_700_000_000_123_456_789, little=little)) == 1_700_000_000_123_456_789
+    )
+
+
+def test_what_is_no_image_is_an_error():
+    with pytest.raises(ImageError, match="no header"):
+        stamp_of(b"\0\1\0\0")
+
+
+def test_only_the_newest_images_that_fit_are_kept():
+    images = RawImages(max_bytes=250)
+    for stamp_ns in (1, 2, 3):
+        images.add("front", cdr_image(stamp_ns))
+    assert images.find(("front", 1)) is None
+    assert images.find(("front", 3)) == cdr_image(3)
+
+
+def test_the_panel_has_a_picture_of_its_size_however_much_there_is_to_say(
+    make_frame, lift, respond
+):
+    frame = make_frame()
+    many = tuple(lift(POINT, frame, refusal=REFUSAL) for _ in range(40))
+    rows = panel_rows({}, heard(respond((frame,), many)), None)
+    assert any("no_depth" in row.text and "nothing was measured" in row.text for row in rows)
+    picture = draw_panel(rows)
+    assert picture.shape == (HEIGHT, WIDTH, 3)
+    assert picture.std() > 0
+    assert draw_panel(panel_rows({}, None, None)).std() > 0
+
+
+def test_an_angle_comes_back_as_it_was(make_frame, lift, respond):
+    frame = make_frame()
+    (told,) = groundings_of(heard(respond((frame,), (lift(CONTACT, frame),))))
+    assert math.isclose(told.grounding.angle_deg, 30.0)
