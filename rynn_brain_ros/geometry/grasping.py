@@ -39,7 +39,8 @@ class GraspLimits:
     The tool centre point ``tool_frame`` is between the fingertips, which end ``tip_below_tcp_m``
     beyond it; the palm is ``palm_above_tcp_m`` behind it. Fingers and hand are boxes:
     ``finger_thickness_m`` and ``hand_length_m`` along the direction of closing,
-    ``finger_width_m`` and ``hand_width_m`` across.
+    ``finger_width_m`` and ``hand_width_m`` across. Nothing may be seen within ``hand_clearance_m``
+    of the hand: neither depth nor arm is exact, and the side of a thing is hidden below its top.
 
     The tool goes at most ``finger_depth_m`` below a thing's top, opens ``side_clearance_m`` more
     than the thing on both sides (less where it must, down to ``min_side_clearance_m``) and stays
@@ -57,6 +58,7 @@ class GraspLimits:
     palm_above_tcp_m: float = 0.045
     hand_length_m: float = 0.204
     hand_width_m: float = 0.064
+    hand_clearance_m: float = 0.006
     side_clearance_m: float = 0.012
     min_side_clearance_m: float = 0.004
     table_clearance_m: float = 0.005
@@ -252,7 +254,8 @@ def _in_the_way(closing: _Closing, tool_z: float, patch: Patch, limits: GraspLim
     inner = _opening_m(closing, limits) / 2
     finger = (local[:, 0] >= inner) & (local[:, 0] <= inner + limits.finger_thickness_m)
     finger &= local[:, 1] <= limits.finger_width_m / 2
-    hand = (local[:, 0] <= limits.hand_length_m / 2) & (local[:, 1] <= limits.hand_width_m / 2)
+    reach = limits.hand_clearance_m + np.array([limits.hand_length_m, limits.hand_width_m]) / 2
+    hand = (local <= reach).all(axis=1)
     hand &= points[:, 2] > tool_z + limits.palm_above_tcp_m
     for part, mask in (("a finger", finger), ("the hand", hand)):
         if mask.sum() * patch.stride**2 >= _BLOCKING_POINTS:

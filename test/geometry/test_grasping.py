@@ -227,6 +227,16 @@ def test_a_tall_thing_beside_turns_the_hand():
     assert turned_by(closing_rad(turned), 0.0, math.pi) < 0.1
 
 
+@pytest.mark.parametrize(("gap_m", "turns"), [(0.002, True), (0.015, False)])
+def test_the_palm_keeps_clear_of_a_tall_thing(gap_m: float, turns: bool):
+    thing = cube(0.1, 0.0, 0.06, width_m=0.03, height_m=0.03)
+    y_m = GraspLimits().hand_length_m / 2 + gap_m + 0.03 / 2
+    tall = cube(0.1, y_m, 0.03, height_m=0.1)
+    grasp = gripped(grasp_of(TableView([thing, tall]), thing))
+    square = 0.0 if turns else math.pi / 2
+    assert turned_by(closing_rad(grasp), square, math.pi) < 0.1
+
+
 def test_the_robot_in_the_picture_is_not_in_its_own_way():
     thing, arm = cube(0.15, 0.0, 0.045), cube(0.15, 0.06, 0.045)
     view = TableView([thing, arm, cube(0.21, 0.0, 0.045)])
