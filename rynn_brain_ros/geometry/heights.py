@@ -41,6 +41,11 @@ class Capsule:
         low = np.minimum(self.a_m, self.b_m) - self.radius_m
         return low, np.maximum(self.a_m, self.b_m) + self.radius_m
 
+    def touches(self, low_m: Floats, high_m: Floats) -> bool:
+        """Whether the box around it and the one from ``low_m`` to ``high_m`` [3] overlap."""
+        low, high = self.bounds_m
+        return bool((low <= high_m).all() and (high >= low_m).all())
+
     def holds(self, points_m: Floats) -> Mask:
         """Which of ``points_m`` [..., 3] lie in it."""
         start, along = np.array(self.a_m), np.subtract(self.b_m, self.a_m)
@@ -109,7 +114,11 @@ class Patch:
             return self
         at = np.flatnonzero(self.valid)
         seen = self.points_m.reshape(-1, 3)[at]
-        inside = np.concatenate([_held_by(capsule, seen) for capsule in exclude])
+        # Axis by axis: NumPy is ten times slower along the long side of [N, 3].
+        low = np.array([values.min() for values in seen.T])
+        high = np.array([values.max() for values in seen.T])
+        near = [capsule for capsule in exclude if capsule.touches(low, high)]
+        inside = np.concatenate([np.empty(0, np.int64), *(_held_by(each, seen) for each in near)])
         if not len(inside):
             return self
         valid, points = self.valid.copy(), self.points_m.copy()

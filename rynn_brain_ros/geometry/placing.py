@@ -187,13 +187,14 @@ def _pieces(patch: Patch, labels: Labels, target: Floats) -> Iterator[Mask]:
 
 def _floor_height(patch: Patch, rim: Solid, level: Level) -> float:
     """The lowest that is seen around the middle; the support's own where that is hidden."""
-    points = patch.points_m[patch.valid]
-    away2 = (points[:, 0] - rim.center_m[0]) ** 2 + (points[:, 1] - rim.center_m[1]) ** 2
-    inside = away2 < (rim.width_m / 4) ** 2
+    x, y, z = np.moveaxis(patch.points_m, 2, 0)
+    with np.errstate(invalid="ignore"):
+        away2 = (x - rim.center_m[0]) ** 2 + (y - rim.center_m[1]) ** 2
+        inside = patch.valid & (away2 < (rim.width_m / 4) ** 2)
     support = level.at(*rim.center_m)
     if inside.sum() < 12:
         return support
-    return max(support, float(np.quantile(points[inside, 2], 0.2)))
+    return max(support, float(np.quantile(z[inside], 0.2)))
 
 
 # --- on top of a thing ----------------------------------------------------------------------------
