@@ -117,9 +117,7 @@ def mid_model(kind: str, folder: Path) -> Path:
 
 def race(arguments: argparse.Namespace, folder: Path) -> Race:
     directory = mid_model(arguments.kind, folder)
-    engine = LocalEngine.open(
-        directory, device="cpu", dtype=arguments.dtype, constrain=False
-    )
+    engine = LocalEngine.open(directory, device="cpu", dtype=arguments.dtype, constrain=False)
     dtype = DTYPES[arguments.dtype]
     stock = lambda query: tiny_models.stock_answer(directory, query, dtype).text  # noqa: E731
     stock(tiny_models.question(0))  # loads it

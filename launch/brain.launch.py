@@ -1,81 +1,98 @@
-"""Starts the brain and, by default, configures and activates it.
+"""Starts the brain and the view of what it points at and, by default, activates both; with a robot
+also what moves it, which asks for much more before anything moves (see act.launch.py).
 
-ros2 launch rynn_brain_ros brain.launch.py color_topic:=/camera/color/image_raw \
-    depth_topic:=/camera/aligned_depth_to_color/image_raw
+ros2 launch rynn_brain_ros brain.launch.py camera:=camera rviz:=true
+ros2 launch rynn_brain_ros brain.launch.py namespace:=left camera:=front,wrist \
+    robot:=franka_panda engine:=ground=http://gpu:8000/v1,plan=http://gpu:8001/v1
+ros2 launch rynn_brain_ros brain.launch.py color_topic:=/image_raw/compressed view:=false
 
 An argument that is left empty leaves the parameter to params_file.
 """
 
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
-from launch.events import matches_action
+from collections.abc import Mapping
+from typing import Any
+
+from launch.actions import GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import LifecycleNode
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
 from launch_ros.substitutions import FindPackageShare
-from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from rynn_brain_ros.ros.launching import brought_up, declared, is_true, overrides
 
+SHARE = FindPackageShare("rynn_brain_ros")
 ARGUMENTS = {
     "params_file": (
-        PathJoinSubstitution([FindPackageShare("rynn_brain_ros"), "config", "brain.yaml"]),
+        PathJoinSubstitution([SHARE, "config", "brain.yaml"]),
         "YAML file with the node's parameters",
     ),
-    "namespace": ("", "namespace of the node"),
+    "namespace": ("", "namespace of the nodes"),
     "use_sim_time": ("false", "follow /clock, for bags and simulators"),
-    "autostart": ("true", "configure and activate the node"),
+    "autostart": ("true", "configure and activate the nodes"),
+    "view": ("true", "start the view node: markers, annotated images, text"),
+    "rviz": ("false", "open RViz (with view)"),
+    "fixed_frame": ("", "frame that RViz shows everything in; empty: odom"),
+    "camera": (
+        "",
+        "names of cameras whose topics are NAME/color/image_raw and "
+        "NAME/aligned_depth_to_color/image_raw, in the namespace; empty: color_topic",
+    ),
+    "robot": ("", "start act too, for franka_panda, franka_fr3, mobile_base or a .yaml file"),
+    "dry_run": ("true", "with robot: preview its goals and send none"),
 }
 OVERRIDES = {
     "color_topic": "colour images",
     "depth_topic": "depth images, best aligned to colour",
-    "engine": "what answers: color-baseline, recorded:FILE or http://HOST:PORT/v1[#MODEL]",
+    "engine": "what answers: color-baseline, recorded:FILE, local:DIR (with engine_python) or "
+    "http://HOST:PORT/v1[#MODEL]; or one for each role: ground=ENGINE,plan=ENGINE",
+    "engine_python": "the Python that runs the engine, in a process of its own",
 }
-
-
-def is_true(context: LaunchContext, name: str) -> bool:
-    return LaunchConfiguration(name).perform(context).lower() in ("true", "1", "yes")
+TO_VIEW = ("namespace", "use_sim_time", "autostart", "rviz", "fixed_frame")
+TO_ACT = ("namespace", "use_sim_time", "autostart", "robot", "dry_run", "engine")
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
-    overrides = {name: value for name, value in given.items() if value}
-    overrides["use_sim_time"] = is_true(context, "use_sim_time")
-    brain = LifecycleNode(
-        package="rynn_brain_ros",
-        executable="brain",
-        name="brain",
-        namespace=LaunchConfiguration("namespace"),
-        parameters=[LaunchConfiguration("params_file"), overrides],
-        output="screen",
+    parameters = {**topics(context), **overrides(context, OVERRIDES)}
+    launched = brought_up(
+        context,
+        "brain",
+        [LaunchConfiguration("params_file"), parameters],
+        is_true(context, "autostart"),
     )
-    if not is_true(context, "autostart"):
-        return [brain]
+    color, depth = parameters.get("color_topic", ""), parameters.get("depth_topic", "")
+    if is_true(context, "view"):
+        names = [name for name in parameters if name.endswith(".color_topic")]
+        shown = ",".join(parameters[name] for name in names) or color
+        given = {"color_topics": shown, "depth_topic": depth}
+        launched.append(included(context, "view", TO_VIEW, given))
+    if LaunchConfiguration("robot").perform(context):
+        given = {"color_topic": color, "depth_topic": depth}
+        given["params_file"] = PathJoinSubstitution([SHARE, "config", "act.yaml"])
+        launched.append(included(context, "act", TO_ACT, given))
+    return launched
 
-    def change(transition: int) -> EmitEvent:
-        matcher = matches_action(brain)
-        return EmitEvent(
-            event=ChangeState(lifecycle_node_matcher=matcher, transition_id=transition)
-        )
 
-    activate_when_configured = RegisterEventHandler(
-        OnStateTransition(
-            target_lifecycle_node=brain,
-            start_state="configuring",
-            goal_state="inactive",
-            entities=[change(Transition.TRANSITION_ACTIVATE)],
-        )
-    )
-    return [activate_when_configured, brain, change(Transition.TRANSITION_CONFIGURE)]
+def topics(context: LaunchContext) -> dict[str, str]:
+    """Parameters of the named cameras; the first one's stand for them where one is wanted."""
+    names = LaunchConfiguration("camera").perform(context).replace(" ", "").split(",")
+    if names == [""]:
+        return {}
+    found = {}
+    for name in names:
+        found[f"{name}.color_topic"] = f"{name}/color/image_raw"
+        found[f"{name}.depth_topic"] = f"{name}/aligned_depth_to_color/image_raw"
+    first = {kind: found[f"{names[0]}.{kind}"] for kind in ("color_topic", "depth_topic")}
+    return {"cameras": ",".join(names), **found, **first} if len(names) > 1 else first
+
+
+def included(
+    context: LaunchContext, name: str, passed_on: tuple[str, ...], given: Mapping[str, Any]
+) -> GroupAction:
+    """Its arguments stay its own."""
+    arguments = {each: LaunchConfiguration(each).perform(context) for each in passed_on}
+    file = PathJoinSubstitution([SHARE, "launch", f"{name}.launch.py"])
+    every = {**arguments, **given}.items()
+    return GroupAction([IncludeLaunchDescription(file, launch_arguments=every)])
 
 
 def generate_launch_description() -> LaunchDescription:
-    declared = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, (default, description) in ARGUMENTS.items()
-    ]
-    declared += [
-        DeclareLaunchArgument(name, default_value="", description=f"{text}; empty: params_file's")
-        for name, text in OVERRIDES.items()
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+    return LaunchDescription([*declared(ARGUMENTS, OVERRIDES), OpaqueFunction(function=start)])

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from rynn_brain_ros.values import ConfigError
+from rynn_brain_ros.values import ConfigError, Task
 
 C = TypeVar("C")
 
@@ -96,8 +96,8 @@ def checked(item: Setting, value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class BrainConfig:
-    """The brain node's settings. Topic names are resolved in the node's namespace."""
+class CameraConfig:
+    """The topics of one camera, resolved in the node's namespace."""
 
     color_topic: str = setting(
         "/camera/color/image_raw",
@@ -106,16 +106,50 @@ class BrainConfig:
     color_info_topic: str = setting(
         "", "sensor_msgs/CameraInfo of the colour camera; empty: camera_info beside color_topic"
     )
-    depth_topic: str = setting("", "depth images, best aligned to colour; empty: no depth, no 3D")
+    depth_topic: str = setting(
+        "",
+        "depth images, best aligned to colour: sensor_msgs/Image, or CompressedImage where the "
+        "name ends in /compressedDepth; empty: no depth, no 3D",
+    )
     depth_info_topic: str = setting(
         "", "sensor_msgs/CameraInfo of the depth camera where depth is not aligned to colour"
+    )
+
+    @property
+    def color_info(self) -> str:
+        if self.color_info_topic:
+            return self.color_info_topic
+        folder, slash, _ = self.color_topic.removesuffix("/compressed").rpartition("/")
+        return f"{folder}{slash}camera_info"
+
+
+@dataclass(frozen=True)
+class BrainConfig(CameraConfig):
+    """The brain node's settings: one camera's, unless ``cameras`` names several."""
+
+    cameras: str = setting(
+        "",
+        "names of several cameras with commas between, the first one is the default; each has "
+        "parameters NAME.color_topic, NAME.depth_topic and so on; empty: one camera, color_topic's",
     )
     fixed_frame: str = setting(
         "", "continuous frame that poses are kept in; empty: odom, else the robot's base"
     )
     engine: str = setting(
         "color-baseline",
-        "what answers: color-baseline, recorded:FILE, local:DIR or http://HOST:PORT/v1[#MODEL]",
+        "what answers: color-baseline, recorded:FILE, local:DIR[#QUANTIZATION] or "
+        "http://HOST:PORT/v1[#MODEL]; or one for each role: ground=ENGINE,plan=ENGINE,…",
+    )
+    engine_python: str = setting(
+        "",
+        "the Python that runs the engine, in a process of its own that is watched and started "
+        "anew; empty: only engines that are light, or served elsewhere",
+    )
+    question_task: str = setting(
+        "object",
+        "what a question on ~/question asks for, unless it begins with another task's name and a "
+        "colon",
+        choices=tuple(task.value for task in Task if task is not Task.NAVIGATE),
     )
     frames: int = setting(8, "frames shown with a question, at most", 1, 512)
     fps: float = setting(2.0, "frames per second of a question's history [Hz]", 0.01, 60.0)
@@ -124,14 +158,24 @@ class BrainConfig:
     max_wait_s: float = setting(
         0.3, "how long an image waits for depth and transform [s]", 0.0, 5.0
     )
+    sync_tolerance_s: float = setting(
+        0.02, "how far the stamps of an image and of its depth may be apart [s]", 0.0, 1.0
+    )
     max_frame_age_s: float = setting(
         2.0, "how old the newest image may be when a question about now is asked [s]", 0.05, 3600.0
     )
-    marker_lifetime_s: float = setting(10.0, "how long markers stay in RViz [s]", 0.0, 3600.0)
 
-    @property
-    def color_info(self) -> str:
-        if self.color_info_topic:
-            return self.color_info_topic
-        folder, slash, _ = self.color_topic.removesuffix("/compressed").rpartition("/")
-        return f"{folder}{slash}camera_info"
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """The view node's settings. Topic names are resolved in the node's namespace."""
+
+    sources: str = setting("brain, act", "nodes whose groundings, plan and status are shown")
+    color_topics: str = setting(
+        "/camera/color/image_raw",
+        "colour images to draw into, as the brain's color_topic; several with commas between",
+    )
+    image_mib: int = setting(256, "how much memory images may take [MiB]", 1, 65536)
+    marker_lifetime_s: float = setting(
+        10.0, "how long markers stay in RViz; 0: until the next answer [s]", 0.0, 3600.0
+    )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -77,7 +77,7 @@ class CaseSet:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def save_cases(path: Path, cases: Iterable[Case]) -> None:
+def save_cases(path: Path, cases: Sequence[Case]) -> None:
     """Writes the pictures beside ``path``, then the file, each whole. Raises `OutputError`."""
     folder = f"{path.stem}.frames"
     lines = [_line(case, folder) for case in cases]

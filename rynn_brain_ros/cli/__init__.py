@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from rynn_brain_ros import __version__
 from rynn_brain_ros.cli import (
     acting,
+    calibrating,
     checking,
+    curating,
     datasets,
     doctoring,
     quantizing,
@@ -74,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_check_arguments(
         commands.add_parser("check-engine", help="how far an engine's answers drift; the verdict")
     )
+    calibrating.add_arguments(
+        commands.add_parser("check-calibration", help="is the camera where the transforms say?")
+    )
     datasets.add_record_arguments(
         commands.add_parser("record", help="demonstrations of a simulated robot, as recordings")
     )
@@ -82,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     datasets.add_dataset_arguments(
         commands.add_parser("dataset", help="inspect, check, merge, split, show, import data sets")
+    )
+    curating.add_arguments(
+        commands.add_parser("curate", help="answers of runs, judged, as training conversations")
     )
     doctoring.add_arguments(
         commands.add_parser("doctor", help="what this machine has and lacks, and what to do next")

@@ -14,9 +14,10 @@ from typing import Any
 from tqdm import tqdm
 
 from rynn_brain_ros.cli.common import DONE, DRIFTED, path, say
-from rynn_brain_ros.data import Contract, Dataset, convert, read_contract
+from rynn_brain_ros.data import Dataset, convert
 from rynn_brain_ros.data.converting import Report
 from rynn_brain_ros.data.importing import import_bridge, import_franka_log
+from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.data.page import write_page
 from rynn_brain_ros.data.rearranging import merge, split
 from rynn_brain_ros.data.verifying import problems
@@ -24,15 +25,6 @@ from rynn_brain_ros.demo import StageConfig
 from rynn_brain_ros.demo.teleoperating import OPERATORS, demonstrate
 from rynn_brain_ros.models import open_engines
 from rynn_brain_ros.values import InputError
-
-
-def _contract(text: str) -> Contract:
-    """A file, or the name of one of ours: beside the package in a checkout, else in share/."""
-    places = (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "rynn_brain_ros")
-    own = [place / "config" / "contracts" / f"{text}.yaml" for place in places]
-    named = () if Path(text).exists() else (file for file in own if file.exists())
-    return read_contract(next(iter(named), path(text)))
-
 
 # --- record --------------------------------------------------------------------------------------
 
@@ -53,7 +45,7 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
 def _record(options: argparse.Namespace) -> int:
     if options.episodes < 1:
         raise InputError(f"--episodes {options.episodes}: record at least one")
-    contract, engines = _contract(options.contract), open_engines("color-baseline")
+    contract, engines = find_contract(options.contract), open_engines("color-baseline")
     numbers = range(options.seed, options.seed + options.episodes)
     with tqdm(numbers, unit="episode", disable=not sys.stderr.isatty(), leave=False) as bar:
         for seed in bar:
@@ -81,7 +73,7 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
 def _convert(options: argparse.Namespace) -> int:
     if options.jobs < 0:
         raise InputError(f"--jobs {options.jobs}: 1 or more, or 0 for one a core")
-    contract = _contract(options.contract)
+    contract = find_contract(options.contract)
     hidden = options.json or not sys.stderr.isatty()
     with tqdm(total=len(options.bags), unit="bag", disable=hidden, leave=False) as bar:
 

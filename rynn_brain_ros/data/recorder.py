@@ -8,11 +8,14 @@ from types import TracebackType
 from typing import Any
 
 from rynn_brain_ros.bags import BagWriter
+from rynn_brain_ros.bags.writer import qos_text
 from rynn_brain_ros.data.contract import Contract
 from rynn_brain_ros.data.faults import Fault
 from rynn_brain_ros.data.marks import CONTRACT, MARK, Mark, MarkEvent
 from rynn_brain_ros.data.watching import faults_of, watches
 from rynn_brain_ros.values import InputError
+
+TF_STATIC = "/tf_static"
 
 
 class Recorder:
@@ -40,13 +43,26 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bag.close(complete=kind is None)
+        self.close(complete=kind is None)
+
+    def close(self, complete: bool = True) -> None:
+        """May be called twice."""
+        self._bag.close(complete)
 
     def receive(self, topic: str, typename: str, message: Any, now_ns: int) -> None:
         """Keeps a message, given as a nested dict or as an object of rosbags."""
         self._bag.write(topic, typename, message, now_ns)
         if topic in self._watches and not isinstance(message, Mapping):
             self._watches[topic].see(message, now_ns)
+
+    def receive_raw(
+        self, topic: str, typename: str, raw: bytes, stamp_ns: int, now_ns: int
+    ) -> None:
+        """Keeps a serialised message (CDR) whose header has ``stamp_ns``; 0 without one."""
+        qos = qos_text(latched=topic == TF_STATIC)
+        self._bag.write_raw(topic, typename, raw, now_ns, offered_qos=qos)
+        if topic in self._watches:
+            self._watches[topic].note(stamp_ns, now_ns)
 
     def start(self, task: str, now_ns: int) -> None:
         """An episode begins. Raises `InputError` without a task, or in the middle of one."""

@@ -25,7 +25,7 @@ from rynn_brain_ros.values import EncodedImage, ImageError
 
 _KEPT_S = 0.5
 _JUMP_S = 0.5
-_OFFSET_S = 5.0
+OFFSET_S = 5.0
 """Stamps that differ by more from when the message came are of another clock."""
 
 
@@ -71,7 +71,7 @@ class Series:
     def _add(self, message: Any, received_ns: int) -> Fault | None:
         header = self.source.align.timeline == "header"
         stamp_ns = header_stamp_ns(message) if header else received_ns
-        if header and abs(stamp_ns - received_ns) > _OFFSET_S * 1e9:
+        if header and abs(stamp_ns - received_ns) > OFFSET_S * 1e9:
             text = (
                 f"its stamp is {(stamp_ns - received_ns) / 1e9:+.1f} s from when it came; "
                 "use timeline: receive"

@@ -23,12 +23,15 @@ class TopicWatch:
         self._offset_ns = self._stamped = 0
 
     def see(self, message: Any, received_ns: int) -> None:
+        self.note(header_stamp_ns(message), received_ns)
+
+    def note(self, stamp_ns: int, received_ns: int) -> None:
+        """A message with this stamp in its header; 0 where it has none."""
         if not self.count:
             self.first_ns = received_ns
         elif (received_ns - self.last_ns) / 1e9 > self.gap_s:
             self.gap_s, self.gap_ns = (received_ns - self.last_ns) / 1e9, self.last_ns
         self.last_ns, self.count = received_ns, self.count + 1
-        stamp_ns = header_stamp_ns(message)
         if stamp_ns:
             self._offset_ns, self._stamped = (
                 self._offset_ns + received_ns - stamp_ns,

@@ -99,17 +99,15 @@ def measure_hand_eye(camera: PinholeCamera, views: Sequence[BoardView], turns: b
     start = _mean([_board_in_mount(camera, view) for view in views])
 
     def off_px(x: Floats) -> Floats:
-        E_inverse, T_mount_board = np.linalg.inv(_motion(x[:6])), start @ _motion(x[6:])
-        seen = [_project(camera, E_inverse @ v.T_camera_mount @ T_mount_board, v) for v in views]
+        back, T_mount_board = np.linalg.inv(_motion(x[:6])), start @ _motion(x[6:])
+        seen = [_project(camera, back @ v.T_camera_mount @ T_mount_board, v) for v in views]
         return np.concatenate(
             [(uv - v.seen.pixels).ravel() for uv, v in zip(seen, views, strict=True)]
         )
 
     x, covariance = _least_squares(off_px, np.zeros(12))
     error = _motion(x[:6])
-    right = [
-        BoardView(v.stamp_ns, v.seen, np.linalg.inv(error) @ v.T_camera_mount) for v in views
-    ]
+    right = [BoardView(v.stamp_ns, v.seen, np.linalg.inv(error) @ v.T_camera_mount) for v in views]
     return HandEye(
         residuals=_residuals(camera, views),
         corrected=_residuals(camera, right),
@@ -177,8 +175,8 @@ def _mean(poses: Sequence[Floats]) -> Floats:
     """The mean place, and the rotation nearest to all (chordal: SVD of the sum)."""
     mean = np.eye(4)
     total = np.sum([pose[:3, :3] for pose in poses], axis=0)
-    U, _, Vt = np.linalg.svd(total)
-    mean[:3, :3] = U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt
+    left, _, right = np.linalg.svd(total)
+    mean[:3, :3] = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
     mean[:3, 3] = np.mean([pose[:3, 3] for pose in poses], axis=0)
     return mean
 

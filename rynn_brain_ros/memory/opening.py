@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rynn_brain_ros.geometry import DepthView, camera_or_refusal, register_depth
+from rynn_brain_ros.geometry import DepthView, PinholeCamera, camera_or_refusal, register_depth
 from rynn_brain_ros.memory.images import decode_color, decode_depth
 from rynn_brain_ros.values import Frame, ImageError, Refusal, RefusalCode, SelectedFrame
 
@@ -57,9 +57,7 @@ def depth_view(selected: SelectedFrame) -> DepthView | Refusal:
         no_depth = Refusal(RefusalCode.NO_DEPTH, "this camera has no depth images")
         refusal = frame.depth_refusal or no_depth
         return replace(refusal, text=f"{where}: {refusal.text}")
-    if frame.camera_info is None:
-        return Refusal(RefusalCode.NO_INTRINSICS, f"no camera_info had arrived for {where}")
-    camera = camera_or_refusal(frame.camera_info, rectified=_is_rectified(frame.camera))
+    camera = color_camera(frame)
     if isinstance(camera, Refusal):
         return camera
     if (camera.width, camera.height) != (selected.width, selected.height):
@@ -73,6 +71,14 @@ def depth_view(selected: SelectedFrame) -> DepthView | Refusal:
     except ImageError as error:
         return Refusal(RefusalCode.NO_DEPTH, f"depth of {where} cannot be read: {error}")
     return _under_color(DepthView(depth_m, camera), frame)
+
+
+def color_camera(frame: Frame) -> PinholeCamera | Refusal:
+    """The lens of the frame's colour image; NO_INTRINSICS where it is not known."""
+    if frame.camera_info is None:
+        where = f"{frame.camera} at {frame.stamp_ns / 1e9:.3f} s"
+        return Refusal(RefusalCode.NO_INTRINSICS, f"no camera_info had arrived for {where}")
+    return camera_or_refusal(frame.camera_info, rectified=_is_rectified(frame.camera))
 
 
 def _under_color(view: DepthView, frame: Frame) -> DepthView | Refusal:

@@ -213,9 +213,7 @@ class _EngineThen:
     """Answers what was answered in the recording, in the name of the engine that did, and fails, in
     the same words, where it failed."""
 
-    def __init__(
-        self, answers: RecordedEngine | None, failures: Sequence[str], name: str
-    ) -> None:
+    def __init__(self, answers: RecordedEngine | None, failures: Sequence[str], name: str) -> None:
         self._answers, self._failures, self._name = answers, deque(failures), name
         self.info = answers.info if answers is not None else EngineInfo("recorded", "recorded")
 

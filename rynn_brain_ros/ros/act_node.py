@@ -36,6 +36,7 @@ from rynn_brain_ros.models import Engines, open_engines
 from rynn_brain_ros.msg import BrainStatus, GroundingArray, Plan
 from rynn_brain_ros.ros.acting import Acting, TaskRun
 from rynn_brain_ros.ros.conversion import to_ros
+from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.telling import PREVIEW_PATH, PREVIEW_TEXT
 from rynn_brain_ros.srv import Approve
@@ -66,6 +67,7 @@ class ActNode(LifecycleNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("act", **kwargs)
+        refuse_wrong_transitions(self)
         declare(self, ActConfig)
         self._config = ActConfig()
         self._engines: Engines | None = None
@@ -154,6 +156,9 @@ class ActNode(LifecycleNode):
         if not request.data:
             acting.arming.disarm("a person disarmed it")
             response.success, response.message = True, "disarmed"
+            return response
+        if self.get_clock().now().nanoseconds == 0:  # what is armed now would have expired soon
+            response.message = "there is no time yet: use_sim_time is on and /clock is silent"
             return response
         try:
             acting.arm()

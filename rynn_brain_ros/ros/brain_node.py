@@ -8,59 +8,52 @@ It connects: what is asked, seen, parsed and lifted happens in rooms that know n
 from __future__ import annotations
 
 import itertools
-import math
-import threading
-import time
-import traceback
+import re
 from typing import Any
 
-import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path as PathMessage
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.exceptions import NameValidationException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from sensor_msgs.msg import CompressedImage
-from visualization_msgs.msg import MarkerArray
+from std_msgs.msg import String
 
 from rynn_brain_ros import messages
-from rynn_brain_ros.config import BrainConfig, Setting, configure, settings
-from rynn_brain_ros.memory import SelectionPolicy
-from rynn_brain_ros.models import Engines, open_engine
-from rynn_brain_ros.msg import BrainStatus, Grounding, GroundingArray
-from rynn_brain_ros.planning import Question, ask, make_query
+from rynn_brain_ros.action import AskQuestion
+from rynn_brain_ros.config import BrainConfig, CameraConfig
+from rynn_brain_ros.messages import MessageDict
+from rynn_brain_ros.models import Engines, WorkerEngine, open_engines
+from rynn_brain_ros.msg import BrainStatus, Grounding, GroundingArray, Thought
+from rynn_brain_ros.planning import Question
+from rynn_brain_ros.ros.answering import THOUGHTS, Answering, Asked, StaleError
 from rynn_brain_ros.ros.conversion import to_ros
-from rynn_brain_ros.ros.eyes import Eyes, Seen
+from rynn_brain_ros.ros.eyes import Eyes
+from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
+from rynn_brain_ros.ros.parameters import declare, read
+from rynn_brain_ros.ros.spinning import spin
+from rynn_brain_ros.ros.vitals import Vitals
 from rynn_brain_ros.srv import Ask, Ground
-from rynn_brain_ros.values import (
-    InputError,
-    Query,
-    RefusalCode,
-    Response,
-    RynnBrainError,
-    Task,
-)
-from rynn_brain_ros.view import annotated_frames, publications
-from rynn_brain_ros.view.publications import ANNOTATED, GROUNDINGS, MARKERS, PATH, TARGET
+from rynn_brain_ros.values import ConfigError, InputError, RefusalCode, RynnBrainError, Task
+from rynn_brain_ros.view.publications import GROUNDINGS, PATH, TARGET
 
 _STATUS_PERIOD_S = 1.0
+_THREADS = 6
+"""Two may wait for an answer (a service's and a goal's), and images and transforms never do."""
 _CLASSES = {
     GROUNDINGS: GroundingArray,
-    MARKERS: MarkerArray,
     TARGET: PoseStamped,
     PATH: PathMessage,
-    ANNOTATED: CompressedImage,
+    THOUGHTS: Thought,
 }
-
-
-class StaleError(InputError):
-    """The newest image is older than allowed."""
+_NOT_ACTIVE = "the brain is not active: activate it first (ros2 lifecycle set)"
 
 
 class BrainNode(LifecycleNode):
-    """See the module's docstring. Parameters are the fields of `BrainConfig`.
+    """See the module's docstring. Parameters are the fields of `BrainConfig`, and those of
+    `CameraConfig` for each of its ``cameras``.
 
     Publishers and services live as long as the node: publishers are silent and services answer
     "not active" outside of the active state. What may fail or takes memory (the engine, the
@@ -69,52 +62,84 @@ class BrainNode(LifecycleNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("brain", **kwargs)
-        for item in settings(BrainConfig):
-            self.declare_parameter(item.name, item.default, _descriptor(item))
+        refuse_wrong_transitions(self)
+        declare(self, BrainConfig)
         self._numbers = itertools.count(1)
         self._config = BrainConfig()
         self._engines: Engines | None = None
         self.eyes: Eyes | None = None
-        self._active = False
-        # Held while a question is answered: what it uses is not taken away before it ended.
-        self._answering = threading.Lock()
-        self._stop_asking = threading.Event()
-        self._asking = ""
-        self._latency_s = math.nan
+        self._answering: Answering | None = None
+        self._vitals: Vitals | None = None
+        self._goals: dict[bytes, Asked] = {}
         self._outputs = {
-            name: self.create_lifecycle_publisher(_CLASSES[name], f"~/{name}", 10)
-            for name in _CLASSES
+            name: self.create_lifecycle_publisher(class_, f"~/{name}", 10)
+            for name, class_ in _CLASSES.items()
         }
         self._status = self.create_lifecycle_publisher(BrainStatus, "~/status", 10)
+        self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, "/diagnostics", 10)
         self._status_timer = self.create_timer(_STATUS_PERIOD_S, self._publish_status)
-        # Questions wait for the engine, one after the other; images must not wait for them.
-        group = MutuallyExclusiveCallbackGroup()
-        self.create_service(Ask, "~/ask", self._on_ask, callback_group=group)
-        self.create_service(Ground, "~/ground", self._on_ground, callback_group=group)
+        # Who calls a service waits for the answer, one after the other; nothing else does.
+        waiting, free = MutuallyExclusiveCallbackGroup(), ReentrantCallbackGroup()
+        self.create_service(Ask, "~/ask", self._on_ask, callback_group=waiting)
+        self.create_service(Ground, "~/ground", self._on_ground, callback_group=waiting)
+        self.create_subscription(String, "~/question", self._on_question, 10, callback_group=free)
+        self._action = ActionServer(
+            self,
+            AskQuestion,
+            "~/ask_question",
+            execute_callback=self._on_begun,
+            goal_callback=self._on_goal,
+            handle_accepted_callback=self._on_accepted,
+            cancel_callback=self._on_cancel,
+            callback_group=free,
+        )
 
     # --- life --------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        values = {item.name: self.get_parameter(item.name).value for item in settings(BrainConfig)}
         try:
-            self._config = configure(BrainConfig, values)
-            self._engines = Engines.one(open_engine(self._config.engine))
-            self.eyes = Eyes(self, self._config)
+            self._config = config = read(self, BrainConfig)
+            self.eyes = Eyes(self, config, self._cameras(config))
+            self._engines = self._open(config)
         except (RynnBrainError, NameValidationException) as error:
             self.get_logger().error(f"cannot configure: {error}")
             self.release()
             return TransitionCallbackReturn.FAILURE
         return super().on_configure(state)
 
+    def _cameras(self, config: BrainConfig) -> dict[str, CameraConfig]:
+        """By name; empty where there is only the one of the settings themselves."""
+        names = [name.strip() for name in config.cameras.split(",") if name.strip()]
+        for name in names:
+            if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name):
+                raise ConfigError(f"cameras: {name!r} is no name: use letters, digits and _")
+            declare(self, CameraConfig, f"{name}.")
+        return {name: read(self, CameraConfig, f"{name}.") for name in names}
+
+    def _open(self, config: BrainConfig) -> Engines:
+        def worker(spec: str) -> WorkerEngine:
+            return WorkerEngine(config.engine_python, spec, self.get_logger().info)
+
+        if config.engine_python:
+            return open_engines(config.engine, worker=worker)
+        if "local:" in config.engine:
+            raise ConfigError(
+                "engine local:… does not run in ROS's own Python: set engine_python to the Python "
+                "that has torch and rynn_brain_ros[model,serve]"
+            )
+        return open_engines(config.engine)
+
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
-        if self.eyes is not None:
-            self.eyes.start()
-        self._stop_asking.clear()
-        self._active = True
-        self.get_logger().info(
-            f"watching {self._config.color_topic}, answering with {self._config.engine}"
-        )
+        eyes, engines = self.eyes, self._engines
+        if eyes is not None and engines is not None:
+            eyes.start()
+            self._answering = Answering(
+                self, self._config, engines, eyes, show=self._show, numbers=self._numbers
+            )
+            self._vitals = Vitals(self, self._config, engines, eyes, self._answering)
+            watched = ", ".join(eyes.cameras.values())
+            self.get_logger().info(f"watching {watched}, answering with {self._config.engine}")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -131,12 +156,11 @@ class BrainNode(LifecycleNode):
 
     def _rest(self) -> None:
         """Takes no more questions, ends the one being answered, and looks no longer."""
-        self._active = False
-        self._stop_asking.set()
+        answering, self._answering, self._vitals = self._answering, None, None
+        if answering is not None:
+            answering.stop()
         if self.eyes is not None:
             self.eyes.stop()
-        with self._answering:
-            pass
 
     def release(self) -> None:
         """Lets go of everything that `on_configure` took. May be called twice."""
@@ -146,20 +170,20 @@ class BrainNode(LifecycleNode):
             self._engines.close()
             self._engines = None
 
-    # --- questions ---------------------------------------------------------------------------
+    # --- questions: services -----------------------------------------------------------------
 
     def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
-        started = time.monotonic()
         try:
-            answered = self._answer(request.question, _task(request.task or "describe"), request)
-            response.groundings = to_ros(GroundingArray, messages.grounding_array(answered))
+            asked = self._wait_for(_asked(request))
+            answered = asked.complete
         except Exception as error:  # noqa: BLE001  # no question may kill the node
-            response.message = self._explain(error)
+            response.message = _explain(error)
             return response
         response.success = True
         response.query_id = answered.query.query_id
         response.answer = answered.answer.text
-        response.latency = time.monotonic() - started
+        response.groundings = to_ros(GroundingArray, messages.grounding_array(answered))
+        response.latency = asked.latency_s
         return response
 
     def _on_ground(self, request: Ground.Request, response: Ground.Response) -> Ground.Response:
@@ -169,14 +193,15 @@ class BrainNode(LifecycleNode):
             response.refusal_code = RefusalCode.STALE.value
             response.message = str(error)
         except Exception as error:  # noqa: BLE001  # no question may kill the node
-            response.message = self._explain(error)
+            response.message = _explain(error)
         return response
 
     def _ground(self, request: Ground.Request, response: Ground.Response) -> None:
         task = _task(request.kind or "affordance")
         if not task.needs_grounding:
             raise InputError(f"kind {request.kind!r} names no place: ask for it with ~/ask")
-        answered = self._answer(request.target, task, request)
+        asked = Asked(Question(request.target, task), request.camera)
+        answered = self._wait_for(asked).complete
         lifted = answered.lifted[0]
         response.query_id = answered.query.query_id
         grounding = messages.grounding(lifted, response.query_id, False)
@@ -191,94 +216,106 @@ class BrainNode(LifecycleNode):
         response.target.point = target.pose.position
         response.success = True
 
-    def _explain(self, error: Exception) -> str:
-        if isinstance(error, RynnBrainError):
-            return str(error)
-        self.get_logger().error("".join(traceback.format_exception(error)))
-        return f"internal error, see the node's log: {type(error).__name__}: {error}"
+    def _wait_for(self, asked: Asked) -> Asked:
+        self._put(asked)
+        asked.done.wait()
+        return asked
 
-    def _answer(self, text: str, task: Task, request: Any) -> Response:
-        with self._answering:
-            if not self._active or self.eyes is None or self._engines is None:
-                raise InputError("the brain is not active: activate it first (ros2 lifecycle set)")
-            query = self._query(self.eyes, Question(text, task), request)
-            self._asking = query.query_id
-            try:
-                engine = self._engines.select(query)
-                answered = ask(engine, query, cancel=self._stop_asking)
-            finally:
-                self._asking = ""
-            self._latency_s = answered.answer.timings.total_s
-            pictures = annotated_frames(answered)
-            lifetime_s = self._config.marker_lifetime_s
-            for name, data in publications(answered, pictures, lifetime_s):
-                self._outputs[name].publish(to_ros(_CLASSES[name], data))
-            return answered
+    def _put(self, asked: Asked) -> None:
+        """Raises `InputError` where no question can be taken."""
+        answering = self._answering
+        if answering is None:
+            raise InputError(_NOT_ACTIVE)
+        answering.put(asked)
 
-    def _query(self, eyes: Eyes, question: Question, request: Any) -> Query:
-        config = self._config
-        if request.camera and self.resolve_topic_name(request.camera) != eyes.camera:
-            raise InputError(f"no camera {request.camera!r}: this brain watches {eyes.camera}")
-        until_ns = eyes.wait_for_newest(timeout_s=1.0 + config.max_wait_s)
-        if until_ns is None:
-            raise InputError(
-                f"no image has arrived on {eyes.camera}: is the camera publishing (ros2 topic hz)?"
-            )
-        wanted_ns = messages.stamp_ns_of(request.stamp) if hasattr(request, "stamp") else 0
-        if wanted_ns > 0:
-            until_ns = min(until_ns, wanted_ns)
-        else:
-            self._check_age(eyes.camera, until_ns)
-        policy = SelectionPolicy(n=getattr(request, "frames", 0) or config.frames, fps=config.fps)
-        frames = eyes.perception.select(policy, eyes.camera, until_ns)
-        return make_query(next(self._numbers), question, frames)
+    # --- questions: topic and action ---------------------------------------------------------
 
-    def _check_age(self, camera: str, stamp_ns: int) -> None:
-        age_s = _age_s(self.get_clock().now().nanoseconds, stamp_ns)
-        if age_s > self._config.max_frame_age_s:
-            raise StaleError(
-                f"the newest image on {camera} is {age_s:.1f} s old, more than max_frame_age_s "
-                f"({self._config.max_frame_age_s:g}): has the camera stopped, or does its clock "
-                "differ from this node's (use_sim_time)?"
-            )
+    def _on_question(self, message: String) -> None:
+        word, colon, rest = message.data.partition(":")
+        has_task = bool(colon) and word.strip() in {task.value for task in Task}
+        task = Task(word.strip() if has_task else self._config.question_task)
+        text = (rest if has_task else message.data).strip()
+
+        def end() -> None:
+            if asked.error is not None:
+                self.get_logger().warning(f"{text!r} has no answer: {_explain(asked.error)}")
+
+        asked = Asked(Question(text, task), end=end)
+        try:
+            self._put(asked)
+        except InputError as error:
+            self.get_logger().warning(f"{text!r} has no answer: {error}")
+
+    def _on_goal(self, goal: AskQuestion.Goal) -> GoalResponse:
+        if self._answering is not None:
+            return GoalResponse.ACCEPT
+        self.get_logger().warning(f"{goal.question!r} is not taken: {_NOT_ACTIVE}")
+        return GoalResponse.REJECT
+
+    def _on_accepted(self, handle: Any) -> None:
+        def hear(thought: MessageDict) -> None:
+            if handle.is_active and self.context.ok():
+                handle.publish_feedback(to_ros(AskQuestion.Feedback, {"thought": thought}))
+
+        try:
+            asked = _asked(handle.request)
+        except InputError as error:
+            asked = Asked(Question(""), error=error)
+        asked.begin, asked.hear = handle.execute, hear
+        self._goals[bytes(handle.goal_id.uuid)] = asked
+        try:
+            self._put(asked) if asked.error is None else asked.give_up(asked.error)
+        except InputError as error:
+            asked.give_up(error)
+
+    def _on_cancel(self, handle: Any) -> CancelResponse:
+        asked, answering = self._goals.get(bytes(handle.goal_id.uuid)), self._answering
+        if asked is not None and answering is not None:
+            answering.cancel(asked)
+        return CancelResponse.ACCEPT
+
+    def _on_begun(self, handle: Any) -> AskQuestion.Result:
+        asked = self._goals[bytes(handle.goal_id.uuid)]
+        asked.done.wait()
+        del self._goals[bytes(handle.goal_id.uuid)]
+        result = AskQuestion.Result(latency=asked.latency_s)
+        answered = asked.response
+        if answered is not None:
+            result.query_id = answered.query.query_id
+            result.answer = answered.answer.text
+            result.groundings = to_ros(GroundingArray, messages.grounding_array(answered))
+        try:
+            asked.complete  # noqa: B018  # raises what kept it from being that
+        except Exception as error:  # noqa: BLE001  # no question may kill the node
+            result.message = _explain(error)
+            handle.canceled() if handle.is_cancel_requested else handle.abort()
+            return result
+        result.success = True
+        handle.succeed()
+        return result
 
     # --- what others see ---------------------------------------------------------------------
 
-    def _publish_status(self) -> None:
-        eyes = self.eyes
-        if eyes is None or not self._active:
-            return
-        now_ns = self.get_clock().now().nanoseconds
-        seen, stats = eyes.seen, eyes.perception.buffer.stats()
-        track = next((c for c in stats.cameras if c.camera == eyes.camera), None)
-        newest_age_s = _age_s(now_ns, track.newest_ns if track else None)
-        problems = self._problems(eyes.camera, seen, newest_age_s)
-        idle = BrainStatus.STATE_DEGRADED if problems else BrainStatus.STATE_READY
-        status = {
-            "stamp": messages.stamp(now_ns),
-            "state": BrainStatus.STATE_BUSY if self._asking else idle,
-            "engine": self._config.engine,
-            "model": self._engines.model if self._engines is not None else "",
-            "query_id": self._asking,
-            "armed": False,
-            "dry_run": True,
-            "frames": stats.frames,
-            "buffer_bytes": stats.n_bytes,
-            "oldest_frame_age": _age_s(now_ns, track.oldest_ns if track else None),
-            "newest_frame_age": newest_age_s,
-            "frames_dropped": seen.dropped,
-            "last_answer_latency": self._latency_s,
-            "problems": problems,
-        }
-        self._status.publish(to_ros(BrainStatus, status))
+    def _show(self, name: str, data: MessageDict) -> None:
+        if self.context.ok():  # the last words of an answer come when all is ending
+            self._outputs[name].publish(to_ros(_CLASSES[name], data))
 
-    def _problems(self, camera: str, seen: Seen, newest_age_s: float) -> list[str]:
-        problems = [f"{count} frames came without {what}" for what, count in seen.missing]
-        if math.isnan(newest_age_s):
-            problems.append(f"no image has arrived on {camera}")
-        elif newest_age_s > self._config.max_frame_age_s:
-            problems.append(f"the newest image on {camera} is {newest_age_s:.1f} s old")
-        return [*problems, *seen.problems]
+    def _publish_status(self) -> None:
+        vitals = self._vitals
+        if vitals is not None:
+            status, diagnostics = vitals.look()
+            self._status.publish(to_ros(BrainStatus, status))
+            self._diagnostics.publish(to_ros(DiagnosticArray, diagnostics))
+
+
+def _asked(request: Any) -> Asked:
+    """Of an Ask.Request or an AskQuestion.Goal."""
+    return Asked(
+        Question(request.question, _task(request.task or "describe"), request.thinking),
+        request.camera,
+        request.frames,
+        messages.stamp_ns_of(request.stamp),
+    )
 
 
 def _task(name: str) -> Task:
@@ -289,35 +326,17 @@ def _task(name: str) -> Task:
         raise InputError(f"unknown task {name!r}: use one of {known}") from None
 
 
-def _age_s(now_ns: int, stamp_ns: int | None) -> float:
-    return math.nan if stamp_ns is None else (now_ns - stamp_ns) / 1e9
-
-
-def _descriptor(item: Setting) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=item.description)
-    if item.minimum is None or item.maximum is None:
-        return descriptor
-    if isinstance(item.default, int):
-        low, high = int(item.minimum), int(item.maximum)
-        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
-    else:
-        low, high = float(item.minimum), float(item.maximum)
-        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-    return descriptor
+def _explain(error: Exception) -> str:
+    if isinstance(error, RynnBrainError):
+        return str(error)
+    return f"internal error, see the node's log: {type(error).__name__}: {error}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    rclpy.init(args=arguments)
-    node = BrainNode()
-    executor = MultiThreadedExecutor(num_threads=4)
-    executor.add_node(node)
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # Ctrl-C and SIGTERM are how a node ends
-    finally:
-        node.release()  # ends the question being answered, so that the executor can end
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return spin(
+        BrainNode,
+        lambda: MultiThreadedExecutor(num_threads=_THREADS),
+        # Ends the question being answered, so that the executor can end.
+        lambda node: node.release(),
+        arguments,
+    )

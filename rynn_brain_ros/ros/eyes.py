@@ -1,15 +1,17 @@
 """Subscriptions that store bytes, and the one thread that looks at them.
 
-A callback only puts the serialised message into a bounded queue. The worker decodes headers
-(pixels stay untouched), feeds `Perception` and wakes whoever waits for frames.
+A callback only puts the serialised message into its topic's bounded queue. The worker decodes
+headers (pixels stay untouched), feeds `Perception` and wakes whoever waits for frames.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -20,13 +22,19 @@ from tf2_msgs.msg import TFMessage
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.bags import typestore
-from rynn_brain_ros.config import BrainConfig
-from rynn_brain_ros.memory import AssemblyConfig, BufferLimits
+from rynn_brain_ros.config import BrainConfig, CameraConfig
+from rynn_brain_ros.memory import AssemblyConfig, AssemblyStats, BufferLimits
 from rynn_brain_ros.planning import Perception, PerceptionConfig
 from rynn_brain_ros.planning.intake import Input, image_input, info_input, transforms_input
-from rynn_brain_ros.values import RynnBrainError
+from rynn_brain_ros.ros.qos import mismatches
+from rynn_brain_ros.values import ConfigError, InputError, RynnBrainError
 
-_QUEUE = 256
+_IMAGES, _OTHERS = 10, 256
+"""How many messages of a topic may wait for the worker: images are large."""
+_LOOK_S = 0.2
+"""How often the worker looks while nobody waits for a frame: one wake-up for several images."""
+_AFTER_STAMP = 12
+"""Where a serialised message goes on behind its header's stamp: CDR's 4 bytes, then 2 × 4."""
 _TF_QOS = QoSProfile(depth=100)
 _TF_STATIC_QOS = QoSProfile(
     depth=100,
@@ -43,132 +51,233 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Seen:
-    """What the worker has met since `Eyes.start`: a copy that any thread may read."""
+    """What was met since `Eyes.start`: a copy that any thread may read. ``cameras`` are counts by
+    colour topic, ``dropped`` is of messages and of images that never became frames."""
 
-    missing: tuple[tuple[str, int], ...] = ()
+    cameras: Mapping[str, AssemblyStats]
     problems: tuple[str, ...] = ()
     dropped: int = 0
 
 
-class Eyes:
-    """Receives one camera and the transforms, from `start` until `stop`."""
+class _Stream:
+    """One topic's messages from the callback to the worker."""
 
-    def __init__(self, node: Node, config: BrainConfig) -> None:
+    def __init__(self, topic: str, type_: type, take: Input) -> None:
+        self.topic, self.typename, self.take = topic, _TYPES[type_], take
+        self.most = _IMAGES if type_ in (Image, CompressedImage) else _OTHERS
+        self.inbox: deque[tuple[int, bytes]] = deque(maxlen=self.most)
+        self.dropped = 0
+        self.last = b""
+        """The message before, of a kind that repeats itself."""
+
+    def emptied(self) -> Iterator[tuple[int, bytes]]:
+        """(number in the order of arrival, serialised message): what has arrived, taken out."""
+        for _ in range(len(self.inbox)):
+            yield self.inbox.popleft()
+
+
+class Eyes:
+    """Receives cameras and the transforms, from `start` until `stop`.
+
+    ``cameras`` are by the names that questions may use, the default one first; without, it is the
+    one of ``config``. Raises `ConfigError` where two of them are the same.
+    """
+
+    def __init__(
+        self, node: Node, config: BrainConfig, cameras: Mapping[str, CameraConfig] | None = None
+    ) -> None:
         self._node, self._config = node, config
-        self.camera = node.resolve_topic_name(config.color_topic)
-        assembly = AssemblyConfig(
-            self.camera, expects_depth=bool(config.depth_topic), max_wait_s=config.max_wait_s
+        named = cameras or {"": config}
+        self._named = {
+            node.resolve_topic_name(camera.color_topic): camera for camera in named.values()
+        }
+        if len(self._named) < len(named):
+            raise ConfigError(f"two of the cameras {', '.join(named)} have the same color_topic")
+        self.cameras = dict(zip(named, self._named, strict=True))
+        """Colour topics by name: a frame's camera is its colour topic."""
+        self.camera = next(iter(self._named))
+        assemblies = tuple(
+            AssemblyConfig(
+                topic,
+                expects_depth=bool(camera.depth_topic),
+                sync_tolerance_s=config.sync_tolerance_s,
+                max_wait_s=config.max_wait_s,
+            )
+            for topic, camera in self._named.items()
         )
         limits = BufferLimits(horizon_s=config.horizon_s, max_bytes=config.buffer_mib << 20)
-        self._perception_config = PerceptionConfig((assembly,), limits, config.fixed_frame)
+        self._perception_config = PerceptionConfig(assemblies, limits, config.fixed_frame)
         self.perception = Perception(self._perception_config)
-        self.seen = Seen()
-        self._dropped = 0
         self._store = typestore()
-        self._inbox: deque[tuple[str, str, Input, bytes]] = deque()
+        self._streams: list[_Stream] = []
+        self._order = itertools.count()
+        self._unusable = 0
+        self._awaited = 0
+        self._begun = self._ended = 0
+        self.seen = self._look_back()
         self._changed = threading.Condition()
-        self._stopping = False
+        self._bell = threading.Event()
+        self._stopping = threading.Event()
         self._group = MutuallyExclusiveCallbackGroup()
         self._subscriptions: list[Any] = []
         self._worker: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Begins with empty memory: what was seen before a pause is not "now" any more."""
-        config = self._config
-        self.perception = perception = Perception(self._perception_config)
-        self.seen, self._dropped, self._stopping = Seen(), 0, False
-        self._inbox.clear()
-        self._subscribe_image(config.color_topic, perception.add_color)
-        self._subscribe_info(config.color_info, perception.add_color_info)
-        if config.depth_topic:
-            self._subscribe_image(config.depth_topic, perception.add_depth)
-        if config.depth_info_topic:
-            self._subscribe_info(config.depth_info_topic, perception.add_depth_info)
-        self._subscribe(TFMessage, "/tf", transforms_input(perception, static=False), _TF_QOS)
-        self._subscribe(
-            TFMessage, "/tf_static", transforms_input(perception, static=True), _TF_STATIC_QOS
-        )
-        self._worker = threading.Thread(target=self._work, name="eyes", daemon=True)
-        self._worker.start()
+    def camera_of(self, name: str) -> str:
+        """The colour topic of a camera by its name, or by that topic; empty: the default one."""
+        if not name:
+            return self.camera
+        topic = self.cameras.get(name) or self._node.resolve_topic_name(name)
+        if topic not in self._named:
+            known = ", ".join(f"{n} ({t})" if n else t for n, t in self.cameras.items())
+            raise InputError(f"no camera {name!r}: this brain watches {known}")
+        return topic
+
+    def start(self, with_worker: bool = True) -> None:
+        """Begins with empty memory: what was seen before a pause is not "now" any more. Without a
+        worker, `perception` belongs to the caller's thread, which calls `take_in` and polls."""
+        self.perception = Perception(self._perception_config)
+        self._streams, self._unusable = [], 0
+        self.seen = self._look_back()
+        self._stopping.clear()
+        for topic, camera in self._named.items():
+            self._watch(topic, camera)
+        transforms = ("/tf", False, _TF_QOS), ("/tf_static", True, _TF_STATIC_QOS)
+        for name, static, qos in transforms:
+            self._subscribe(TFMessage, name, transforms_input(self.perception, static), qos)
+        if with_worker:
+            self._worker = threading.Thread(target=self._work, name="eyes", daemon=True)
+            self._worker.start()
 
     def stop(self) -> None:
         """May be called twice."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
+        self._stopping.set()
+        self._bell.set()
         with self._changed:
-            self._stopping = True
             self._changed.notify_all()
         if self._worker is not None:
             self._worker.join()
             self._worker = None
 
-    def wait_for_newest(self, timeout_s: float) -> int | None:
-        """Stamp of the newest image received by now, once it is in the buffer with its depth and
-        pose (or has waited long enough for them). ``None`` when no image came."""
+    def wait_for_newest(self, timeout_s: float, camera: str = "") -> int | None:
+        """Stamp of the newest image received by now of ``camera`` (empty: the default one), once
+        it is in the buffer with its depth and pose (or has waited long enough for them). ``None``
+        when no image came."""
+        camera = camera or self.camera
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._stopping or self.perception.newest_stamp_ns(self.camera) is not None,
-                timeout_s,
-            )
-            until_ns = self.perception.newest_stamp_ns(self.camera)
-            if until_ns is not None:
-                self._changed.wait_for(lambda: self._stopping or self._seen(until_ns), timeout_s)
+            self._awaited += 1
+            self._bell.set()
+            try:
+                return self._newest(timeout_s, camera)
+            finally:
+                self._awaited -= 1
+
+    def _newest(self, timeout_s: float, camera: str) -> int | None:
+        begun = self._begun  # a look that is under way may have missed what has just come
+
+        def received() -> bool:
+            arrived = self.perception.newest_stamp_ns(camera) is not None
+            return arrived and self._ended > begun
+
+        def seen() -> bool:
+            newest = self.perception.buffer.latest(camera)
+            return newest is not None and until_ns is not None and newest.stamp_ns >= until_ns
+
+        self._changed.wait_for(lambda: self._stopping.is_set() or received(), timeout_s)
+        until_ns = self.perception.newest_stamp_ns(camera)
+        if until_ns is not None:
+            self._changed.wait_for(lambda: self._stopping.is_set() or seen(), timeout_s)
         return until_ns
 
-    def _seen(self, stamp_ns: int) -> bool:
-        newest = self.perception.buffer.latest(self.camera)
-        return newest is not None and newest.stamp_ns >= stamp_ns
+    def mismatches(self) -> tuple[str, ...]:
+        """Publishers that are there and whose messages do not come, as sentences."""
+        return mismatches(self._node, self._subscriptions)
 
-    def _subscribe_image(self, topic: str, add: Callable[..., None]) -> None:
+    # --- subscriptions ---------------------------------------------------------------------------
+
+    def _watch(self, name: str, camera: CameraConfig) -> None:
+        seen = self.perception
+        self._see(camera.color_topic, seen.add_color, name)
+        self._read_info(camera.color_info, seen.add_color_info, name)
+        if camera.depth_topic:
+            self._see(camera.depth_topic, seen.add_depth, name)
+        if camera.depth_info_topic:
+            self._read_info(camera.depth_info_topic, seen.add_depth_info, name)
+
+    def _see(self, topic: str, add: Callable[..., None], name: str) -> None:
         compressed = topic.endswith(("/compressed", "/compressedDepth"))
-        take = image_input(add, self.camera, compressed)
         type_ = CompressedImage if compressed else Image
-        self._subscribe(type_, topic, take, qos_profile_sensor_data)
+        self._subscribe(type_, topic, image_input(add, name, compressed), qos_profile_sensor_data)
 
-    def _subscribe_info(self, topic: str, add: Callable[..., None]) -> None:
-        self._subscribe(CameraInfo, topic, info_input(add, self.camera), qos_profile_sensor_data)
+    def _read_info(self, topic: str, add: Callable[..., None], name: str) -> None:
+        self._subscribe(CameraInfo, topic, info_input(add, name), qos_profile_sensor_data)
 
     def _subscribe(self, type_: type, topic: str, take: Input, qos: QoSProfile) -> None:
+        stream = _Stream(topic, type_, take)
+        self._streams.append(stream)
+        inbox, order, bell, half = stream.inbox, self._order, self._bell, stream.most // 2
+
         def store(raw: bytes) -> None:
-            with self._changed:
-                if len(self._inbox) >= _QUEUE:
-                    self._inbox.popleft()
-                    self._dropped += 1
-                self._inbox.append((topic, _TYPES[type_], take, raw))
-                self._changed.notify_all()
+            if len(inbox) == inbox.maxlen:
+                stream.dropped += 1
+            inbox.append((next(order), raw))
+            if self._awaited or len(inbox) > half:
+                bell.set()
 
         subscription = self._node.create_subscription(
             type_, topic, store, qos, callback_group=self._group, raw=True
         )
         self._subscriptions.append(subscription)
 
+    # --- the worker: everything that touches `Perception` but the buffer --------------------------
+
     def _work(self) -> None:
-        """The worker: everything that touches `Perception` but the buffer happens here."""
-        while True:
+        while not self._stopping.is_set():
+            self._bell.wait(_LOOK_S)
+            self._bell.clear()
+            self._begun += 1
+            arrived = self._taken_in()
+            became_frames = self.perception.poll(self._node.get_clock().now().nanoseconds)
             with self._changed:
-                # Wakes without a message too: an image's wait for depth or transform runs out.
-                self._changed.wait_for(lambda: self._inbox or self._stopping, timeout=0.05)
-                if self._stopping:
-                    return
-                batch = tuple(self._inbox)
-                self._inbox.clear()
-            for topic, typename, take, raw in batch:
-                self._take(topic, typename, take, raw)
-            self.perception.poll(self._node.get_clock().now().nanoseconds)
-            stats = self.perception.stats(self.camera)
-            missing = tuple(sorted(stats.missing.items()))
-            with self._changed:
-                dropped = self._dropped + sum(stats.dropped.values())
-                self.seen = Seen(missing, tuple(self.perception.problems), dropped)
+                self._ended = self._begun
+                if arrived or became_frames:
+                    self.seen = self._look_back()
                 self._changed.notify_all()
 
-    def _take(self, topic: str, typename: str, take: Input, raw: bytes) -> None:
+    def take_in(self) -> None:
+        """Gives what has arrived to `perception`, in the order of arrival, and tells what was met
+        until then."""
+        if self._taken_in():
+            self.seen = self._look_back()
+
+    def _taken_in(self) -> bool:
+        arrived = [
+            (number, stream, raw) for stream in self._streams for number, raw in stream.emptied()
+        ]
+        for _, stream, raw in sorted(arrived, key=itemgetter(0)):
+            self._take(stream, raw)
+        return bool(arrived)
+
+    def _take(self, stream: _Stream, raw: bytes) -> None:
+        if stream.typename == messages.CAMERA_INFO:
+            # A lens hardly changes, and reading it costs as much as reading the image.
+            same = raw[_AFTER_STAMP:] == stream.last[_AFTER_STAMP:]
+            stream.last = raw
+            if same:
+                return
         try:
-            take(self._store.deserialize_cdr(raw, typename))
+            # A view: rosbags cuts off CDR's first bytes, which would copy the whole image.
+            stream.take(self._store.deserialize_cdr(memoryview(raw), stream.typename))
         except (RynnBrainError, ValueError, IndexError) as error:
-            with self._changed:
-                self._dropped += 1
+            self._unusable += 1
             self._node.get_logger().warning(
-                f"{topic}: a message cannot be used: {error}", throttle_duration_sec=5.0
+                f"{stream.topic}: a message cannot be used: {error}", throttle_duration_sec=5.0
             )
+
+    def _look_back(self) -> Seen:
+        cameras = {camera: self.perception.stats(camera) for camera in self._named}
+        lost = sum(sum(stats.dropped.values()) for stats in cameras.values())
+        lost += self._unusable + sum(stream.dropped for stream in self._streams)
+        return Seen(cameras, tuple(self.perception.problems), lost)

@@ -26,6 +26,7 @@ from tf2_msgs.msg import TFMessage
 from rynn_brain_ros import messages
 from rynn_brain_ros.bags import typestore
 from rynn_brain_ros.ros.conversion import to_ros
+from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.sim_arm import serve_arm
 from rynn_brain_ros.ros.sim_base import map_message, odometry, serve_base
@@ -51,6 +52,7 @@ class SimNode(LifecycleNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("sim", **kwargs)
+        refuse_wrong_transitions(self)
         declare(self, SimConfig)
         self._config = SimConfig()
         self._store = typestore()

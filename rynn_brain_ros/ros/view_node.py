@@ -24,6 +24,7 @@ from rynn_brain_ros.bags import typestore
 from rynn_brain_ros.config import ViewConfig
 from rynn_brain_ros.msg import BrainStatus, GroundingArray, Plan
 from rynn_brain_ros.ros.conversion import to_ros
+from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.spinning import spin
 from rynn_brain_ros.values import (
@@ -49,6 +50,7 @@ class ViewNode(LifecycleNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("view", **kwargs)
+        refuse_wrong_transitions(self)
         declare(self, ViewConfig)
         self._config = ViewConfig()
         self._store = typestore()

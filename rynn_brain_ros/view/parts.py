@@ -27,7 +27,9 @@ from rynn_brain_ros.view.svg import overlay_svg
 _REASONING_SIDE_PX = 640
 
 
-def document(title: str, style: str, body: str, *, local_media: bool = False) -> bytes:
+def document(
+    title: str, style: str, body: str, *, local_media: bool = False, script: str = SCRIPT
+) -> bytes:
     """A whole page that needs nothing else: no network, no fonts, no other files.
 
     ``local_media`` allows a picture or a film beside the page, named in ``body``.
@@ -36,14 +38,14 @@ def document(title: str, style: str, body: str, *, local_media: bool = False) ->
     # Only this very style and script may act, whatever an answer manages to smuggle in.
     policy = (
         f"default-src 'none'; img-src data:{beside}; style-src {_hash(style)}; "
-        f"script-src {_hash(SCRIPT)}" + (f"; media-src{beside}" if beside else "")
+        f"script-src {_hash(script)}" + (f"; media-src{beside}" if beside else "")
     )
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>"
-        f"{body}<script>{SCRIPT}</script></body></html>\n"
+        f"{body}<script>{script}</script></body></html>\n"
     )
     # A lone surrogate, which a hostile answer may hold, has no UTF-8 form.
     return page.encode("utf-8", "xmlcharrefreplace")

@@ -56,7 +56,10 @@ def test_it_keeps_the_engine_contract(worker):
 def test_it_answers_as_the_same_engine_in_this_process(worker):
     ready(worker)
     here = ColorBaselineEngine()
-    assert worker.ask(question(1, task=Task.OBJECT)).text == here.ask(question(1, task=Task.OBJECT)).text
+    assert (
+        worker.ask(question(1, task=Task.OBJECT)).text
+        == here.ask(question(1, task=Task.OBJECT)).text
+    )
     assert (worker.info.model, worker.info.tasks) == (here.info.model, here.info.tasks)
 
 

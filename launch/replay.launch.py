@@ -1,0 +1,51 @@
+"""Plays a bag into the brain, in the bag's own time, and shows what it points at.
+
+ros2 launch rynn_brain_ros replay.launch.py bag:=DIRECTORY rviz:=true \
+    color_topic:=/camera/color/image_raw depth_topic:=/camera/aligned_depth_to_color/image_raw
+ros2 run rynn_brain_ros ask "Where is the red cube?" --task object
+
+All else is as with brain.launch.py, which is included.
+"""
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+)
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from rynn_brain_ros.ros.launching import is_true
+
+ARGUMENTS = {
+    "rate": ("1.0", "how much faster than it was recorded"),
+    "loop": ("false", "begin again at the end: the brain forgets, since the clock jumps back"),
+    "use_sim_time": ("true", "the bag's time"),
+}
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    command = ["ros2", "bag", "play", LaunchConfiguration("bag"), "--clock", "100"]
+    command += ["--rate", LaunchConfiguration("rate")]
+    command += ["--loop"] if is_true(context, "loop") else []
+    return [ExecuteProcess(cmd=command, output="screen")]
+
+
+def generate_launch_description() -> LaunchDescription:
+    brain = PathJoinSubstitution([FindPackageShare("rynn_brain_ros"), "launch", "brain.launch.py"])
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("bag", description="the bag: a directory, or a .mcap file"),
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=text)
+                for name, (default, text) in ARGUMENTS.items()
+            ),
+            IncludeLaunchDescription(
+                brain,
+                launch_arguments={"use_sim_time": LaunchConfiguration("use_sim_time")}.items(),
+            ),
+            OpaqueFunction(function=start),
+        ]
+    )

@@ -1,0 +1,189 @@
+"""An engine in a process of its own: another Python's, started, watched and started anew.
+
+ROS's Python stays light, and a model that dies takes nothing with it. The process is
+``PYTHON -m rynn_brain_ros.cli serve``: it listens on this machine only, asks for a token that
+nobody else knows, and ends when the process that started it does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rynn_brain_ros.models.http import TOKEN_VARIABLE, HttpEngine
+from rynn_brain_ros.values import (
+    Answer,
+    Cancel,
+    EngineError,
+    EngineInfo,
+    EngineLostError,
+    InputError,
+    Query,
+    RynnBrainError,
+)
+
+_ADDRESS = re.compile(r" at (http://127\.0\.0\.1:\d+/v1)\b")
+_PYTHON_OF_OURS = ("PYTHONPATH", "PYTHONHOME")
+"""They name packages for this Python, which another one must not import."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds: between restarts (doubled each time up to the most; an engine that was ready for
+    ``steady_s`` begins anew), and what the process gets to end by itself."""
+
+    first_s: float = 1.0
+    most_s: float = 60.0
+    steady_s: float = 60.0
+    end_s: float = 10.0
+
+
+class WorkerEngine:
+    """``spec``, served by a process of ``python``. Made at once; ready later, or again.
+
+    ``trouble`` says why it cannot answer now, and is empty when it can; ``tell`` gets what happens
+    and every line that the process writes, from another thread. Raises `InputError` for a Python
+    that is not there.
+    """
+
+    def __init__(
+        self,
+        python: str,
+        spec: str,
+        tell: Callable[[str], None] | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        found = shutil.which(Path(python).expanduser())
+        if found is None:
+            raise InputError(
+                f"no Python at {python!r} to run {spec} with: name an interpreter whose "
+                "environment has rynn_brain_ros[serve] and what the engine needs"
+            )
+        self._spec, self._tell, self._patience = spec, tell or _untold, patience or Patience()
+        self._command = [found, "-m", "rynn_brain_ros.cli", "serve", spec, "--port", "0"]
+        self._command += ["--until-eof", "--grace", f"{self._patience.end_s / 2:g}"]
+        self._token = secrets.token_hex(16)
+        self._info = EngineInfo(name="worker", model=spec)
+        self._engine: HttpEngine | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._said = ""
+        self.restarts = 0
+        self.trouble = f"{spec} is being started"
+        self._thread = threading.Thread(target=self._supervise, name="worker", daemon=True)
+        self._thread.start()
+
+    @property
+    def info(self) -> EngineInfo:
+        """Of a model that was never ready only the spelling is known."""
+        return self._info
+
+    def ask(
+        self,
+        query: Query,
+        on_text: Callable[[str], None] | None = None,
+        cancel: Cancel | None = None,
+    ) -> Answer:
+        """As the engine's own. Raises `EngineError` at once while it is not ready."""
+        engine = self._engine
+        if engine is None:
+            raise EngineError(self.trouble or f"{self._spec} is closed")
+        try:
+            return engine.ask(query, on_text, cancel)
+        except EngineLostError as error:
+            raise EngineLostError(
+                f"{self._spec} died while it was answering {query.query_id}, and is started again"
+            ) from error
+
+    def close(self) -> None:
+        """Ends the process, in the end by force. May be called twice."""
+        self._closing.set()
+        with self._lock:
+            process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(self._patience.end_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._thread.join()
+
+    # --- the supervising thread ------------------------------------------------------------------
+
+    def _supervise(self) -> None:
+        wait_s = self._patience.first_s
+        while not self._closing.is_set():
+            self.trouble, self._said = f"{self._spec} is being started", ""
+            steady_s, why = self._live()
+            if steady_s >= self._patience.steady_s:
+                wait_s = self._patience.first_s
+            if not self._closing.is_set():
+                self.restarts += 1
+                self.trouble = f"{why}; it is started again in {wait_s:g} s"
+                self._tell(self.trouble)
+            self._closing.wait(wait_s)
+            wait_s = min(2 * wait_s, self._patience.most_s)
+
+    def _live(self) -> tuple[float, str]:
+        """One process from start to end: (seconds that it was ready, why it is there no more)."""
+        with self._lock:
+            if self._closing.is_set():
+                return 0.0, ""
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,  # its end, which the kernel brings, ends the process
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env={**_environment(), TOKEN_VARIABLE: self._token},
+                start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
+            )
+        with self._process as process:
+            ready = self._follow(process)
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+        said = f": {self._said}" if self._said else ""
+        steady_s = 0.0 if ready is None else time.monotonic() - ready
+        return steady_s, f"the process of {self._spec} ended with code {process.returncode}{said}"
+
+    def _follow(self, process: subprocess.Popen[str]) -> float | None:
+        """Reads what the process writes until it ends; when it became ready."""
+        ready = None
+        for line in filter(None, map(str.strip, process.stderr or ())):
+            self._said = line
+            self._tell(f"{self._spec}: {line}")
+            address = _ADDRESS.search(line)
+            if address is not None and self._engine is None:
+                ready = self._connect(address[1], process)
+            elif ready is None:
+                self.trouble = f"{self._spec} is being started: {line}"
+        return ready
+
+    def _connect(self, url: str, process: subprocess.Popen[str]) -> float | None:
+        try:
+            engine = HttpEngine(url, token=self._token)
+        except RynnBrainError as error:
+            self._said = str(error)
+            process.terminate()
+            return None
+        self._info, self._engine, self.trouble = engine.info, engine, ""
+        return time.monotonic()
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _PYTHON_OF_OURS}
+
+
+def _untold(text: str) -> None:
+    """For who does not want to know."""

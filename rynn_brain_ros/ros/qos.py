@@ -1,0 +1,55 @@
+"""Publishers whose messages never come: their quality of service, or their type, does not fit.
+
+DDS says nothing where a reliable subscription meets a best-effort publisher, or a latched one a
+volatile one. Both profiles are told instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+
+_ENDLESS_S = 1e6
+"""What no deadline looks like: each middleware has its own largest number."""
+
+
+def mismatches(node: Node, subscriptions: Iterable[Any]) -> tuple[str, ...]:
+    """One sentence for each publisher that is there now and that a subscription does not hear."""
+    told = (
+        _mismatch(subscription, publisher)
+        for subscription in subscriptions
+        for publisher in node.get_publishers_info_by_topic(subscription.topic_name)
+    )
+    return tuple(dict.fromkeys(text for text in told if text))
+
+
+def _mismatch(subscription: Any, publisher: Any) -> str:
+    topic = subscription.topic_name
+    who = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+    wanted = _type_name(subscription.msg_type)
+    if publisher.topic_type != wanted:
+        return f"{topic}: {who} publishes {publisher.topic_type}, and {wanted} is wanted"
+    offered, asked = publisher.qos_profile, subscription.qos_profile
+    fits, _ = qos_check_compatible(offered, asked)
+    if fits != QoSCompatibility.ERROR:
+        return ""
+    return (
+        f"{topic}: nothing comes from {who}: it offers {_profile(offered)}, and this node asks "
+        f"for {_profile(asked)}"
+    )
+
+
+def _type_name(type_: Any) -> str:
+    package, kind, *_ = type_.__module__.split(".")
+    return f"{package}/{kind}/{type_.__name__}"
+
+
+def _profile(qos: QoSProfile) -> str:
+    """What decides whether two ends meet, but liveliness, which nobody sets."""
+    seconds = qos.deadline.nanoseconds / 1e9
+    is_none = seconds == 0 or seconds > _ENDLESS_S
+    deadline = "no deadline" if is_none else f"deadline {seconds:g} s"
+    return f"{qos.reliability.name.lower()}, {qos.durability.name.lower()}, {deadline}"

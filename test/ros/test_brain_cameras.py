@@ -1,0 +1,256 @@
+"""What the brain sees: several cameras, packed images, publishers that do not fit, lost ones."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.ros
+rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
+
+from brain_graph import SECOND_NS, Camera, Graph, now_ns  # noqa: E402
+from lifecycle_msgs.msg import Transition  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
+from rynn_brain_ros.srv import Ground  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from tf2_msgs.msg import TFMessage  # noqa: E402
+
+from rynn_brain_ros import messages  # noqa: E402
+from rynn_brain_ros.ros.conversion import to_ros  # noqa: E402
+from rynn_brain_ros.sim.tabletop import FIXED_FRAME  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ros() -> Iterator[None]:
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+G = TypeVar("G", bound=Graph)
+
+
+class Kept:
+    """Closes graphs when their test is over, however it ends."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def __call__(self, graph: G) -> G:
+        self._stack.callback(graph.close)
+        return graph
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    with ExitStack() as stack:
+        yield Kept(stack)
+
+
+class Cameras(Graph):
+    """A brain that watches cameras by name."""
+
+    def __init__(self, *names: str, **parameters: Any) -> None:
+        topics = {
+            f"{name}.{kind}_topic": f"/{name}/{kind}/image_raw"
+            for name in names
+            for kind in ("color", "depth")
+        }
+        super().__init__(cameras=", ".join(names), **{**topics, **parameters})
+        self.named = {name: Camera(self.robot, name) for name in names}
+
+    def bring_up(self, *_: Any) -> None:
+        assert self.transition(Transition.TRANSITION_CONFIGURE)
+        assert self.transition(Transition.TRANSITION_ACTIVATE)
+        for camera in self.named.values():
+            for publisher in (camera.color, camera.depth, camera.info, self.robot.tf):
+                self.wait_until(publisher.get_subscription_count, publisher.topic_name)
+
+    def show_in(self, name: str, stamp_ns: int) -> None:
+        self.robot.publish_tf(stamp_ns)
+        self.named[name].publish(stamp_ns, self.robot.scene.pose_at(stamp_ns))
+        self.wait_for_frame(self.named[name].color_topic, stamp_ns)
+
+
+def test_a_question_names_its_camera_by_name_or_by_topic_and_else_means_the_first(
+    kept: Kept,
+) -> None:
+    graph = kept(Cameras("front", "wrist"))
+    graph.bring_up()
+    now = now_ns()
+    graph.show_in("front", now)
+    graph.show_in("wrist", now)
+    for camera, seen in (
+        ("wrist", "/wrist/color/image_raw"),
+        ("/wrist/color/image_raw", "/wrist/color/image_raw"),
+        ("", "/front/color/image_raw"),
+    ):
+        response = graph.ask("the red cube", camera=camera)
+        assert response.success, response.message
+        assert response.groundings.groundings[0].camera == seen
+        assert response.groundings.groundings[0].fixed
+
+
+def test_an_unknown_camera_is_refused_with_the_known_ones(kept: Kept) -> None:
+    graph = kept(Cameras("front", "wrist"))
+    graph.bring_up()
+    response = graph.ask("the red cube", camera="tail")
+    assert not response.success
+    assert "front (/front/color/image_raw), wrist (/wrist/color/image_raw)" in response.message
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"cameras": "two words"},
+        {"cameras": "a, b", "b.color_topic": "/a", "a.color_topic": "/a"},
+    ],
+)
+def test_cameras_that_cannot_be_told_apart_fail_configuration(
+    parameters: dict[str, str], kept: Kept
+) -> None:
+    graph = kept(Graph(**parameters))
+    assert not graph.transition(Transition.TRANSITION_CONFIGURE)
+
+
+def test_packed_colour_and_depth_give_a_point_on_the_true_surface(kept: Kept) -> None:
+    graph = kept(Graph(packed=True))
+    graph.bring_up()
+    now = now_ns()
+    graph.show(now)
+    (grounding,) = graph.ask("Pick up the red cube", "affordance").groundings.groundings
+    place = (grounding.point.x, grounding.point.y, grounding.point.z)
+    pixel = (grounding.points_px[0].x, grounding.points_px[0].y)
+    truth, name = graph.robot.scene.surface_at(pixel, graph.robot.scene.pose_at(now))
+    assert name == "red cube"
+    assert math.dist(place, truth) < 0.005
+
+
+def test_a_publisher_whose_profile_does_not_fit_is_told_with_both_when_it_comes(kept: Kept) -> None:
+    graph = kept(Graph())
+    graph.bring_up()
+    status, diagnostics = graph.robot.received["status"], graph.robot.received["diagnostics"]
+    graph.wait_until(lambda: status, "a status")
+    assert not any("/tf_static" in problem for problem in status[-1].problems)
+    # Not latched: whoever comes later never learns where the camera sits.
+    volatile = graph.robot.create_publisher(TFMessage, "/tf_static", 10)
+    told = (
+        "/tf_static: nothing comes from /robot: it offers reliable, volatile, no deadline, "
+        "and this node asks for reliable, transient_local, no deadline"
+    )
+    graph.wait_until(lambda: told in status[-1].problems, "the mismatch in the status")
+
+    def shown() -> Any:
+        parts = {part.name: part for part in diagnostics[-1].status}
+        return parts["/brain: topics"].message == told
+
+    graph.wait_until(shown, "the mismatch in the diagnostics")
+    assert {part.name: part.level for part in diagnostics[-1].status}["/brain: topics"] == b"\x02"
+    graph.robot.destroy_publisher(volatile)
+    graph.wait_until(lambda: told not in status[-1].problems, "the end of the mismatch")
+
+
+def test_a_publisher_of_another_type_is_told_at_activation(kept: Kept) -> None:
+    graph = kept(Graph(depth_topic="/packed/depth"))
+    packed = graph.robot.create_publisher(CompressedImage, "/packed/depth", 10)
+    assert graph.transition(Transition.TRANSITION_CONFIGURE)
+    assert graph.transition(Transition.TRANSITION_ACTIVATE)
+    wanted = "publishes sensor_msgs/msg/CompressedImage, and sensor_msgs/msg/Image is wanted"
+    graph.wait_until(
+        lambda: any(wanted in text for text in graph.eyes.mismatches()), "the mismatch"
+    )
+    graph.robot.destroy_publisher(packed)
+
+
+def test_a_clock_that_jumps_back_forgets_and_answers_in_the_new_time(kept: Kept) -> None:
+    graph = kept(Graph())
+    graph.bring_up()
+    now = now_ns()
+    graph.show(now)
+    earlier = now - 5 * SECOND_NS
+    graph.robot.publish_frame(earlier)
+    buffer, camera = graph.eyes.perception.buffer, graph.eyes.camera
+    graph.wait_until(
+        lambda: [frame.stamp_ns for frame in buffer.frames(camera)] == [earlier], "the reset"
+    )
+    (grounding,) = graph.ask("the red cube").groundings.groundings
+    assert messages.stamp_ns_of(grounding.header.stamp) == earlier
+    assert grounding.fixed_frame_id == FIXED_FRAME
+
+
+class Clocked(Graph):
+    """The brain's time is what the test says."""
+
+    def __init__(self) -> None:
+        super().__init__(use_sim_time=True, max_frame_age_s=2.0)
+        self.clock = self.robot.create_publisher(Clock, "/clock", 10)
+
+    def set_time(self, stamp_ns: int) -> None:
+        message = to_ros(Clock, {"clock": messages.stamp(stamp_ns)})
+
+        def is_set() -> bool:
+            self.clock.publish(message)
+            return bool(self.brain.get_clock().now().nanoseconds == stamp_ns)
+
+        self.wait_until(is_set, "/clock")
+
+
+def test_a_camera_that_is_unplugged_is_stale_and_one_that_is_back_is_seen_again(kept: Kept) -> None:
+    graph = kept(Clocked())
+    start = 1000 * SECOND_NS
+    graph.set_time(start)
+    graph.bring_up()
+    graph.show(start)
+    assert graph.ask("the red cube").success
+
+    old = graph.robot.camera
+    for publisher in (old.color, old.depth, old.info):
+        graph.robot.destroy_publisher(publisher)
+    later = start + 10 * SECOND_NS
+    graph.set_time(later)
+    refused = graph.call(graph.ground_client, Ground.Request(target="the red cube"))
+    assert refused.refusal_code == "stale"
+    status = graph.robot.received["status"]
+    silent = "the newest image on /camera/color/image_raw is 10.0 s old"
+    graph.wait_until(lambda: status and silent in status[-1].problems, "the status")
+
+    graph.robot.camera = back = Camera(graph.robot, "camera")
+    for publisher in (back.color, back.depth, back.info):
+        graph.wait_until(publisher.get_subscription_count, publisher.topic_name)
+    graph.show(later)
+    found = graph.call(graph.ground_client, Ground.Request(target="the red cube"))
+    assert found.success, found.message
+
+
+def test_four_cameras_at_thirty_hertz_are_all_seen_and_what_is_lost_is_counted(kept: Kept) -> None:
+    names = ("front", "back", "left", "right")
+    graph = kept(Cameras(*names, buffer_mib=64))
+    graph.bring_up()
+    begin, rounds = now_ns(), 45
+    pose = graph.robot.scene.pose_at(begin)
+    rgb, _ = graph.robot.scene.render(pose)
+    height, width = rgb.shape[:2]
+    picture = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+    picture.data = np.ascontiguousarray(rgb).tobytes()
+    picture.header.frame_id = "camera_color_optical_frame"
+    for number in range(rounds):
+        stamp_ns = begin + number * SECOND_NS // 30
+        graph.robot.publish_tf(stamp_ns)
+        picture.header.stamp.sec, picture.header.stamp.nanosec = divmod(stamp_ns, SECOND_NS)
+        for camera in graph.named.values():
+            camera.color.publish(picture)
+        time.sleep(max(0.0, (stamp_ns - now_ns()) / 1e9))  # a camera's own pace
+    for name in names:
+        graph.show_in(name, now_ns())
+        response = graph.ask("the red cube", camera=name)
+        assert response.success, response.message
+    stats = graph.eyes.perception.buffer.stats()
+    assert stats.n_bytes <= 64 << 20
+    for topic, seen in graph.eyes.seen.cameras.items():
+        assert seen.emitted + sum(seen.dropped.values()) > rounds // 2, topic

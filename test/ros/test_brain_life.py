@@ -1,0 +1,217 @@
+"""The brain's life: up and down many times, and every way to end it, twice in a row too."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.ros
+rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
+
+from ament_index_python.packages import get_package_prefix  # noqa: E402
+from brain_graph import Graph, now_ns  # noqa: E402
+from lifecycle_msgs.msg import Transition  # noqa: E402
+from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from rcl_interfaces.srv import GetParameters  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+
+from rynn_brain_ros.planning import Perception  # noqa: E402
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ros() -> Iterator[None]:
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def graph() -> Iterator[Graph]:
+    made = Graph()
+    yield made
+    made.close()
+
+
+def resident_bytes() -> int:
+    """Without what glibc keeps for later, of which each new thread's arena has some."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE
+
+
+def perceptions() -> int:
+    gc.collect()
+    return sum(isinstance(thing, Perception) for thing in gc.get_objects())
+
+
+def test_fifty_times_up_and_down_leave_nothing_behind(graph: Graph) -> None:
+    def cycle() -> None:
+        graph.bring_up()
+        graph.show(now_ns())
+        assert graph.ask("the red cube").success
+        assert graph.transition(Transition.TRANSITION_DEACTIVATE)
+        assert graph.transition(Transition.TRANSITION_CLEANUP)
+
+    def counts() -> tuple[int, ...]:
+        brain = graph.brain
+        kept = (brain.subscriptions, brain.publishers, brain.timers, brain.services)
+        return (threading.active_count(), perceptions(), *(len(list(each)) for each in kept))
+
+    for _ in range(10):
+        cycle()
+    before, before_bytes = counts(), resident_bytes()
+    for _ in range(40):
+        cycle()
+    assert counts() == before
+    # A frame is 1.5 MB: forty of them kept would be 60.
+    assert resident_bytes() - before_bytes < 20 << 20
+
+
+def test_a_transition_that_its_state_does_not_have_is_refused_and_harms_nothing(
+    graph: Graph,
+) -> None:
+    assert not graph.transition(Transition.TRANSITION_ACTIVATE)
+    graph.bring_up()
+    assert not graph.transition(Transition.TRANSITION_CONFIGURE)
+    graph.show(now_ns())
+    assert graph.ask("the red cube").success
+
+
+def test_it_is_shut_down_by_lifecycle_twice_in_a_row(graph: Graph) -> None:
+    graph.bring_up()
+    assert graph.transition(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert not graph.transition(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    graph.brain.release()
+    assert "not active" in graph.ask("the red cube").message
+
+
+class Onlooker:
+    """Sees and changes the state of a brain in another process."""
+
+    def __init__(self, brain: str) -> None:
+        self.node = Node("onlooker")
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self._state = self.node.create_client(GetState, f"{brain}/get_state")
+        self._change = self.node.create_client(ChangeState, f"{brain}/change_state")
+
+    def change(self, transition: int) -> None:
+        assert self._change.wait_for_service(timeout_sec=PATIENCE_S)
+        request = ChangeState.Request(transition=Transition(id=transition))
+        future = self._change.call_async(request)
+        self.executor.spin_until_future_complete(future, timeout_sec=PATIENCE_S)
+        assert future.result().success
+
+    def wait_until_active(self) -> None:
+        deadline, label = time.monotonic() + PATIENCE_S, ""
+        while label != "active":
+            assert time.monotonic() < deadline, f"it is {label or 'not there'}"
+            if self._state.wait_for_service(timeout_sec=0.2):
+                future = self._state.call_async(GetState.Request())
+                self.executor.spin_until_future_complete(future, timeout_sec=2.0)
+                label = future.result().current_state.label if future.done() else ""
+
+    def parameter(self, node: str, name: str) -> Any:
+        client = self.node.create_client(GetParameters, f"{node}/get_parameters")
+        assert client.wait_for_service(timeout_sec=PATIENCE_S)
+        future = client.call_async(GetParameters.Request(names=[name]))
+        self.executor.spin_until_future_complete(future, timeout_sec=PATIENCE_S)
+        return future.result().values[0]
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_ends_an_active_brain_without_a_word(number: int, times: int) -> None:
+    name = f"signalled_{int(number)}_{times}"
+    command = Path(get_package_prefix("rynn_brain_ros")) / "lib/rynn_brain_ros/brain"
+    process = subprocess.Popen(
+        [command, "--ros-args", "-r", f"__ns:=/{name}"], stderr=subprocess.PIPE, text=True
+    )
+    onlooker = Onlooker(f"/{name}/brain")
+    try:
+        onlooker.change(Transition.TRANSITION_CONFIGURE)
+        onlooker.change(Transition.TRANSITION_ACTIVATE)
+        for _ in range(times):
+            process.send_signal(number)
+        _, said = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+        onlooker.close()
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    assert "rror" not in said
+
+
+class Launched:
+    """``ros2 launch rynn_brain_ros brain.launch.py`` until the end of the block, by Ctrl-C."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        command = ["ros2", "launch", "rynn_brain_ros", "brain.launch.py", *arguments]
+        environment = {**os.environ, "ROS_LOG_DIR": str(folder)}
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=sys.stderr, start_new_session=True
+        )
+
+    def __enter__(self) -> Launched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.wait(timeout=PATIENCE_S)
+
+
+def test_the_launch_file_brings_up_an_active_brain_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    with (
+        Launched(tmp_path, "namespace:=launched") as launched,
+        closing(Onlooker("/launched/brain")) as onlooker,
+    ):
+        onlooker.wait_until_active()
+    assert launched.process.returncode == 0
+
+
+def test_two_robots_on_one_network_have_brains_and_cameras_of_their_own(tmp_path: Path) -> None:
+    with (
+        Launched(tmp_path / "a", "namespace:=left", "camera:=front,wrist", "view:=false"),
+        Launched(tmp_path / "b", "namespace:=right", "camera:=front", "view:=false"),
+        closing(Onlooker("/left/brain")) as left,
+        closing(Onlooker("/right/brain")) as right,
+    ):
+        left.wait_until_active()
+        right.wait_until_active()
+        for topic, brain in (
+            ("/left/wrist/color/image_raw", "/left"),
+            ("/left/front/aligned_depth_to_color/image_raw", "/left"),
+            ("/right/front/color/image_raw", "/right"),
+        ):
+            listeners = left.node.get_subscriptions_info_by_topic(topic)
+            assert [listener.node_namespace for listener in listeners] == [brain], topic
+
+
+def test_with_a_robot_act_is_brought_up_and_previews_only(tmp_path: Path) -> None:
+    with (
+        Launched(tmp_path, "namespace:=robot", "camera:=front", "robot:=franka_panda"),
+        closing(Onlooker("/robot/act")) as act,
+    ):
+        act.wait_until_active()
+        assert act.parameter("/robot/act", "dry_run").bool_value
+        assert act.parameter("/robot/act", "color_topic").string_value == "front/color/image_raw"
