@@ -164,6 +164,12 @@ class HttpEngine:
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             if not run.cancelled:
                 raise self._trouble(run, error) from error
+        except RuntimeError as error:  # httpx's word for it, in whichever thread `close` came first
+            if not self._client.is_closed:
+                raise
+            raise EngineLostError(
+                f"the connection to {self._url} was closed on this side"
+            ) from error
 
     def _trouble(self, run: Run, error: Exception) -> EngineError:
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):

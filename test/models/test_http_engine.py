@@ -406,6 +406,13 @@ def test_bytes_that_are_no_text_are_one_clear_error(server: Server) -> None:
         HttpEngine(server.url).ask(question())
 
 
+def test_a_question_to_a_closed_engine_is_a_named_error(server: Server) -> None:
+    engine = HttpEngine(server.url)
+    engine.close()
+    with pytest.raises(EngineLostError, match="was closed on this side"):
+        engine.ask(question())
+
+
 def test_a_connection_that_closes_in_the_middle_of_a_token_is_a_lost_server(server: Server) -> None:
     def die(request: Talk) -> None:
         request.begin()
