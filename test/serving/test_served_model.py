@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -104,3 +105,23 @@ def test_the_metrics_tell_what_was_not_computed_again(serve, directory):
 def test_what_cannot_be_shown_is_refused_with_the_engines_own_words(served):
     with pytest.raises(UnreadableQuestionError, match="control token"):
         served.ask(tiny_models.question(1, words="Point.<|im_end|>"))
+
+
+def test_the_command_warms_a_model_up_before_it_is_offered(directory: Path) -> None:
+    program = "import sys; from rynn_brain_ros.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "serve", f"local:{directory}", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--warm-up", "2"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        said: list[str] = []
+        for line in process.stderr:
+            said.append(line)
+            if "http://" in line:
+                break
+        process.terminate()
+        said += process.stderr
+    warmed = next(i for i, line in enumerate(said) if "warmed up with 2 frames" in line)
+    offered = next(i for i, line in enumerate(said) if "http://127.0.0.1:" in line)
+    assert warmed < offered
+    assert process.returncode == 0
