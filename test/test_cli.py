@@ -178,7 +178,6 @@ def test_inspect_of_no_bag_is_one_sentence(name: str, tmp_path: Path, capsys):
         (["replay", "b", "--ask", "x", "--out", ""], "an empty path was given"),
         (["demo", "--out", ""], "an empty path was given"),
         (["demo", "--seed", "-1"], "there is no scene -1"),
-        (["demo", "--engine", "hal"], "unknown engine 'hal'"),
         (["demo", "--approve", "step"], "--approve asks on the terminal"),
         (["evaluate", "--out", " "], "an empty path was given"),
         (["evaluate", "--episodes", "0"], "--episodes 0"),
@@ -282,6 +281,13 @@ def test_a_refusal_is_told_once_and_not_logged_beside_the_result(tmp_path: Path)
     done = run_command("demo", "--dry-run", "--json", "--out", str(tmp_path))
     assert (done.returncode, done.stderr) == (1, b"")
     assert "dry_run" in json.loads(done.stdout)["refusals"]
+
+
+def test_an_unknown_engine_is_one_sentence(capsys):
+    pytest.importorskip("mujoco")
+    assert main(["demo", "--engine", "hal"]) == 2
+    said = capsys.readouterr().err
+    assert "unknown engine 'hal'" in said and said.count("\n") == 1
 
 
 def test_the_demo_without_the_simulator_says_how_to_get_it(tmp_path: Path):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("mujoco")
+
 from rynn_brain_ros.cli import main
 from rynn_brain_ros.values import RefusalCode
 
