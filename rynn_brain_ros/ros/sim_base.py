@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def serve_base(servers: GoalServers, robot: RoomRobot) -> None:
         servers.action(type_, name, "base", lambda *goal, job=job: job(robot, *goal))
 
 
-class _Job:
+class _Job(ABC):
     """``type_`` is the action. What began when, and with which errors it may end."""
 
     type_: Any
@@ -54,9 +55,9 @@ class _Job:
             return Ending(Cause.REJECTED, str(error))
         return None
 
+    @abstractmethod
     def send(self, goal_id: str) -> None:
         """Raises `TransformError` for a pose that cannot be placed, `InputError` without a way."""
-        raise NotImplementedError
 
     def report(self, fraction: float) -> None:
         pass
