@@ -96,8 +96,8 @@ def _serve(options: argparse.Namespace) -> int:
         server = RunningServer(
             engine, host=options.host, port=options.port, token=token, limits=limits
         )
-        say(f"{engine.info.model} at {server.url}" + ", for those with the token" * bool(token))
         with _stop_on_signals() as asked_to_stop:
+            say(f"{engine.info.model} at {server.url}" + ", for those with the token" * bool(token))
             while not asked_to_stop.wait(_LOOK_S) and server.running:
                 pass
             if not server.stop(options.grace):

@@ -99,7 +99,11 @@ class WorkerEngine:
             raise EngineError(self.trouble or f"{self._spec} is closed")
         try:
             return engine.ask(query, on_text, cancel)
-        except EngineLostError as error:
+        except EngineError as error:
+            process = self._process
+            is_alive = self._engine is engine and process is not None and process.poll() is None
+            if is_alive and not isinstance(error, EngineLostError):
+                raise
             raise EngineLostError(
                 f"{self._spec} died while it was answering {query.query_id}, and is started again"
             ) from error

@@ -59,7 +59,7 @@ class _Job(ABC):
     def send(self, goal_id: str) -> None:
         """Raises `TransformError` for a pose that cannot be placed, `InputError` without a way."""
 
-    def report(self, fraction: float) -> None:
+    def report(self, fraction: float) -> None:  # noqa: B027 most have nothing to tell
         pass
 
     def result(self, ending: Ending) -> Any:
