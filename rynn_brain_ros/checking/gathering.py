@@ -6,7 +6,7 @@ What is already answered needs no engine; with one, the same questions are asked
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rynn_brain_ros.bags.writer import PROVENANCE
 from rynn_brain_ros.checking.cases import Case
 from rynn_brain_ros.memory import select
 from rynn_brain_ros.memory.selection import VISUAL_TOKENS
-from rynn_brain_ros.models import Engines, recorded_answer
+from rynn_brain_ros.models import Engines, RecordingEngine, recorded_answer
 from rynn_brain_ros.models.profiles import profile_for
 from rynn_brain_ros.models.progress import Progress, untold
 from rynn_brain_ros.planning import Question, make_query
@@ -32,9 +32,7 @@ from rynn_brain_ros.replay import (
 from rynn_brain_ros.values import (
     Answer,
     BagError,
-    Cancel,
     Engine,
-    EngineInfo,
     FinishReason,
     Frame,
     FrameSet,
@@ -68,29 +66,9 @@ def gather(
     return cases if engine is None else tuple(_asked_again(engine, cases, progress))
 
 
-class CaseKeeper:
-    """An engine that hands each whole answer, with its question, to ``keep``."""
-
-    def __init__(self, engine: Engine, keep: Callable[[Case], None]) -> None:
-        self._engine, self._keep = engine, keep
-
-    @property
-    def info(self) -> EngineInfo:
-        return self._engine.info
-
-    def ask(
-        self,
-        query: Query,
-        on_text: Callable[[str], None] | None = None,
-        cancel: Cancel | None = None,
-    ) -> Answer:
-        answer = self._engine.ask(query, on_text, cancel)
-        if answer.finish_reason is not FinishReason.CANCELLED:
-            self._keep(Case(query, recorded_answer(query, answer, self.info.generation)))
-        return answer
-
-    def close(self) -> None:
-        self._engine.close()
+def _keeper(engine: Engine, cases: list[Case]) -> RecordingEngine:
+    """The same engine, and what it answers becomes a case."""
+    return RecordingEngine(engine, lambda query, answer: cases.append(Case(query, answer)))
 
 
 def _asked(bag: Path, engine: Engine, config: ReplayConfig, progress: Progress) -> tuple[Case, ...]:
@@ -100,7 +78,7 @@ def _asked(bag: Path, engine: Engine, config: ReplayConfig, progress: Progress) 
         progress("playing the recording", round(done_s), round(total_s))
 
     with tempfile.TemporaryDirectory(prefix="rynn-brain-") as folder:
-        engines = Engines.one(CaseKeeper(engine, cases.append))
+        engines = Engines.one(_keeper(engine, cases))
         result = replay(bag, config, engines, Path(folder), played)
     if not result.complete:
         raise KeyboardInterrupt
@@ -139,7 +117,7 @@ def _episode_cases(bag: Path) -> tuple[Case, ...]:
     """Decides the episode again with its own answers, which shows every question as it was."""
     cases: list[Case] = []
     by_role = recorded_engines(bag).by_role.items()
-    keepers = Engines({role: CaseKeeper(engine, cases.append) for role, engine in by_role})
+    keepers = Engines({role: _keeper(engine, cases) for role, engine in by_role})
     drifts = replay_episode(bag, keepers).drifts
     if drifts:
         raise BagError(f"{bag} is not decided as it was, so its questions are others: {drifts[0]}")

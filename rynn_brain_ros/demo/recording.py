@@ -10,14 +10,14 @@ from typing import Any
 from rynn_brain_ros import __version__
 from rynn_brain_ros.demo.running import Ears, Played
 from rynn_brain_ros.demo.stages import Stage
-from rynn_brain_ros.models import Engines, RecordingEngine
+from rynn_brain_ros.models import Engines, RecordedAnswer, RecordingEngine
 from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.episode import EpisodeEvent, StageBegan, TurnEnded
 from rynn_brain_ros.planning.executive import Approve
 from rynn_brain_ros.replay import EpisodeFolder, EpisodeHead
 from rynn_brain_ros.sim.film import Film, caption
 from rynn_brain_ros.sim.world import Picture
-from rynn_brain_ros.values import Cancel, Motion, Step
+from rynn_brain_ros.values import Cancel, Motion, Query, Step
 from rynn_brain_ros.view.plane import Surroundings
 from rynn_brain_ros.view.story import StoryHead, StoryWriter
 
@@ -71,7 +71,10 @@ class Recording:
     def engines(self, engines: Engines) -> Engines:
         """The same engines, and what they answer is kept."""
         by_role = engines.by_role.items()
-        keep = self._folder.keep_answer
+
+        def keep(_: Query, answer: RecordedAnswer) -> None:
+            self._folder.keep_answer(answer)
+
         return Engines({role: RecordingEngine(engine, keep) for role, engine in by_role})
 
     def cancel(self, cancel: Cancel) -> Cancel:

@@ -18,12 +18,13 @@ from rynn_brain_ros.values import (
 
 
 class RecordingEngine:
-    """Asks ``engine`` and hands each whole answer to ``keep``, in the recorded engine's form.
+    """Asks ``engine`` and hands each question with its whole answer to ``keep``, the answer in the
+    recorded engine's form.
 
     An answer that was cancelled, or never came, is not kept.
     """
 
-    def __init__(self, engine: Engine, keep: Callable[[RecordedAnswer], None]) -> None:
+    def __init__(self, engine: Engine, keep: Callable[[Query, RecordedAnswer], None]) -> None:
         self._engine, self._keep = engine, keep
 
     @property
@@ -38,7 +39,7 @@ class RecordingEngine:
     ) -> Answer:
         answer = self._engine.ask(query, on_text, cancel)
         if answer.finish_reason is not FinishReason.CANCELLED:
-            self._keep(recorded_answer(query, answer, self._engine.info.generation))
+            self._keep(query, recorded_answer(query, answer, self._engine.info.generation))
         return answer
 
     def close(self) -> None:

@@ -279,7 +279,7 @@ class _PlayedCancel:
         by_role = engines.by_role.items()
         return Engines({role: RecordingEngine(engine, self._count) for role, engine in by_role})
 
-    def _count(self, _: object) -> None:
+    def _count(self, *_: object) -> None:
         self._n_answers += 1
 
 

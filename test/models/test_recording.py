@@ -63,7 +63,7 @@ def whole(**fields) -> Answer:
 
 def test_an_answer_is_kept_word_for_word_with_its_question(query: Query):
     kept: list[RecordedAnswer] = []
-    answer = RecordingEngine(Engine(whole()), kept.append).ask(query)
+    answer = RecordingEngine(Engine(whole()), lambda _, answer: kept.append(answer)).ask(query)
     (recorded,) = kept
     assert recorded.text == answer.text == TEXT
     assert recorded.messages == plain_messages(compose(query, Generation.V1_1))
@@ -80,7 +80,7 @@ def test_everything_about_an_answer_is_kept(query: Query):
         timings=Timings(total_s=0.25),
         token_probabilities=tokens,
     )
-    RecordingEngine(Engine(given), kept.append).ask(query)
+    RecordingEngine(Engine(given), lambda _, answer: kept.append(answer)).ask(query)
     (recorded,) = kept
     assert recorded.finish_reason is FinishReason.LENGTH
     assert (recorded.revision, recorded.quantization) == ("abc", "nf4")
@@ -89,13 +89,13 @@ def test_everything_about_an_answer_is_kept(query: Query):
 
 def test_a_time_that_nobody_measured_stays_unknown(query: Query):
     kept: list[RecordedAnswer] = []
-    RecordingEngine(Engine(whole()), kept.append).ask(query)
+    RecordingEngine(Engine(whole()), lambda _, answer: kept.append(answer)).ask(query)
     assert kept[0].latency_s == -1.0
 
 
 def test_what_was_kept_is_answered_again(query: Query):
     kept: list[RecordedAnswer] = []
-    RecordingEngine(Engine(whole()), kept.append).ask(query)
+    RecordingEngine(Engine(whole()), lambda _, answer: kept.append(answer)).ask(query)
     assert RecordedEngine(kept).ask(query).text == TEXT
 
 
@@ -103,7 +103,9 @@ def test_a_cancelled_answer_is_given_and_not_kept(query: Query):
     kept: list[RecordedAnswer] = []
     cancel = threading.Event()
     cancel.set()
-    answer = RecordingEngine(Engine(whole()), kept.append).ask(query, cancel=cancel)
+    answer = RecordingEngine(Engine(whole()), lambda _, answer: kept.append(answer)).ask(
+        query, cancel=cancel
+    )
     assert answer.finish_reason is FinishReason.CANCELLED
     assert kept == []
 
@@ -111,7 +113,7 @@ def test_a_cancelled_answer_is_given_and_not_kept(query: Query):
 def test_a_whole_answer_is_kept_also_where_the_stop_came_just_after_it(query: Query):
     kept: list[RecordedAnswer] = []
     cancel = threading.Event()
-    recording = RecordingEngine(Engine(whole()), kept.append)
+    recording = RecordingEngine(Engine(whole()), lambda _, answer: kept.append(answer))
     recording.ask(query, on_text=lambda piece: cancel.set(), cancel=cancel)
     assert [answer.text for answer in kept] == [TEXT]
 
@@ -119,13 +121,15 @@ def test_a_whole_answer_is_kept_also_where_the_stop_came_just_after_it(query: Qu
 def test_a_failure_passes_and_nothing_is_kept(query: Query):
     kept: list[RecordedAnswer] = []
     with pytest.raises(EngineError, match="the server is gone"):
-        RecordingEngine(Engine(EngineError("the server is gone")), kept.append).ask(query)
+        RecordingEngine(
+            Engine(EngineError("the server is gone")), lambda _, answer: kept.append(answer)
+        ).ask(query)
     assert kept == []
 
 
 def test_text_streams_through_and_closing_reaches_the_engine(query: Query):
     engine, pieces = Engine(whole()), []
-    recording = RecordingEngine(engine, lambda answer: None)
+    recording = RecordingEngine(engine, lambda query, answer: None)
     recording.ask(query, on_text=pieces.append)
     recording.close()
     assert "".join(pieces) == TEXT
@@ -133,12 +137,12 @@ def test_text_streams_through_and_closing_reaches_the_engine(query: Query):
 
 
 def test_it_is_a_whole_engine(query: Query):
-    assert check_engine(RecordingEngine(Engine(whole()), lambda answer: None), query) == ()
+    assert check_engine(RecordingEngine(Engine(whole()), lambda query, answer: None), query) == ()
 
 
 def test_a_recorded_engine_that_is_stopped_needs_no_answer(query: Query):
     kept: list[RecordedAnswer] = []
-    RecordingEngine(Engine(whole()), kept.append).ask(query)
+    RecordingEngine(Engine(whole()), lambda _, answer: kept.append(answer)).ask(query)
     cancel = threading.Event()
     cancel.set()
     never_asked = replace(query, instruction="Something else")

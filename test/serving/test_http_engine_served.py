@@ -82,7 +82,7 @@ def test_the_colour_engine_answers_over_http_as_in_process(serve, task):
 def test_recorded_answers_are_found_over_http(serve):
     kept: list[RecordedAnswer] = []
     query = replace(question(), frames=FrameSet((picture(1, 1500, 1000),), 300))
-    RecordingEngine(ScriptedEngine(POINT), kept.append).ask(query)
+    RecordingEngine(ScriptedEngine(POINT), lambda _, answer: kept.append(answer)).ask(query)
     served = HttpEngine(serve(RecordedEngine(kept)).url)
     assert served.ask(query).text == POINT
     with pytest.raises(UnreadableQuestionError, match="holds no answer"):
