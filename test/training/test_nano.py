@@ -1,0 +1,274 @@
+"""RynnBrain-nano's training: true lessons, the library's own mathematics, and learning."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco")
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from rynn_brain_ros.language import compose, parse  # noqa: E402
+from rynn_brain_ros.models.local.engine import LocalEngine  # noqa: E402
+from rynn_brain_ros.models.local.loading import load  # noqa: E402
+from rynn_brain_ros.models.local.patches import read_patcher  # noqa: E402
+from rynn_brain_ros.sim.objects import PAINT  # noqa: E402
+from rynn_brain_ros.values import Affordance, Box, NoGrounding, Task, TextPart  # noqa: E402
+from training.nano.evaluate import held_out, summary  # noqa: E402
+from training.nano.lessons import (  # noqa: E402
+    GENERATION,
+    Teacher,
+    kinds_in,
+    sentences,
+)
+from training.nano.network import Sight, build_network  # noqa: E402
+from training.nano.optimizing import Schedule  # noqa: E402
+from training.nano.pictures import TablePicture, table_pictures  # noqa: E402
+from training.nano.save import save_checkpoint  # noqa: E402
+from training.nano.speak import Scribe, Speaker, assemble  # noqa: E402
+from training.nano.train import Recipe, Run, draw  # noqa: E402
+from training.nano.truth import Truth, truth_of  # noqa: E402
+from training.nano.words import build_tokenizer  # noqa: E402
+
+N_PICTURES = 24
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[TablePicture]:
+    return list(islice(table_pictures(seed=7), N_PICTURES))
+
+
+@pytest.fixture(scope="module")
+def truths(pictures: list[TablePicture]) -> list[Truth]:
+    return [truth_of(picture.numbers(), picture.things) for picture in pictures]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(sentences())
+
+
+@pytest.fixture(scope="module")
+def network(tokenizer):
+    torch.manual_seed(0)
+    model = build_network(tokenizer)
+    for weight in model.model.visual.deepstack_merger_list.parameters():
+        torch.nn.init.normal_(weight, 0, 0.05)  # else it would be silent, and its place untested
+    return model.eval()
+
+
+# --- pictures and their truth --------------------------------------------------------------------
+
+
+def test_a_seed_always_draws_the_same_pictures(pictures: list[TablePicture]):
+    again = list(islice(table_pictures(seed=7), 3))
+    assert [p.map_png for p in again] == [p.map_png for p in pictures[:3]]
+    assert [p.things for p in again] == [p.things for p in pictures[:3]]
+    other = next(iter(table_pictures(seed=8)))
+    assert other.map_png != pictures[0].map_png
+
+
+def test_a_point_lies_on_its_thing_and_its_box_is_tight(
+    pictures: list[TablePicture], truths: list[Truth]
+):
+    checked = 0
+    for picture, truth in zip(pictures, truths, strict=True):
+        numbers = picture.numbers()
+        for seen in truth.seen:
+            assert truth.shows(*seen.point) == seen.thing.number
+            x0, y0, x1, y1 = np.multiply(seen.box, (0.32, 0.24, 0.32, 0.24)).round().astype(int)
+            inside = numbers[y0:y1, x0:x1] == seen.thing.number
+            assert inside.sum() == seen.n_px
+            assert inside[0].any() and inside[-1].any() and inside[:, 0].any()
+            checked += 1
+    assert checked > 50
+
+
+def test_things_have_the_colour_that_their_names_say(
+    pictures: list[TablePicture], truths: list[Truth]
+):
+    """Across all lamps: the mean colour is nearer to the named paint's hue than to others'."""
+    right = total = 0
+    paints = {name: np.array(rgb) / np.linalg.norm(rgb) for name, rgb in PAINT.items()}
+    for picture, truth in zip(pictures, truths, strict=True):
+        image, numbers = picture.pixels().astype(float), picture.numbers()
+        for seen in truth.seen:
+            mean = image[numbers == seen.thing.number].mean(0)
+            best = max(paints, key=lambda name: float(paints[name] @ mean))
+            right += best == seen.thing.color
+            total += 1
+    assert right / total > 0.9
+
+
+def test_every_thing_that_is_seen_has_a_visual_token(truths: list[Truth]):
+    for truth in truths:
+        assert {int(n) for n in np.unique(truth.cells)} - {0} <= {
+            seen.thing.number for seen in truth.seen
+        }
+        large = {seen.thing.number for seen in truth.seen if seen.n_px > 200}
+        assert large <= {int(n) for n in np.unique(truth.cells)}
+
+
+# --- lessons --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_frames", [1, 3])
+def test_answers_read_back_as_what_is_true(truths: list[Truth], n_frames: int):
+    teacher, kinds = Teacher(np.random.default_rng(0)), set()
+    for first in range(0, N_PICTURES - n_frames):
+        frames = [(n, n % 2 == 1) for n in range(first, first + n_frames)]
+        shown = [truths[n] for n, _ in frames]
+        for exchange in teacher.lesson(frames, shown, 4).exchanges:
+            (grounding,) = parse(exchange.answer, n_frames, task=exchange.task).groundings
+            kinds.add(type(grounding))
+            if exchange.place is None:
+                assert isinstance(grounding, NoGrounding) and grounding.abstained
+                continue
+            frame, number = exchange.place
+            seen = shown[frame].number(number)
+            assert seen is not None
+            told = seen.mirrored(frames[frame][1])
+            wanted = told[:2] if exchange.task is Task.AFFORDANCE else told[2:]
+            assert np.allclose(np.ravel(grounding.points), wanted, atol=0.51)
+            assert grounding.frame == frame
+    assert kinds == {Affordance, Box, NoGrounding}
+
+
+def test_what_is_asked_for_in_vain_is_in_no_frame(truths: list[Truth]):
+    teacher = Teacher(np.random.default_rng(1))
+    words = {
+        "violet": "purple",
+        "block": "cube",
+        "box": "cube",
+        "sphere": "ball",
+        "can": "cylinder",
+    }
+    words |= {"dish": "plate", "cup": "mug"}
+    for n, truth in enumerate(truths):
+        for exchange in teacher.lesson([(n, False)], [truth], 4, p_absent=1.0).exchanges:
+            said = [words.get(w, w) for w in exchange.head.rstrip(".?").split()]
+            assert tuple(said[-2:]) not in kinds_in(truth) or "around" in said
+
+
+def test_questions_are_worded_as_for_any_model(truths: list[Truth]):
+    asked = held_out("wild", seed=3, count=6, n_frames=2)
+    teacher = Teacher(np.random.default_rng((3, 1)))
+    assert len(asked) == 6
+    for each in asked:
+        *_, last = compose(each.query, GENERATION)[0].parts
+        assert isinstance(last, TextPart) and last.text.startswith(each.query.instruction)
+    lesson = teacher.lesson([(0, False)], [truths[0]], 1)
+    assert lesson.exchanges[0].rest.startswith("\n")
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+
+def test_a_coordinate_is_one_token(tokenizer):
+    for n in (0, 7, 10, 304, 1000):
+        assert len(tokenizer(f"({n}, 5)", add_special_tokens=False)["input_ids"]) == len(
+            tokenizer("(512, 5)", add_special_tokens=False)["input_ids"]
+        )
+    text = "<affordance> <frame 3>: (512, 30) </affordance>"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == text
+
+
+def test_the_batched_tower_is_the_librarys(network, tokenizer, tmp_path: Path):
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    save_checkpoint(network, tokenizer, tmp_path / "nano", {})
+    patches, grid = read_patcher(tmp_path / "nano").cut(image)
+    with torch.inference_mode():
+        tokens, deep = Sight(network)(torch.from_numpy(image[None]))
+        stock = network.model.visual(torch.from_numpy(patches), grid_thw=torch.tensor([grid]))
+    torch.testing.assert_close(tokens[0], stock.pooler_output, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(deep[0], stock.deepstack_features[0], rtol=1e-4, atol=1e-4)
+
+
+def test_questions_read_together_are_read_as_if_alone(network, tokenizer, truths: list[Truth]):
+    scribe, text = Scribe(tokenizer), network.model.language_model
+    speaker = Speaker(network, scribe.numbers)
+    lesson = Teacher(np.random.default_rng(0)).lesson([(0, False), (1, False)], truths[:2], 3)
+    torch.manual_seed(1)
+    tokens, deep = torch.randn(2, 2, 300, 160)
+    with torch.inference_mode():
+        together = assemble(scribe, [lesson], [truths[:2]])
+        states = speaker.read(together, tokens, deep)[0]
+        start = n_opening = len(scribe.opening(2)[0])
+        for exchange in lesson.exchanges:
+            one = dataclasses.replace(lesson, exchanges=(exchange,))
+            batch = assemble(scribe, [one], [truths[:2]])
+            length = n_opening + len(scribe.branch(exchange).ids)
+            visual = batch.visual[:, :length]
+            x = text.embed_tokens(batch.ids[:, :length])
+            alone = text(
+                inputs_embeds=x.masked_scatter(visual[..., None], tokens.reshape(-1, 160)),
+                position_ids=batch.positions[:, :, :length],
+                visual_pos_masks=visual,
+                deepstack_visual_embeds=[deep.reshape(-1, 160)],
+                use_cache=False,
+            ).last_hidden_state[0, n_opening:]
+            end = start + len(alone)
+            torch.testing.assert_close(states[start:end], alone, rtol=1e-3, atol=1e-3)
+            start = end
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few minutes of training in a small world."""
+    out = tmp_path_factory.mktemp("nano")
+    recipe = Recipe(
+        shards=1,
+        shard=200,
+        see_parts=Schedule(70, 2.5e-3),
+        see_whole=Schedule(4, 1e-3),
+        speak=Schedule(12, 3e-3),
+        together=Schedule(2, 1e-3),
+        known_pictures=16,
+    )
+    draw(out / "pool", recipe, workers=1)
+    Run(out, out / "pool", recipe).train()
+    return out
+
+
+@pytest.mark.slow
+def test_it_visibly_learns(trained: Path):
+    lines = [json.loads(line) for line in (trained / "curve.jsonl").read_text().splitlines()]
+    first, *_, last = [line for line in lines if line["stage"] == "see parts"]
+    assert last["color"] > 0.7 > first["color"]
+    assert last["point"] < 60 < first["point"]
+    first, *_, last = [line for line in lines if line["stage"] == "speak"]
+    assert last["soft"] < first["soft"] - 0.5
+
+
+@pytest.mark.slow
+def test_what_was_trained_is_an_ordinary_checkpoint(trained: Path):
+    path = trained / "RynnBrain-nano"
+    assert sum(file.stat().st_size for file in path.iterdir()) < 8e6
+    told = json.loads((path / "provenance.json").read_text())
+    assert told["recipe"]["seed"] == 1 and told["code"]
+    engine = LocalEngine(load(path, dtype="F32"))
+    try:
+        asked = held_out("episode", seed=5, count=4)
+        answers = [engine.ask(each.query) for each in asked]
+    finally:
+        engine.close()
+    assert all(answer.text for answer in answers)
+    assert summary([])["questions"] == 0
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_trained_again(trained: Path, monkeypatch: pytest.MonkeyPatch):
+    curve = (trained / "curve.jsonl").read_text()
+    run = Run(trained, trained / "pool", Recipe(shards=1, shard=200))
+    run.train()
+    assert (trained / "curve.jsonl").read_text() == curve

@@ -1,0 +1,248 @@
+"""How well nano sees, asked as users ask it: through the ``local`` engine, greedily, on tables
+that it never saw.
+
+    python -m training.nano.evaluate CHECKPOINT [--questions 300] [--seed 900000]
+
+Two kinds of table: ``episode`` is how the demo and `rynn-brain evaluate` set them, ``wild`` as in
+training (crowded, stacked, in the hand, other lamps and colours). Two controls show that it looks:
+the same questions with the picture of another table, and answers scored on another thing than
+the one asked for. No grammar holds the answers: their form is nano's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from rynn_brain_ros.language import parse
+from rynn_brain_ros.memory import select
+from rynn_brain_ros.models.local.engine import LocalEngine
+from rynn_brain_ros.models.local.loading import load
+from rynn_brain_ros.sim.table import TableWorld
+from rynn_brain_ros.sim.table_layout import random_scene
+from rynn_brain_ros.values import (
+    Box,
+    EncodedImage,
+    Engine,
+    Frame,
+    FrameSet,
+    NoGrounding,
+    Query,
+    SelectedFrame,
+    Task,
+)
+from training.nano.lessons import Exchange, Lesson, Teacher
+from training.nano.pictures import SEEN_PX, TablePicture, picture_of, table_pictures
+from training.nano.truth import SeenThing, Truth, truth_of
+
+HELD_OUT_SEED = 900_000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about known pictures: ``other`` is another thing of the same picture."""
+
+    query: Query
+    truths: tuple[Truth, ...]
+    place: tuple[int, int] | None
+    other: int | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one question: was the form right, was it a right abstention or none, the right frame, a
+    point inside of the thing (or a box that meets it by half), and how far off in 1/1000."""
+
+    task: Task
+    absent: bool
+    valid: bool
+    abstained: bool
+    frame_right: bool
+    inside: bool
+    off: float
+
+
+# --- questions ------------------------------------------------------------------------------------
+
+
+def held_out(kind: str, seed: int, count: int, n_frames: int = 1) -> list[Asked]:
+    """``count`` questions about fresh tables of a kind, every fifth about what is not there."""
+    pictures = _episode_pictures(seed) if kind == "episode" else table_pictures(seed)
+    teacher, rng = Teacher(np.random.default_rng((seed, 1))), np.random.default_rng((seed, 2))
+    asked: list[Asked] = []
+    while len(asked) < count:
+        some = list(islice(pictures, n_frames))
+        truths = [truth_of(picture.numbers(), picture.things) for picture in some]
+        lesson = teacher.lesson([(n, False) for n in range(n_frames)], truths, 2)
+        frames = FrameSet(tuple(_frame(picture, n) for n, picture in enumerate(some)), 10240)
+        asked += _asked(lesson, truths, frames, rng)
+    return asked[:count]
+
+
+def _episode_pictures(seed: int) -> Iterator[TablePicture]:
+    """What the demo's camera sees before anything is moved."""
+    while True:
+        scene = random_scene(seed)
+        world = TableWorld(scene)
+        try:
+            yield picture_of(world)
+        finally:
+            world.close()
+        seed += 1
+
+
+def _asked(
+    lesson: Lesson, truths: Sequence[Truth], frames: FrameSet, rng: np.random.Generator
+) -> Iterator[Asked]:
+    for number, exchange in enumerate(lesson.exchanges):
+        query = _query(exchange, frames, number)
+        yield Asked(query, tuple(truths), exchange.place, _other(exchange, truths, rng))
+
+
+def _query(exchange: Exchange, frames: FrameSet, number: int) -> Query:
+    return Query(f"q{number}", exchange.task, exchange.head, frames, abstain=exchange.abstain)
+
+
+def _other(exchange: Exchange, truths: Sequence[Truth], rng: np.random.Generator) -> int | None:
+    if exchange.place is None:
+        return None
+    frame, number = exchange.place
+    others = [s.thing.number for s in truths[frame].seen if s.thing.number != number]
+    return int(rng.choice(others)) if others else None
+
+
+def _frame(picture: TablePicture, number: int) -> SelectedFrame:
+    color = EncodedImage("rgb8; jpeg compressed bgr8", picture.jpeg, compressed=True)
+    return select(Frame("front", number, "front", color))
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def ask_all(engine: Engine, asked: Sequence[Asked]) -> list[Result]:
+    return [_judged(each, engine.ask(each.query).text) for each in asked]
+
+
+def _judged(asked: Asked, text: str) -> Result:
+    query = asked.query
+    reading = parse(text, len(query.frames), task=query.task)
+    absent = asked.place is None
+    result = Result(query.task, absent, False, False, False, False, float("nan"))
+    if len(reading.groundings) != 1:
+        return result
+    grounding = reading.groundings[0]
+    if isinstance(grounding, NoGrounding):
+        return replace(result, valid=grounding.abstained, abstained=grounding.abstained)
+    result = replace(result, valid=not grounding.flags)
+    if asked.place is None:
+        return result
+    frame, number = asked.place
+    seen = asked.truths[frame].number(number)
+    assert seen is not None
+    right = (grounding.frame or 0) == frame
+    inside, off = _inside(grounding.points, isinstance(grounding, Box), seen, asked.truths[frame])
+    return replace(result, frame_right=right, inside=right and inside, off=off)
+
+
+def _inside(
+    points: Sequence[tuple[float, float]], is_box: bool, seen: SeenThing, truth: Truth
+) -> tuple[bool, float]:
+    if is_box:
+        told = (*points[0], *points[1])
+        off = float(np.mean(np.abs(np.subtract(told, seen.box))))
+        return _overlap(told, seen.box) >= 0.5, off
+    x, y = points[0]
+    off = float(np.hypot(x - seen.point[0], (y - seen.point[1]) * SEEN_PX[1] / SEEN_PX[0]))
+    return truth.shows(x, y) == seen.thing.number, off
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+def summary(results: Sequence[Result]) -> dict[str, float]:
+    """Shares; ``off`` is the median in 1/1000 of the picture's width."""
+    there = [r for r in results if not r.absent]
+    points = [r for r in there if r.task is Task.AFFORDANCE]
+    boxes = [r for r in there if r.task is Task.OBJECT]
+    absent = [r for r in results if r.absent]
+    return {
+        "questions": len(results),
+        "valid": _share(r.valid for r in results),
+        "point_inside": _share(r.inside for r in points),
+        "point_off": _median(r.off for r in points),
+        "box_half": _share(r.inside for r in boxes),
+        "box_off": _median(r.off for r in boxes),
+        "frame_right": _share(r.frame_right for r in there),
+        "abstained_right": _share(r.abstained for r in absent),
+        "abstained_wrong": _share(r.abstained for r in there),
+    }
+
+
+def _share(values: Iterator[bool]) -> float:
+    found = list(values)
+    return round(sum(found) / len(found), 4) if found else float("nan")
+
+
+def _median(values: Iterator[float]) -> float:
+    found = [value for value in values if not np.isnan(value)]
+    return round(float(np.median(found)), 1) if found else float("nan")
+
+
+def controls(engine: Engine, asked: Sequence[Asked]) -> dict[str, float]:
+    """Points that still hit: with another table's picture, and on another thing than asked for."""
+    there = [a for a in asked if a.place is not None and a.query.task is Task.AFFORDANCE]
+    swapped = [
+        replace(a, query=replace(a.query, frames=b.query.frames))
+        for a, b in zip(there, [*there[len(there) // 2 :], *there[: len(there) // 2]], strict=True)
+    ]
+    elsewhere = [
+        replace(a, place=(a.place[0], a.other))
+        for a in there
+        if a.place is not None and a.other is not None
+    ]
+    return {
+        "other_picture": _share(r.inside for r in ask_all(engine, swapped)),
+        "other_thing": _share(r.inside for r in ask_all(engine, elsewhere)),
+    }
+
+
+def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dict[str, float]]:
+    """Everything, by kind of table."""
+    engine = LocalEngine(load(path, dtype="F32"), constrain=False)
+    try:
+        found = {}
+        for kind in ("episode", "wild"):
+            asked = held_out(kind, seed, count)
+            found[kind] = summary(ask_all(engine, asked))
+            if kind == "episode":
+                found["controls"] = controls(engine, asked)
+    finally:
+        engine.close()
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--questions", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED)
+    options = parser.parse_args(arguments)
+    for kind, values in evaluate(options.checkpoint, options.questions, options.seed).items():
+        print(kind, json.dumps(values))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A pool of pictures on disk, drawn once and looked at many times.
+
+A shard is a folder: ``images.npy`` uint8 [N, 240, 320, 3] as the model is shown them, ``maps.npy``
+uint8 [N, 240, 320], which thing each pixel shows, and ``things.json``, the things of each picture.
+It has its final name only when it is whole, so a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.nano.pictures import SEEN_PX, Seen, table_pictures
+
+
+def draw_pool(folder: Path, seed: int, first: int, last: int, size: int) -> None:
+    """Shards ``first:last`` of ``size`` pictures each, those that are not there yet."""
+    for number in range(first, last):
+        path = folder / f"{seed}-{number:03}"
+        if not path.exists():
+            _draw_shard(path, seed * 1000 + number, size)
+
+
+def _draw_shard(path: Path, seed: int, size: int) -> None:
+    unfinished = path.with_suffix(".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    width, height = SEEN_PX
+    images = np.empty((size, height, width, 3), np.uint8)
+    maps = np.empty((size, height, width), np.uint8)
+    things = []
+    for index, picture in enumerate(islice(table_pictures(seed), size)):
+        images[index], maps[index] = picture.pixels(), picture.numbers()
+        things.append([asdict(thing) for thing in picture.things])
+    np.save(unfinished / "images.npy", images)
+    np.save(unfinished / "maps.npy", maps)
+    (unfinished / "things.json").write_text(json.dumps(things), encoding="utf-8")
+    unfinished.rename(path)
+
+
+class Pool:
+    """The whole shards of a folder as one sequence, read from disk as they are needed."""
+
+    def __init__(self, folder: Path) -> None:
+        shards = sorted(path for path in folder.iterdir() if path.suffix != ".part")
+        if not shards:
+            raise FileNotFoundError(f"{folder} holds no pictures yet: draw some first")
+        self._images = [np.load(path / "images.npy", mmap_mode="r") for path in shards]
+        self._maps = [np.load(path / "maps.npy", mmap_mode="r") for path in shards]
+        self._places = [(n, i) for n, maps in enumerate(self._maps) for i in range(len(maps))]
+        texts = [(path / "things.json").read_text(encoding="utf-8") for path in shards]
+        self._things = [
+            tuple(Seen(**thing) for thing in things)
+            for text in texts
+            for things in json.loads(text)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """RGB, uint8 [240, 320, 3]."""
+        shard, place = self._places[index]
+        return np.asarray(self._images[shard][place])
+
+    def numbers(self, index: int) -> NDArray[np.uint8]:
+        """Which thing each pixel shows, uint8 [240, 320]."""
+        shard, place = self._places[index]
+        return np.asarray(self._maps[shard][place])
+
+    def things(self, index: int) -> tuple[Seen, ...]:
+        return self._things[index]

@@ -1,0 +1,134 @@
+"""The model card: what nano was measured to do, its learning curve, and pictures of its answers.
+
+    python -m training.nano.report RUN [--questions 300] [--seed 900000]
+
+``RUN`` is the folder of a training run; card, curve and pictures go into its checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from rynn_brain_ros.memory import decode_color
+from rynn_brain_ros.models.local.engine import LocalEngine
+from rynn_brain_ros.models.local.loading import load
+from rynn_brain_ros.planning import ask
+from rynn_brain_ros.view.overlay import draw
+from training.nano.evaluate import HELD_OUT_SEED, Asked, evaluate, held_out
+from training.nano.save import PROVENANCE
+from training.nano.train import NAME
+
+EVALUATION = "evaluation.json"
+_ROWS = (
+    ("point_inside", "points inside the named thing", "share"),
+    ("point_off", "median distance of points, 1/1000 of the width", "number"),
+    ("box_half", "boxes that overlap the true one by half", "share"),
+    ("box_off", "median distance of box sides, 1/1000", "number"),
+    ("abstained_right", "`<no object>` where the thing is not there", "share"),
+    ("abstained_wrong", "`<no object>` where it is there", "share"),
+    ("valid", "answers in the right form, no grammar used", "share"),
+)
+_CURVES = (
+    (("see parts", "see whole"), ("color", "shape"), "share of visual tokens that are right"),
+    (("see parts", "see whole"), ("point", "box"), "median error, 1/1000"),
+    (("speak", "together"), ("near", "decided", "looked"), "share"),
+)
+
+
+def write_report(run: Path, count: int, seed: int) -> None:
+    """Asks the questions, and writes everything into the run's checkpoint."""
+    path = run / NAME
+    found = evaluate(path, count, seed)
+    (path / EVALUATION).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    lines = (run / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+    draw_curves([json.loads(line) for line in lines], path / "curve.png")
+    engine = LocalEngine(load(path, dtype="F32"), constrain=False)
+    try:
+        picture = examples(engine, [*held_out("episode", seed, 9), *held_out("wild", seed, 9)])
+    finally:
+        engine.close()
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 80]
+    cv2.imwrite(str(path / "examples.jpg"), picture[..., ::-1], quality)
+    told = json.loads((path / PROVENANCE).read_text(encoding="utf-8"))
+    (path / "README.md").write_text(card(found, told), encoding="utf-8")
+
+
+def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    mpl.use("agg")
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    for axes, (stages, names, label) in zip(figure.subplots(1, 3), _CURVES, strict=True):
+        told = [line for line in lines if line["stage"] in stages]
+        ends = np.cumsum([_last_step(told, stage) for stage in stages])
+        starts = dict(zip(stages, [0, *ends], strict=False))
+        steps = [starts[line["stage"]] + line["step"] for line in told]
+        for name in names:
+            axes.plot(steps, [line.get(name, np.nan) for line in told], label=name)
+        for end in ends[:-1]:
+            axes.axvline(end, color="0.7", linewidth=1)
+        axes.set(xlabel=f"step ({', then '.join(stages)})", ylabel=label)
+        if label.startswith("median"):
+            axes.set_yscale("log")
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=90)
+
+
+def _last_step(lines: Sequence[Mapping[str, Any]], stage: str) -> int:
+    return max((int(line["step"]) for line in lines if line["stage"] == stage), default=0)
+
+
+def examples(engine: LocalEngine, asked: Sequence[Asked], columns: int = 3) -> Any:
+    """One picture of several answers, uint8 [H, W, 3]."""
+    tiles = []
+    for each in asked:
+        response = ask(engine, each.query)
+        frame = each.query.frames[-1]
+        rgb = decode_color(frame.frame.color)
+        caption = f"{each.query.instruction}  {response.answer.text}"
+        drawn = draw(rgb, response.lifted, frame, caption=caption)
+        tiles.append(cv2.resize(drawn, (480, 360), interpolation=cv2.INTER_AREA))
+    rows = [np.hstack(tiles[n : n + columns]) for n in range(0, len(tiles), columns)]
+    return np.vstack([row for row in rows if row.shape == rows[0].shape])
+
+
+def card(found: Mapping[str, Mapping[str, float]], told: Mapping[str, Any]) -> str:
+    """The model card (`card.md`), in the form that model hubs read."""
+    episode, wild, controls = found["episode"], found["wild"], found["controls"]
+    table = "\n".join(
+        f"| {label} | {_told(episode[key], kind)} | {_told(wild[key], kind)} |"
+        for key, label, kind in _ROWS
+    )
+    template = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
+    return template.format(
+        **{key: told[key] for key in ("code", "minutes", "machine", "torch")},
+        **{key: _told(controls[key], "share") for key in ("other_picture", "other_thing")},
+        n_episode=int(episode["questions"]),
+        n_wild=int(wild["questions"]),
+        table=table,
+        recipe=json.dumps(told["recipe"]),
+    )
+
+
+def _told(value: float, kind: str) -> str:
+    return f"{100 * value:.1f} %" if kind == "share" else f"{value:g}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--questions", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED)
+    options = parser.parse_args(arguments)
+    write_report(options.run, options.questions, options.seed)
+
+
+if __name__ == "__main__":
+    main()

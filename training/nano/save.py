@@ -1,0 +1,69 @@
+"""A trained network as an ordinary checkpoint directory, with where it comes from."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.nano.network import MAX_PIXELS, PATCH_PX, TOKEN_PX
+
+MIN_PIXELS = 64 * TOKEN_PX**2
+PROVENANCE = "provenance.json"
+
+
+def save_checkpoint(model: Any, tokenizer: Any, path: Path, provenance: dict[str, Any]) -> None:
+    """Weights in bf16, tokenizer, image settings and `PROVENANCE`: whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    model.to(torch.bfloat16).save_pretrained(unfinished)
+    model.to(torch.float32).load_state_dict(weights)  # training may go on in full precision
+    tokenizer.save_pretrained(unfinished)
+    _write(unfinished / "preprocessor_config.json", _image_settings())
+    _write(unfinished / PROVENANCE, provenance)
+    if path.exists():
+        shutil.rmtree(path)
+    unfinished.rename(path)
+
+
+def provenance(recipe: dict[str, Any], minutes: float) -> dict[str, Any]:
+    """What the weights come from: code, recipe with seeds, time and machine."""
+    return {
+        "code": _commit(),
+        "recipe": recipe,
+        "minutes": round(minutes, 1),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    here = Path(__file__).parent
+    found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def _image_settings() -> dict[str, Any]:
+    return {
+        "image_processor_type": "Qwen2VLImageProcessorFast",
+        "processor_class": "Qwen3VLProcessor",
+        "patch_size": PATCH_PX,
+        "merge_size": 2,
+        "temporal_patch_size": 2,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+        "size": {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS},
+    }
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,187 @@
+"""The first stage: the vision tower learns to tell what each visual token shows, and where.
+
+Heads that exist in training only ask every token for colour and shape of its thing, and for the
+thing's point and box as waves of their coordinates. Parts of pictures are shown first, which
+carry the positions they have in the whole: most of a picture is table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from rynn_brain_ros.sim.objects import SHAPES
+from training.nano.network import TOKEN_PX, Sight, waves
+from training.nano.optimizing import Schedule, Score, Tell, optimize
+from training.nano.pool import Pool
+from training.nano.truth import COLORS, Truth, truth_of
+
+_CODE = 64
+_N_NUMBERS = 6
+_SHARP = 8.0
+
+
+class Heads(nn.Module):  # type: ignore[misc]
+    """What is asked of every visual token, in training only."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.kinds = nn.Linear(width, len(COLORS) + 1 + len(SHAPES) + 1)
+        self.places = nn.Linear(width, _N_NUMBERS * _CODE)
+        codes = waves(np.arange(1001) / 1000, _CODE, 40.0)
+        self.register_buffer("codes", torch.from_numpy(codes.astype(np.float32)))
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits of colour [n, 7] and shape [n, 7]; codes [n, 6, 64]."""
+        kinds = self.kinds(tokens)
+        n_colors = len(COLORS) + 1
+        places = self.places(tokens).view(-1, _N_NUMBERS, _CODE)
+        return kinds[:, :n_colors], kinds[:, n_colors:], places
+
+    def read(self, places: torch.Tensor) -> torch.Tensor:
+        """The numbers 0…1000 that codes [..., 64] stand for."""
+        return (places @ self.codes.T).argmax(-1).float()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Of visual tokens, flat: colour and shape (0 none), point and box [n, 6]."""
+
+    color: torch.Tensor
+    shape: torch.Tensor
+    numbers: torch.Tensor
+
+
+def sight_loss(heads: Heads, tokens: torch.Tensor, labels: Labels) -> tuple[torch.Tensor, Score]:
+    """Scores are of tokens that show a thing: shares, and medians in 1/1000."""
+    color, shape, places = heads(tokens.reshape(-1, tokens.shape[-1]))
+    shows = labels.color > 0
+    truth = labels.numbers[shows]
+    index = truth.round().long().clamp(0, 1000)
+    loss = _balanced(color, labels.color, shows) + _balanced(shape, labels.shape, shows)
+    logits = _SHARP * (places[shows] @ heads.codes.T) / _CODE**0.5  # [m, 6, 1001]
+    loss = loss + 0.35 * functional.cross_entropy(logits.flatten(0, 1), index.flatten())
+    with torch.no_grad():
+        off = (logits.argmax(-1).float() - truth).abs()
+        score = {
+            "color": _share(color[shows].argmax(-1) == labels.color[shows]),
+            "shape": _share(shape[shows].argmax(-1) == labels.shape[shows]),
+            "point": float(off[:, :2].median()),
+            "box": float(off[:, 2:].median()),
+        }
+    return loss, score
+
+
+def _balanced(logits: torch.Tensor, target: torch.Tensor, shows: torch.Tensor) -> torch.Tensor:
+    """Most tokens show no thing: these count for less than half."""
+    there = functional.cross_entropy(logits[shows], target[shows])
+    nothing = functional.cross_entropy(logits[~shows], target[~shows])
+    return 0.6 * there + 0.4 * nothing
+
+
+def _share(right: torch.Tensor) -> float:
+    return float(right.float().mean())
+
+
+class Truths:
+    """The truth of each picture of a pool, found out once."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._known: dict[int, Truth] = {}
+
+    def __getitem__(self, index: int) -> Truth:
+        if index not in self._known:
+            self._known[index] = truth_of(self._pool.numbers(index), self._pool.things(index))
+        return self._known[index]
+
+
+def labels_of(
+    truth: Truth,
+    flipped: bool,
+    corner: tuple[int, int] = (0, 0),
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.float32]:
+    """[rows · columns, 8] (colour, shape, point, box) of ``size`` tokens from ``corner`` on."""
+    table = np.zeros((256, 8), np.float32)
+    for item in truth.seen:
+        kind = (COLORS.index(item.thing.color) + 1, SHAPES.index(item.thing.shape) + 1)
+        table[item.thing.number] = (*kind, *item.mirrored(flipped))
+    cells = truth.cells[:, ::-1] if flipped else truth.cells
+    (row, column), (rows, columns) = corner, size or cells.shape
+    return table[cells[row : row + rows, column : column + columns].ravel()]
+
+
+class Parts:
+    """Batches of parts of pictures with their labels; each shows at least one thing if any."""
+
+    def __init__(self, pool: Pool, truths: Truths, rng: np.random.Generator) -> None:
+        self._pool, self._truths, self._rng = pool, truths, rng
+
+    def batch(
+        self, count: int, rows: int, columns: int
+    ) -> tuple[torch.Tensor, torch.Tensor, Labels]:
+        """float32 [count, H, W, 3], corners in patches [count, 2], labels; parts of ``rows`` ×
+        ``columns`` visual tokens."""
+        images, corners, labels = [], [], []
+        for index in self._rng.integers(len(self._pool), size=count):
+            truth, flipped = self._truths[int(index)], bool(self._rng.random() < 0.5)
+            image = self._pool.image(int(index))
+            image = image[:, ::-1] if flipped else image
+            corner = self._corner(truth, flipped, rows, columns)
+            (top, left), px = corner, TOKEN_PX
+            images.append(image[top * px : (top + rows) * px, left * px : (left + columns) * px])
+            corners.append((2 * top, 2 * left))
+            labels.append(labels_of(truth, flipped, corner, (rows, columns)))
+        relit = jitter(torch.from_numpy(np.stack(images)), self._rng)
+        return relit, torch.tensor(corners), as_labels(labels)
+
+    def _corner(self, truth: Truth, flipped: bool, rows: int, columns: int) -> tuple[int, int]:
+        height, width = truth.cells.shape
+        spare = (height - rows, width - columns)
+        if not truth.seen or spare == (0, 0):
+            row, column = (int(self._rng.integers(n + 1)) for n in spare)
+            return row, column
+        x, y, *_ = truth.seen[int(self._rng.integers(len(truth.seen)))].mirrored(flipped)
+        top = int(y / 1000 * height - self._rng.uniform(0.15, 0.85) * rows)
+        left = int(x / 1000 * width - self._rng.uniform(0.15, 0.85) * columns)
+        return min(max(top, 0), spare[0]), min(max(left, 0), spare[1])
+
+
+def as_labels(tables: Sequence[NDArray[np.float32]]) -> Labels:
+    flat = torch.from_numpy(np.concatenate(tables))
+    return Labels(flat[:, 0].long(), flat[:, 1].long(), flat[:, 2:])
+
+
+def jitter(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Another lamp for each picture: uint8 → float32 [B, H, W, 3] within 0…255."""
+    n = len(images)
+    gain = rng.uniform(0.85, 1.15, (n, 1, 1, 1)) * rng.uniform(0.95, 1.05, (n, 1, 1, 3))
+    shift = rng.uniform(-12, 12, (n, 1, 1, 1))
+    changed = images.float() * torch.from_numpy(gain).float() + torch.from_numpy(shift).float()
+    return changed.clamp(0, 255)
+
+
+def learn_to_see(
+    sight: Sight,
+    heads: Heads,
+    parts: Parts,
+    schedule: Schedule,
+    tell: Tell,
+    *,
+    size: tuple[int, int],
+    batch: int,
+) -> None:
+    """Trains the vision tower on parts of ``size`` (rows, columns) in visual tokens."""
+
+    def lesson(_: float) -> tuple[torch.Tensor, Score]:
+        images, corners, labels = parts.batch(batch, *size)
+        return sight_loss(heads, sight(images, corners)[0], labels)
+
+    optimize([*sight.tower.parameters(), *heads.parameters()], schedule, lesson, tell)

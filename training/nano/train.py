@@ -1,0 +1,249 @@
+"""RynnBrain-nano from nothing: draw pictures, learn to see, learn to speak, both together.
+
+    python -m training.nano.train OUT [--recipe quick|full] [--pool DIR] [--workers N]
+
+``OUT/RynnBrain-nano`` is the checkpoint, ``OUT/curve.jsonl`` the learning curve. Each stage that is
+finished is kept in ``OUT``, and a run that was stopped goes on behind the last of them. The same
+seed draws the same pictures and asks the same questions; sums of floating point differ a little
+from machine to machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.nano.lessons import Teacher, sentences
+from training.nano.network import Sight, build_network
+from training.nano.optimizing import Schedule, Score, optimize
+from training.nano.pool import Pool, draw_pool
+from training.nano.save import provenance, save_checkpoint
+from training.nano.see import (
+    Heads,
+    Parts,
+    Truths,
+    as_labels,
+    jitter,
+    labels_of,
+    learn_to_see,
+    sight_loss,
+)
+from training.nano.speak import (
+    COLUMNS,
+    ROWS,
+    Batch,
+    Scribe,
+    SeenBefore,
+    Speaker,
+    assemble,
+    learn_to_speak,
+    picture_batch,
+)
+from training.nano.words import build_tokenizer
+
+NAME = "RynnBrain-nano"
+PARTS = (8, 10)
+"""Rows and columns of visual tokens of the parts that are shown first."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How much of everything; the pool is ``shards`` of ``shard`` pictures each."""
+
+    seed: int = 1
+    shards: int = 24
+    shard: int = 1000
+    see_parts: Schedule = field(default_factory=lambda: Schedule(2500, 2.5e-3))
+    see_whole: Schedule = field(default_factory=lambda: Schedule(200, 1e-3))
+    speak: Schedule = field(default_factory=lambda: Schedule(1500, 3e-3))
+    together: Schedule = field(default_factory=lambda: Schedule(400, 1e-3, 0.02))
+    parts_batch: int = 32
+    whole_batch: int = 8
+    lessons: int = 8
+    questions: int = 6
+    """Of each lesson."""
+    known_pictures: int = 5000
+    """Of the pool, for learning to speak: their visual tokens are kept in memory."""
+
+
+QUICK = Recipe(
+    shards=4,
+    shard=250,
+    see_parts=Schedule(150, 2.5e-3),
+    see_whole=Schedule(20, 1e-3),
+    speak=Schedule(60, 3e-3),
+    together=Schedule(10, 1e-3),
+    known_pictures=400,
+)
+"""Minutes, to see that all of it learns."""
+RECIPES = {"full": Recipe(), "quick": QUICK}
+
+
+class Run:
+    """One training run in its folder."""
+
+    def __init__(self, out: Path, pool: Path, recipe: Recipe) -> None:
+        self.out, self.recipe = out, recipe
+        out.mkdir(parents=True, exist_ok=True)
+        self.pool = Pool(pool)
+        self.truths = Truths(self.pool)
+        self.tokenizer = build_tokenizer(sentences())
+        self.model = build_network(self.tokenizer, recipe.seed)
+        self.sight = Sight(self.model)
+        self.heads = Heads(self.model.config.vision_config.out_hidden_size)
+        self.scribe = Scribe(self.tokenizer)
+        self.speaker = Speaker(self.model, self.scribe.numbers)
+        self.seconds = 0.0
+
+    # --- stages ---------------------------------------------------------------------------------
+
+    def train(self) -> Path:
+        """Everything; the checkpoint's folder."""
+        self._stage("see parts", self._see_parts)
+        self._stage("see whole", self._see_whole)
+        self._stage("speak", self._speak)
+        self._stage("together", self._together)
+        path = self.out / NAME
+        told = provenance(asdict(self.recipe), self.seconds / 60)
+        save_checkpoint(self.model, self.tokenizer, path, told)
+        return path
+
+    def _see_parts(self, tell: Callable[[Score], None]) -> None:
+        recipe = self.recipe
+        self._see(recipe.see_parts, PARTS, recipe.parts_batch, tell)
+
+    def _see_whole(self, tell: Callable[[Score], None]) -> None:
+        recipe = self.recipe
+        self._see(recipe.see_whole, (ROWS, COLUMNS), recipe.whole_batch, tell)
+
+    def _see(
+        self, schedule: Schedule, size: tuple[int, int], batch: int, tell: Callable[[Score], None]
+    ) -> None:
+        parts = Parts(self.pool, self.truths, self._rng(schedule.steps))
+        learn_to_see(self.sight, self.heads, parts, schedule, tell, size=size, batch=batch)
+
+    def _speak(self, tell: Callable[[Score], None]) -> None:
+        """On a part of the pool, each picture always or never mirrored: seen once, kept."""
+        recipe, rng = self.recipe, self._rng(1)
+        teacher, seen = Teacher(rng), SeenBefore(self.pool, self.sight)
+        n_known = min(recipe.known_pictures, len(self.pool))
+        n_things = np.array([len(self.pool.things(n)) for n in range(n_known)])
+
+        def lessons(fraction: float) -> Batch:
+            # Few things first: among many, which one is meant is hard to find out from nothing.
+            easy = np.flatnonzero(n_things <= 3 + 30 * fraction)
+            chosen = rng.choice(easy, recipe.lessons)
+            return self._batch(teacher, [(int(n), bool(n % 2)) for n in chosen])
+
+        learn_to_speak(self.speaker, seen, lessons, recipe.speak, tell)
+
+    def _together(self, tell: Callable[[Score], None]) -> None:
+        """Everything learns from answers, and the tower keeps telling what it shows."""
+        rng = self._rng(2)
+        teacher = Teacher(rng)
+
+        def lesson(_: float) -> tuple[torch.Tensor, Score]:
+            chosen = rng.integers(len(self.pool), size=self.recipe.lessons)
+            batch = self._batch(teacher, [(int(n), bool(rng.random() < 0.5)) for n in chosen])
+            tokens, deep = self.sight(jitter(picture_batch(self.pool, batch.frames), rng))
+            labels = as_labels([labels_of(self.truths[n], flip) for n, flip in batch.frames])
+            seeing, sight_score = sight_loss(self.heads, tokens, labels)
+            speaking, score = self.speaker.loss(batch, tokens, deep, blur=5.0, hints=0.5)
+            return speaking + 0.3 * seeing, {**score, **sight_score}
+
+        weights = [
+            *self.model.parameters(),
+            *self.heads.parameters(),
+            *self.speaker.pointers.parameters(),
+        ]
+        optimize(weights, self.recipe.together, lesson, tell)
+
+    # --- their surroundings -----------------------------------------------------------------------
+
+    def _batch(self, teacher: Teacher, frames: Sequence[tuple[int, bool]]) -> Batch:
+        """Questions about each of ``frames`` alone."""
+        truths = [[self.truths[n]] for n, _ in frames]
+        lessons = [
+            teacher.lesson([frame], known, self.recipe.questions)
+            for frame, known in zip(frames, truths, strict=True)
+        ]
+        return assemble(self.scribe, lessons, truths)
+
+    def _rng(self, salt: int) -> np.random.Generator:
+        return np.random.default_rng((self.recipe.seed, salt))
+
+    def _stage(self, name: str, train: Callable[[Callable[[Score], None]], None]) -> None:
+        kept = self.out / f"{name.replace(' ', '-')}.pt"
+        if kept.exists():
+            self._load(kept)
+            return
+        began, before = time.monotonic(), self.seconds
+
+        def tell(score: Score) -> None:
+            line = json.dumps({"stage": name, **score})
+            print(line, flush=True)
+            with (self.out / "curve.jsonl").open("a", encoding="utf-8") as curve:
+                curve.write(line + "\n")
+
+        train(tell)
+        self.seconds = before + time.monotonic() - began
+        self._keep(kept)
+
+    def _modules(self) -> dict[str, Any]:
+        return {"model": self.model, "heads": self.heads, "pointers": self.speaker.pointers}
+
+    def _keep(self, path: Path) -> None:
+        unfinished = path.with_suffix(".partial")
+        states = {name: module.state_dict() for name, module in self._modules().items()}
+        torch.save({"seconds": self.seconds, **states}, unfinished)
+        unfinished.rename(path)
+
+    def _load(self, path: Path) -> None:
+        kept = torch.load(path, weights_only=True)
+        for name, module in self._modules().items():
+            module.load_state_dict(kept[name])
+        self.seconds = kept["seconds"]
+
+
+def draw(pool: Path, recipe: Recipe, workers: int) -> None:
+    """The pool's pictures, by several processes."""
+    share = -(-recipe.shards // workers)
+    context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork
+    drawing = [
+        context.Process(
+            target=draw_pool,
+            args=(pool, recipe.seed, first, min(first + share, recipe.shards), recipe.shard),
+        )
+        for first in range(0, recipe.shards, share)
+    ]
+    for process in drawing:
+        process.start()
+    for process in drawing:
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"drawing pictures failed (exit {process.exitcode}); see above")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="full")
+    parser.add_argument("--pool", type=Path, help="where the pictures are kept (OUT/pool)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    options = parser.parse_args(arguments)
+    recipe, pool = RECIPES[options.recipe], options.pool or options.out / "pool"
+    draw(pool, recipe, options.workers)
+    print(Run(options.out, pool, recipe).train())
+
+
+if __name__ == "__main__":
+    main()
