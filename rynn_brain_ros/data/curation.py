@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from rynn_brain_ros.bags import BagReader
 from rynn_brain_ros.bags.writer import PROVENANCE
 from rynn_brain_ros.checking import Case, gather, load_cases, save_cases
+from rynn_brain_ros.data.curation_episodes import episode_cases
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.language import parse
 from rynn_brain_ros.replay import read_answers
@@ -33,6 +34,9 @@ from rynn_brain_ros.values import (
 CASES, CURATION, PAGE = "proposals.jsonl", "curation.json", "curate.html"
 FORMAT = "rynn_brain_curation/1"
 _NOT_RECORDED = "not recorded"
+_COUNTS: Mapping[str, tuple[int, int | None]] = {"trajectory": (2, 10), "area": (1, None)}
+"""By kind, where points can be added and removed: what the grammar holds (`grammar.SHAPES`), and
+of a trajectory, which goes somewhere, its two ends."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,14 @@ class Proposal:
     @property
     def movable(self) -> bool:
         return self.grounding is not None and self.grounding.frame is not None
+
+    @property
+    def counts(self) -> tuple[int, int | None]:
+        """How many points a correction has, at least and at most; ``None``: no bound."""
+        item = self.grounding
+        if item is None or not self.movable:
+            return 0, 0
+        return _COUNTS.get(item.kind, (len(item.points), len(item.points)))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -122,10 +134,11 @@ def _answers_of(run: Path) -> Iterator[tuple[Case, str, str]]:
             f"{run} holds no answers: curate takes what rynn-brain replay (answers.jsonl) or "
             "rynn-brain demo (turns.jsonl) left"
         )
-    cases = gather(run, None)
     if answers.is_file():
+        cases = gather(run, None)
         engines = [str(record["engine"]) for record in read_answers(answers)]
     else:
+        cases = episode_cases(run / "run.mcap")
         with BagReader(run / "run.mcap") as reader:
             about = reader.info().metadata.get(PROVENANCE, {})
         engines = [about.get("engine", _NOT_RECORDED)] * len(cases)

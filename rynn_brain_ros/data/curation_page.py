@@ -45,12 +45,13 @@ def curation_page(curation: Curation, folder: Path) -> bytes:
     body = (
         f"<header><h1>Curate {count} proposals</h1>"
         '<p class="sub">Accept what is right. Drag what is not: a point, a corner of a box, a '
-        "point of a trajectory. Reject what cannot be mended. An answer becomes training data when "
-        "all of its proposals are kept.</p></header>"
+        "point of a trajectory; a trajectory and an area can be given points and lose some. Reject "
+        "what cannot be mended. An answer becomes training data when all of its proposals are "
+        "kept.</p></header>"
         f"{_BAR}<main>{''.join(_article(answer) for answer in curation.answers)}</main>"
         f"<footer>Curation {curation.sha256[:12]}, {len(curation.answers)} answers. Keys: A "
-        "accepts, R rejects, U undoes, J and K go on and back; arrows move a focused handle."
-        "</footer>"
+        "accepts, R rejects, U undoes, J and K go on and back; arrows move a focused handle, "
+        "Delete removes its point; Shift and a click in the picture add one.</footer>"
         f'<script type="application/json" id="data">{text}</script>'
     )
     return document("Curate", STYLE + CURATION_STYLE, body, script=SCRIPT)
@@ -62,6 +63,11 @@ _BAR = (
     '<label class="file">Open a review <input id="open" type="file" accept=".json"></label>'
     '<button id="save">Save review</button><span id="told" role="status"></span></div>'
 )
+_POINTS = (
+    '<span class="points"><button data-do="add">Add point</button>'
+    '<button data-do="remove">Remove point</button></span>'
+)
+_HINT = '<span class="hint" role="status"></span>'
 
 
 def _picture(answer: ProposedAnswer, item: Proposal) -> SelectedFrame | None:
@@ -84,6 +90,8 @@ def _plain(item: Proposal, frame: SelectedFrame | None) -> dict[str, Any]:
         "line": grounding is not None and grounding.kind == "trajectory",
         "loop": grounding is not None and grounding.kind == "grasp_rectangle",
         "points": grounding.points if grounding is not None and item.movable else [],
+        "least": item.counts[0],
+        "most": item.counts[1],
         "problem": item.problem,
         "sha256": None if frame is None else frame.sha256,
     }
@@ -126,13 +134,15 @@ def _section(answer: ProposedAnswer, item: Proposal, index: int) -> str:
     what = "whole answer" if grounding is None else grounding.tag
     number = "" if grounding is None or grounding.frame is None else f"frame {grounding.frame} · "
     facts = "" if frame is None else f"{number}{_frame_facts(frame)}"
+    varies = item.counts[0] != item.counts[1]
     return (
         f'<section class="proposal c{index % 7}" data-proposal="{item.name}" tabindex="0">'
         f'<p class="head"><span class="dot">{item.name}</span>{escape(what)} '
         '<span class="chip">open</span></p>'
         f"{_svg(frame)}<p class=mono></p>{_problems(item)}"
         '<p class="buttons"><button data-do="accept">Accept</button>'
-        '<button data-do="reject">Reject</button><button data-do="undo">Undo</button></p>'
+        '<button data-do="reject">Reject</button><button data-do="undo">Undo</button>'
+        f"{_POINTS if varies else ''}{_HINT if item.movable else ''}</p>"
         f'<p class="facts">{escape(facts)}</p></section>'
     )
 

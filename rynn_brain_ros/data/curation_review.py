@@ -8,7 +8,8 @@ The page saves it as one JSON object::
                    {"proposal": "2.1", "verdict": "corrected", "points": [[12, 34], [56, 78]]},
                    {"proposal": "2.2", "verdict": "rejected"}]}
 
-Points are whole numbers in 0…1000 of the proposal's own picture. What is not decided is not named.
+Points are whole numbers in 0…1000 of the proposal's own picture; a trajectory and an area may have
+more or fewer than the model gave (`Proposal.counts`). What is not decided is not named.
 """
 
 from __future__ import annotations
@@ -105,6 +106,11 @@ def _check_decision(proposal: Proposal, decision: Decision, where: str) -> None:
         raise InputError(f"{where} cannot be accepted: {proposal.problem}")
     if decision.verdict is Verdict.CORRECTED and not proposal.movable:
         raise InputError(f"{where} has no picture to be corrected in: reject it")
+    least, most = proposal.counts
+    count = len(decision.points)
+    if decision.verdict is Verdict.CORRECTED and not least <= count <= (most or count):
+        wanted = f"{least}" if least == most else f"{least} to {most}"
+        raise InputError(f"{where} has {count} points, not {wanted}: correct it on the page again")
 
 
 def _decision(part: Any, where: str) -> tuple[str, Decision]:

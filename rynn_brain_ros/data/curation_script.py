@@ -1,7 +1,9 @@
 """The look and the script of the curation's page.
 
 A handle moves the point that it is drawn at; those of a box take x from one corner and y from
-another. What differs from the model's points is corrected, whichever way it came to be.
+another. Where a kind allows it, points are added and removed; a new one joins a line where it makes
+the smallest detour. What differs from the model's points is corrected, whichever way it came to be,
+once it has as many points as its kind needs and all of them lie in the picture.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ border-radius:6px;padding:4px 8px}
 button{font:inherit;color:inherit;background:var(--fill);border:1px solid var(--line);
 border-radius:6px;padding:4px 14px;cursor:pointer}
 button:disabled{opacity:.4;cursor:not-allowed}
+button[aria-pressed=true]{border-color:var(--ink)}
 .proposals{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));
 gap:22px 28px;margin-top:18px}
 .proposal{max-width:720px;border-left:4px solid var(--line);padding-left:14px;
@@ -30,7 +33,10 @@ touch-action:none}
 .proposal.accepted .chip,.proposal.corrected .chip{color:var(--good)}
 .proposal.rejected .chip{color:var(--warn);background:var(--warnbg)}
 .proposal.rejected svg{opacity:.35}
-.buttons{display:flex;gap:8px;margin:8px 0}
+.proposal.adding svg{cursor:crosshair}
+.buttons{display:flex;flex-wrap:wrap;gap:8px;margin:8px 0}
+.buttons .points{display:flex;gap:8px;margin-left:auto}
+.hint{flex-basis:100%;color:var(--soft);font-size:13.5px;min-height:1.5em}
 .problem{color:var(--warn);font-size:13.5px}
 .facts{color:var(--soft);font-size:12px;overflow-wrap:anywhere}
 .rim,.line{fill:none;stroke-linejoin:round;stroke-linecap:round;vector-effect:non-scaling-stroke}
@@ -38,8 +44,8 @@ touch-action:none}
 .line{stroke:var(--c);stroke-width:2.5}
 .before{stroke:#fff;stroke-width:1.5;stroke-dasharray:4 4}
 .handle{fill:var(--c);fill-opacity:.45;stroke:#000;stroke-width:1.5;vector-effect:non-scaling-stroke;cursor:grab}
-.handle:focus{outline:none;stroke:#fff;stroke-width:3}
 .handle.first{stroke:#fff}
+.handle:focus,.handle.chosen{outline:none;stroke:#fff;stroke-width:3;fill-opacity:.9}
 """
 
 SCRIPT = r"""
@@ -49,7 +55,7 @@ const byId = id => document.getElementById(id);
 const items = data.proposals.map(plain => {
   const section = document.querySelector('[data-proposal="' + plain.name + '"]');
   return {...plain, section, svg: section.querySelector("svg"), now: copy(plain.points),
-    verdict: null};
+    verdict: null, chosen: null, adding: false};
 });
 let unsaved = false;
 
@@ -62,6 +68,12 @@ const make = (name, attributes, parent) => {
 };
 const pixel = (item, [x, y]) =>
   [x / 1000 * (item.svg.dataset.w - 1), y / 1000 * (item.svg.dataset.h - 1)];
+const varies = item => item.least !== item.most;
+const outside = item => item.now.findIndex(([x, y]) => x !== inside(x) || y !== inside(y));
+const fits = item => item.now.length >= item.least && outside(item) < 0;
+const hasRoom = item => item.most === null || item.now.length < item.most;
+const acceptable = item => fits(item) && (!item.problem || changed(item));
+const removable = item => varies(item) && item.chosen !== null && item.now.length > item.least;
 const inside = value => Math.max(0, Math.min(1000, Math.round(value)));
 const ends = item => item.box ? [[0, 0], [1, 1], [0, 1], [1, 0]] : item.now.map((_, i) => [i, i]);
 
@@ -75,26 +87,46 @@ function outline(item, points, kind, parent) {
     make(item.loop ? "polygon" : "polyline", {class: kind, points: at.join(" ")}, parent);
 }
 
-function draw(item) {
-  item.section.className =
-    item.section.className.replace(/ (accepted|corrected|rejected)$/, "")
-    + (item.verdict ? " " + item.verdict : "");
-  item.section.querySelector(".chip").textContent = item.verdict || "open";
-  item.section.querySelector('[data-do="accept"]').disabled = !!item.problem && !changed(item);
-  item.section.querySelector(".mono").textContent =
+function hint(item) {
+  if (item.adding) return "Click where the point belongs; Esc ends.";
+  if (item.now.length < item.least) return "It needs " + item.least + " points.";
+  if (outside(item) >= 0 && changed(item))
+    return "Point " + (outside(item) + 1) + " is still outside of 0…1000 or no whole number.";
+  if (varies(item) && !hasRoom(item)) return "It holds no more than " + item.most + " points.";
+  return item.chosen === null || item.box ? "" : "Point " + (item.chosen + 1) + " is chosen.";
+}
+
+function tell(item) {
+  const {section} = item, button = name => section.querySelector('[data-do="' + name + '"]');
+  for (const verdict of ["accepted", "corrected", "rejected"])
+    section.classList.toggle(verdict, item.verdict === verdict);
+  section.classList.toggle("adding", item.adding);
+  section.querySelector(".chip").textContent = item.verdict || "open";
+  button("accept").disabled = !acceptable(item);
+  if (varies(item)) {
+    button("add").disabled = !hasRoom(item);
+    button("add").setAttribute("aria-pressed", item.adding);
+    button("remove").disabled = !removable(item);
+  }
+  if (item.points.length) section.querySelector(".hint").textContent = hint(item);
+  section.querySelector(".mono").textContent =
     item.now.map(point => "(" + point.join(", ") + ")").join(", ");
+}
+
+function draw(item) {
+  tell(item);
   if (!item.svg || !item.points.length) return;
-  const layer = item.svg.querySelector("g"), held = document.activeElement;
-  const focus = held && layer.contains(held) ? held.dataset.end : null;
+  const layer = item.svg.querySelector("g"), held = layer.contains(document.activeElement);
   layer.replaceChildren();
   if (changed(item)) outline(item, item.points, "line before", layer);
   outline(item, item.now, "rim", layer);
   outline(item, item.now, "line", layer);
   ends(item).forEach(([i, j], end) => {
-    const [cx, cy] = pixel(item, [item.now[i][0], item.now[j][1]]);
-    const handle = make("circle", {class: "handle" + (item.line && !end ? " first" : ""), cx, cy,
+    const [cx, cy] = pixel(item, [inside(item.now[i][0]), inside(item.now[j][1])]);
+    const marks = (item.line && !end ? " first" : "") + (item.chosen === end ? " chosen" : "");
+    const handle = make("circle", {class: "handle" + marks, cx, cy,
       r: item.svg.dataset.w / 90, tabindex: 0, "data-end": end}, layer);
-    if (focus === String(end)) handle.focus();
+    if (held && item.chosen === end) handle.focus({preventScroll: true});
   });
 }
 
@@ -110,20 +142,62 @@ function decide(item, verdict) {
   show(item);
 }
 
+function choose(item, end) {
+  if (item.chosen === end) return;
+  item.chosen = end;
+  draw(item);
+}
+
+const settle = item => decide(item, changed(item) && fits(item) ? "corrected" : null);
+
 function move(item, end, x, y) {
   const [i, j] = ends(item)[end];
   item.now[i][0] = inside(x);
   item.now[j][1] = inside(y);
-  decide(item, changed(item) ? "corrected" : null);
+  settle(item);
+}
+
+function placeOf(item, point) {
+  const {now} = item, gap = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
+  if (!item.line) return now.length;
+  const detours = [...now, null].map((after, i) => {
+    if (!i || !after) return gap(point, now[Math.max(0, i - 1)]);
+    return gap(now[i - 1], point) + gap(point, after) - gap(now[i - 1], after);
+  });
+  return detours.lastIndexOf(Math.min(...detours));
+}
+
+function add(item, x, y) {
+  const point = [inside(x), inside(y)];
+  item.chosen = placeOf(item, point);
+  item.now.splice(item.chosen, 0, point);
+  item.adding = false;
+  settle(item);
+}
+
+function remove(item) {
+  if (!removable(item)) return;
+  item.now.splice(item.chosen, 1);
+  item.chosen = Math.min(item.chosen, item.now.length - 1);
+  settle(item);
+}
+
+function adding(item, on) {
+  item.adding = on && varies(item) && hasRoom(item);
+  draw(item);
 }
 
 const actions = {
   accept: item => {
-    if (item.problem && !changed(item)) return;
-    decide(item, changed(item) ? "corrected" : "accepted");
+    if (acceptable(item)) decide(item, changed(item) ? "corrected" : "accepted");
   },
   reject: item => decide(item, "rejected"),
-  undo: item => { item.now = copy(item.points); decide(item, null); },
+  undo: item => {
+    Object.assign(item, {now: copy(item.points), chosen: null, adding: false});
+    decide(item, null);
+  },
+  add: item => adding(item, !item.adding),
+  remove,
 };
 
 function review() {
@@ -159,6 +233,8 @@ async function open(event) {
       const one = known.get(item.name);
       item.now = copy(one && one.points || item.points);
       item.verdict = one ? one.verdict : null;
+      item.chosen = null;
+      item.adding = false;
       show(item);
     }
     byId("told").textContent = "";
@@ -176,23 +252,39 @@ const go = (item, step) => {
   if (next) { next.section.focus(); next.section.scrollIntoView({block: "nearest"}); }
 };
 
-let dragged = null;
-document.addEventListener("pointerdown", event => {
-  const item = itemOf(event.target);
-  if (!item || !event.target.classList.contains("handle")) return;
-  event.preventDefault();
-  dragged = {item, end: Number(event.target.dataset.end)};
-});
-document.addEventListener("pointermove", event => {
-  if (!dragged) return;
-  const {item, end} = dragged;
+function under(item, event) {
   const at = new DOMPoint(event.clientX, event.clientY)
     .matrixTransform(item.svg.getScreenCTM().inverse());
   const {w, h} = item.svg.dataset;
-  move(item, end, at.x / Math.max(1, w - 1) * 1000, at.y / Math.max(1, h - 1) * 1000);
+  return [at.x / Math.max(1, w - 1) * 1000, at.y / Math.max(1, h - 1) * 1000];
+}
+
+let dragged = null;
+document.addEventListener("pointerdown", event => {
+  const item = itemOf(event.target);
+  if (!item || !item.svg || !item.svg.contains(event.target)) return;
+  let end = Number(event.target.dataset.end ?? -1);
+  if (end < 0) {
+    if (!(item.adding || event.shiftKey) || !varies(item) || !hasRoom(item)) return;
+    add(item, ...under(item, event));
+    end = item.chosen;
+  }
+  event.preventDefault();
+  dragged = {item, end};
+  choose(item, end);
+  item.svg.querySelector('[data-end="' + end + '"]').focus({preventScroll: true});
+});
+document.addEventListener("pointermove", event => {
+  if (dragged) move(dragged.item, dragged.end, ...under(dragged.item, event));
 });
 for (const type of ["pointerup", "pointercancel"])
   document.addEventListener(type, () => { dragged = null; });
+
+document.addEventListener("focusin", event => {
+  const item = itemOf(event.target);
+  if (item && event.target.classList.contains("handle"))
+    choose(item, Number(event.target.dataset.end));
+});
 
 document.addEventListener("click", event => {
   const item = itemOf(event.target);
@@ -205,8 +297,12 @@ document.addEventListener("keydown", event => {
   const item = itemOf(event.target);
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (!item || event.target instanceof HTMLInputElement) return;
-  const arrow = arrows[event.key];
-  if (arrow && event.target.classList.contains("handle")) {
+  const arrow = arrows[event.key], onHandle = event.target.classList.contains("handle");
+  if (event.key === "Escape") adding(item, false);
+  else if (onHandle && ["Delete", "Backspace"].includes(event.key)) {
+    event.preventDefault();
+    remove(item);
+  } else if (arrow && onHandle) {
     event.preventDefault();
     const end = Number(event.target.dataset.end), [i, j] = ends(item)[end];
     move(item, end, item.now[i][0] + arrow[0], item.now[j][1] + arrow[1]);

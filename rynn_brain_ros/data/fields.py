@@ -19,7 +19,7 @@ from rynn_brain_ros.values import EncodedImage, ImageError
 Floats = NDArray[np.float64]
 RGB = NDArray[np.uint8]
 
-_OUTSIDE = 0.15
+GRIPPER_OUTSIDE = 0.15
 """A gripper's value may lie outside open…closed by this share: hands overshoot."""
 
 
@@ -75,7 +75,7 @@ def applied(source: Source, values: Floats) -> Floats:
     gripper = source.gripper
     if gripper is not None:
         values = (values - gripper.closed) / (gripper.open - gripper.closed)
-        if values[0] < -_OUTSIDE or values[0] > 1 + _OUTSIDE:
+        if values[0] < -GRIPPER_OUTSIDE or values[0] > 1 + GRIPPER_OUTSIDE:
             raise FieldError(
                 FaultKind.GRIPPER_RANGE,
                 f"{source.select[0]} is at {values[0]:.2f} of its way from closed to open; check "

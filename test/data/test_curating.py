@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,20 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from recordings import ScriptedEngine
 
+from rynn_brain_ros.bags import BagReader, BagWriter
+from rynn_brain_ros.checking import gather
 from rynn_brain_ros.cli import main
 from rynn_brain_ros.data.curation import Curation, curate, load_curation
+from rynn_brain_ros.data.curation_episodes import episode_cases
 from rynn_brain_ros.data.curation_export import export
 from rynn_brain_ros.data.curation_page import curation_page
-from rynn_brain_ros.data.curation_review import read_review
+from rynn_brain_ros.data.curation_review import Review, read_review
 from rynn_brain_ros.language import parse
 from rynn_brain_ros.models import Engines
 from rynn_brain_ros.planning import Question
 from rynn_brain_ros.replay import ReplayConfig, replay
-from rynn_brain_ros.values import InputError, Task
+from rynn_brain_ros.replay.episode_folder import EPISODE
+from rynn_brain_ros.values import BagError, FrameSet, InputError, Query, Task
 
 ANSWERS = (
     (Task.AFFORDANCE, "The cube is at <affordance> <frame 2>: ; (300, 400) </affordance>"),
@@ -41,8 +46,8 @@ ANSWERS = (
     (Task.OBJECT, '[{"bbox": [10, 20, 30, 40], "frame_idx": 1}]'),
 )
 NAMES = ["1.1", "2.1", "3.1", "3.2", "4.1", "5.0", "6.0", "7.1"]
-POINTS = {"1.1": 1, "2.1": 2, "3.1": 1, "3.2": 3, "4.1": 2, "7.1": 2}
-"""How many points the proposals have that have some."""
+POINTS = ["1.1", "2.1", "3.1", "3.2", "4.1", "7.1"]
+"""The proposals that have some."""
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +215,9 @@ def test_what_is_exported_is_read_back_as_it_was_corrected(
 ):
     number = st.integers(0, 1000)
     moved = {
-        name: data.draw(st.lists(st.tuples(number, number), min_size=count, max_size=count))
-        for name, count in POINTS.items()
+        name: data.draw(st.lists(st.tuples(number, number), min_size=least, max_size=most or 20))
+        for name in POINTS
+        for least, most in [curation.proposals[name].counts]
     }
     for name in ("2.1", "7.1"):
         (xa, ya), (xb, yb) = moved[name]
@@ -233,10 +239,18 @@ def test_what_is_exported_is_read_back_as_it_was_corrected(
         assert item.points == (box if item.kind == "object" else tuple(moved[name]))
 
 
-def test_a_plan_of_several_turns_is_one_conversation_up_to_what_was_rejected(tmp_path: Path):
+@pytest.fixture(scope="module")
+def episode(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mujoco")
-    episode, made = tmp_path / "episode", tmp_path / "set"
-    assert main(["demo", "--seed", "0", "--json", "--out", str(episode)]) == 0
+    folder = tmp_path_factory.mktemp("episodes") / "episode"
+    assert main(["demo", "--seed", "0", "--json", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_plan_of_several_turns_is_one_conversation_up_to_what_was_rejected(
+    episode: Path, tmp_path: Path
+):
+    made = tmp_path / "set"
     assert main(["curate", str(episode), "--out", str(made)]) == 0
     curation = load_curation(made)
     texts = [answer.case.expected.text for answer in curation.answers]
@@ -258,6 +272,75 @@ def test_a_plan_of_several_turns_is_one_conversation_up_to_what_was_rejected(tmp
     review = decide(made, tmp_path / "review.json", **verdicts(**{**every, first: "rejected"}))
     with pytest.raises(InputError, match="keeps no answer"):
         export(curation, read_review(review), tmp_path / "none.jsonl")
+
+
+# --- episodes -------------------------------------------------------------------------------------
+
+
+def rewritten(
+    episode: Path, out: Path, leave_out: str = "", settings: dict[str, Any] | None = None
+) -> Path:
+    """The folder of the same episode, without a topic, or recorded with other settings."""
+    shutil.copytree(episode, out)
+    (out / "run.mcap").unlink()
+    with BagReader(episode / "run.mcap") as reader, BagWriter(out / "run.mcap") as writer:
+        for name, record in reader.info().metadata.items():
+            other = {"settings": settings} if name == EPISODE and settings is not None else {}
+            writer.add_metadata(name, {**record, **other})
+        for one in reader.messages():
+            if one.topic != leave_out:
+                writer.write_raw(
+                    *(one.topic, one.typename, one.raw, one.log_time_ns, one.connection.schema)
+                )
+    return out
+
+
+def test_an_episode_is_read_as_it_would_be_decided_again(episode: Path):
+    """Its questions are those that a replay of the whole loop shows."""
+    read, again = episode_cases(episode / "run.mcap"), gather(episode, None)
+    assert len(read) == len(again) > 1
+    for one, other in zip(read, again, strict=True):
+        assert one.expected == other.expected
+        assert plain(one.query) == plain(other.query)
+
+
+def plain(query: Query) -> Any:
+    """All of it; of a frame, what was shown."""
+
+    def shown(frames: FrameSet) -> Any:
+        keys = [(f.sha256, f.frame.camera, f.frame.stamp_ns, f.frame.frame_id) for f in frames]
+        return frames.max_visual_tokens, keys
+
+    told = [(shown(turn.frames), turn.answer, turn.refused) for turn in query.history]
+    return replace(query, frames=FrameSet(), history=()), shown(query.frames), told
+
+
+def test_an_old_episode_is_curated_whatever_the_settings_are_now(episode: Path, tmp_path: Path):
+    old = rewritten(episode, tmp_path / "old", settings={"body": {"max_reach_m": 7}, "gone": {}})
+    with pytest.raises(BagError, match="is not decided as it was"):
+        gather(old, None)
+    curate([old], tmp_path / "set")
+    curate([episode], tmp_path / "same")
+    cases = (tmp_path / "set" / "proposals.jsonl").read_bytes()
+    assert cases == (tmp_path / "same" / "proposals.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("topic", "told"),
+    [
+        ("/rynn_brain/answers", "lacks the answers of an episode: nothing is on /rynn_brain/ans"),
+        ("/rynn_brain/groundings", "nothing is on /rynn_brain/groundings"),
+        ("/rynn_brain/turns", "nothing is on /rynn_brain/turns"),
+        ("/front/color/image_raw/compressed", "lacks a picture that was shown: sha256:"),
+    ],
+)
+def test_an_episode_that_lacks_something_is_refused_by_its_name(
+    episode: Path, tmp_path: Path, topic: str, told: str
+):
+    less = rewritten(episode, tmp_path / "less", leave_out=topic)
+    with pytest.raises(BagError, match=re.escape(told)):
+        curate([less], tmp_path / "set")
+    assert not (tmp_path / "set").exists()
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -342,7 +425,10 @@ def test_a_changed_curation_is_refused(folder: Path, tmp_path: Path):
         (verdicts(p1_1=[[1001, 5]]), "decision 1: 1001 is no whole number in 0…1000"),
         (verdicts(p1_1=[[0.5, 5]]), "decision 1: 0.5 is no whole number"),
         (verdicts(p1_1=[[1, 2, 3]]), r"points must be a list of \[x, y\]"),
-        (verdicts(p1_1=[[1, 2], [3, 4]]), "may not hold 2 points"),
+        (verdicts(p1_1=[[1, 2], [3, 4]]), "proposal 1.1 has 2 points, not 1"),
+        (verdicts(p2_1=[[1, 2], [3, 4], [5, 6]]), "proposal 2.1 has 3 points, not 2"),
+        (verdicts(p3_2=[[1, 2]]), "proposal 3.2 has 1 points, not 2 to 10"),
+        (verdicts(p3_2=[[n, n] for n in range(11)]), "proposal 3.2 has 11 points, not 2 to 10"),
         (verdicts(p2_1=[[1, 2], [1, 4]]), "Its area is 0 square units"),
         (verdicts(p4_1="accepted"), "cannot be accepted: a coordinate is outside of 0…1000"),
         (verdicts(p5_0="accepted"), "cannot be accepted: the answer points at nothing"),
@@ -383,15 +469,26 @@ CHROMIUM = next((found for name in BROWSERS if (found := shutil.which(name))), N
 _HAND = """
 const one = name => document.querySelector('[data-proposal="' + name + '"]');
 const press = (name, what) => one(name).querySelector('[data-do="' + what + '"]').click();
-const fire = (node, type, x, y) => node.dispatchEvent(
-  new PointerEvent(type, {bubbles: true, clientX: x, clientY: y}));
-const drag = (name, end, x, y) => {
-  const handle = one(name).querySelector('[data-end="' + end + '"]');
+const fire = (node, type, x, y, more) => node.dispatchEvent(
+  new PointerEvent(type, {bubbles: true, clientX: x, clientY: y, ...more}));
+const handle = (name, end) => one(name).querySelector('[data-end="' + end + '"]');
+const key = (name, end, key) => {
+  handle(name, end).focus();
+  handle(name, end).dispatchEvent(new KeyboardEvent("keydown", {bubbles: true, key}));
+};
+const onScreen = (name, x, y) => {
   const svg = one(name).querySelector("svg");
-  const to = new DOMPoint(x / 1000 * (svg.dataset.w - 1), y / 1000 * (svg.dataset.h - 1))
+  return new DOMPoint(x / 1000 * (svg.dataset.w - 1), y / 1000 * (svg.dataset.h - 1))
     .matrixTransform(svg.getScreenCTM());
-  const from = handle.getBoundingClientRect();
-  fire(handle, "pointerdown", from.x, from.y);
+};
+const click = (name, x, y, more) => {
+  const at = onScreen(name, x, y), picture = one(name).querySelector("image");
+  fire(picture, "pointerdown", at.x, at.y, more);
+  fire(picture, "pointerup", at.x, at.y, more);
+};
+const drag = (name, end, x, y) => {
+  const to = onScreen(name, x, y), from = handle(name, end).getBoundingClientRect();
+  fire(handle(name, end), "pointerdown", from.x, from.y);
   fire(document.body, "pointermove", to.x, to.y);
   fire(document.body, "pointerup", to.x, to.y);
 };
@@ -457,6 +554,71 @@ def test_the_review_that_the_page_saves_is_exported_as_it_was_drawn(folder: Path
     made = export(load_curation(folder), review, tmp_path / "set.jsonl")
     assert (made.conversations, made.corrected) == (5, 3)
     assert made.left_out == {"rejected": 1, "not decided": 1}
+
+
+def saved_by_hand(folder: Path, scratch: Path, actions: str) -> Review:
+    """The review that the page saves after ``actions``."""
+    save = 'document.getElementById("reviewer").value = "Grace"; byId("save").click();'
+    shown = by_hand(folder, scratch, actions + save)
+    (encoded,) = re.findall(r'<pre id="review">([^<]+)</pre>', shown)
+    (scratch / "review.json").write_bytes(base64.b64decode(encoded))
+    return read_review(scratch / "review.json")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_points_are_added_and_removed_within_what_a_kind_holds(folder: Path, tmp_path: Path):
+    """3.2: a line (100, 100), (200, 250), (300, 300). 4.1: an area (1200, 500), (300, 300)."""
+    review = saved_by_hand(
+        folder,
+        tmp_path,
+        """
+        press("3.1", "accept");
+        click("3.2", 900, 900);                           // nothing: neither button nor Shift
+        press("3.2", "add"); click("3.2", 150, 180);      // into the line, between its first two
+        click("3.2", 400, 400, {shiftKey: true});         // behind its end
+        click("3.2", 50, 50, {shiftKey: true});           // before its beginning
+        key("3.2", 3, "Delete");                          // (200, 250)
+        click("4.1", 20, 30, {shiftKey: true});
+        if (one("4.1").matches(".corrected")) throw new Error("(1200, 500) is still there");
+        drag("4.1", 0, 700, 500);
+        handle("4.1", 1).focus(); press("4.1", "remove"); // (300, 300)
+        click("1.1", 5, 5, {shiftKey: true});             // an affordance is one point
+        click("2.1", 5, 5, {shiftKey: true}); key("2.1", 0, "Delete");  // a box is two
+        """,
+    )
+    told = {name: (one.verdict.value, one.points) for name, one in review.decisions.items()}
+    assert told == {
+        "3.1": ("accepted", ()),
+        "3.2": ("corrected", ((50, 50), (100, 100), (150, 180), (300, 300), (400, 400))),
+        "4.1": ("corrected", ((700, 500), (20, 30))),
+    }
+    export(load_curation(folder), review, tmp_path / "set.jsonl")
+    line, area = lines(tmp_path / "set.jsonl")
+    assert "(50, 50), (100, 100), (150, 180), (300, 300), (400, 400) </traj" in answer_of(line)
+    assert answer_of(area) == "<area> <frame 2>: (700, 500), (20, 30) </area>"
+    (proposal,) = area["provenance"]["answers"][0]["proposals"]
+    assert proposal["points"] == [[1200, 500], [300, 300]]
+    assert proposal["corrected"] == [[700, 500], [20, 30]]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_a_line_keeps_two_points_and_takes_no_more_than_ten(folder: Path, tmp_path: Path):
+    review = saved_by_hand(
+        folder,
+        tmp_path,
+        """
+        for (let i = 0; i < 20; i++) key("3.2", 0, "Delete");
+        if (one("3.2").querySelectorAll(".handle").length !== 2) throw new Error("not two");
+        for (let i = 0; i < 20; i++) click("3.2", 310 + 10 * i, 310 + 10 * i, {shiftKey: true});
+        if (!one("3.2").querySelector('[data-do="add"]').disabled) throw new Error("has room");
+        for (let i = 0; i < 20; i++) key("4.1", 0, "Delete");
+        """,
+    )
+    line = [(200, 250), (300, 300), *((310 + 10 * i, 310 + 10 * i) for i in range(8))]
+    assert review.decisions["3.2"].points == tuple(line)
+    assert review.decisions["4.1"].points == ((300, 300),)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rynn_brain_ros.data import Dataset
+from rynn_brain_ros.data import Dataset, importing
 from rynn_brain_ros.data.importing import (
     hand_place,
     import_bridge,
@@ -63,18 +63,52 @@ def test_a_record_of_something_else_is_told(tmp_path: Path, payload: bytes):
         list(examples(path))
 
 
+def off_path_m(places: np.ndarray, path: np.ndarray) -> np.ndarray:
+    """How far each place [n, 3] is from its path, straight between the points [n, k, 3]."""
+    begin, along = path[:, :-1], np.diff(path, axis=1)
+    length = np.maximum((along**2).sum(axis=2), 1e-24)
+    share = np.clip(((places[:, None] - begin) * along).sum(axis=2) / length, 0.0, 1.0)
+    off_m = np.linalg.norm(places[:, None] - begin - share[..., None] * along, axis=2)
+    return np.asarray(off_m.min(axis=1))
+
+
+def hand_around(log: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Where the hand was by the joints of the row before, this one and the next, [n, 3, 3] m."""
+    near = np.clip(rows[:, None] + (-1, 0, 1), 0, len(log) - 1)
+    return hand_place(log[near, 1:8])
+
+
 @pytest.mark.shared
-def test_the_franka_is_where_its_joints_say(franka_file: Path):
-    """Joints and hand are logged by two threads: rows where one was a cycle late are off by what
-    the hand moves in it, so the bound is for rows at rest and for 99 of 100."""
+def test_the_franka_is_where_its_joints_say_in_every_row(franka_file: Path):
+    """A row holds the last messages of two topics when a timer fired: joints and hand were
+    subscribed to one by one, best effort, depth 1 (``data_collector_node.py`` of the recording's
+    repository). 9 % of the rows repeat the joints, 15 % the hand, 2 % both. So they are up to a
+    cycle apart, and the hand is compared with the way that the joints went from the row before to
+    the row after: 0.30 mm at most, 0.25 mm of it at rest too. Told row by row it would be above
+    0.5 mm in 75 of 10 384 rows, 0.96 mm at most, none of them at rest."""
     log = read_franka_log(franka_file)
-    joints, hand = log[:, 1:8], log[:, 29:32]
-    off_m = np.linalg.norm(hand_place(joints) - hand, axis=1)
+    hand = log[:, 29:32]
+    assert off_path_m(hand, hand_around(log, np.arange(len(log)))).max() < 0.0005
     still = np.abs(log[:, 8:15]).max(axis=1) < 0.01
-    assert still.sum() > 500
-    assert off_m[still].max() < 0.0005
-    assert np.quantile(off_m, 0.99) < 0.0005
-    assert off_m.max() < 0.001
+    row_by_row_m = np.linalg.norm(hand_place(log[:, 1:8]) - hand, axis=1)
+    assert still.sum() > 500 and row_by_row_m[still].max() < 0.0005
+    repeated = np.diff(log, axis=0) == 0
+    joints, place = repeated[:, 1:8].all(axis=1), repeated[:, 29:32].all(axis=1)
+    assert (joints & ~place).sum() > 500 and (place & ~joints).sum() > 500
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("wrong", ["a longer tool", "5 ms later"])
+def test_the_comparison_tells_what_is_wrong(
+    franka_file: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+):
+    log = read_franka_log(franka_file)
+    hand, rows = log[:, 29:32], np.arange(len(log))
+    if wrong == "a longer tool":
+        monkeypatch.setattr(importing, "HAND_M", importing.HAND_M + 0.001)
+    else:
+        rows = rows + 5
+    assert off_path_m(hand, hand_around(log, rows)).max() > 0.0005
 
 
 @pytest.mark.shared
@@ -89,8 +123,10 @@ def test_a_kilohertz_becomes_thirty_frames_a_second(franka_file: Path, tmp_path:
     for row in (0, 100, episode.length - 1):
         near = np.abs(log[:, 0] - log[0, 0] - row / 30 * 1e9).argmin()
         assert rows["observation.state"][row] == pytest.approx(log[near, 1:8], abs=2e-3)
-    off_m = hand_place(rows["observation.state"].astype(float)) - rows["observation.ee_position"]
-    assert np.quantile(np.linalg.norm(off_m, axis=1), 0.99) < 0.0005
+    at_ns = log[0, 0] + np.arange(episode.length) / 30 * 1e9
+    near = np.abs(log[:, 0] - at_ns[:, None]).argmin(axis=1)
+    place = rows["observation.ee_position"].astype(float)
+    assert off_path_m(place, hand_around(log, near)).max() < 0.0005
 
 
 def log_rows(n: int = 100) -> np.ndarray:

@@ -152,7 +152,7 @@ def test_what_is_asked_for_in_vain_is_in_no_frame(truths: list[Truth]):
     words |= {"dish": "plate", "cup": "mug"}
     for n, truth in enumerate(truths):
         for exchange in teacher.lesson([(n, False)], [truth], 4, p_absent=1.0).exchanges:
-            said = [words.get(w, w) for w in exchange.head.rstrip(".?").split()]
+            said = [words.get(w, w) for w in exchange.instruction.rstrip(".?").split()]
             assert tuple(said[-2:]) not in kinds_in(truth) or "around" in said
 
 
@@ -233,6 +233,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         see_whole=Schedule(4, 1e-3),
         speak=Schedule(12, 3e-3),
         together=Schedule(2, 1e-3),
+        several=Schedule(2, 1e-3),
+        most_frames=3,
         known_pictures=16,
     )
     draw(out / "pool", recipe, workers=1)

@@ -106,7 +106,9 @@ def _asked(
 
 
 def _query(exchange: Exchange, frames: FrameSet, number: int) -> Query:
-    return Query(f"q{number}", exchange.task, exchange.head, frames, abstain=exchange.abstain)
+    return Query(
+        f"q{number}", exchange.task, exchange.instruction, frames, abstain=exchange.abstain
+    )
 
 
 def _other(exchange: Exchange, truths: Sequence[Truth], rng: np.random.Generator) -> int | None:

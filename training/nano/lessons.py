@@ -82,12 +82,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Exchange:
-    """``head`` is the question up to what it asks for, ``rest`` the words about the format;
-    ``marks`` are the numbers in ``answer``, in their order. An absent thing has none."""
+    """``instruction`` is the user's sentence, of which ``noun`` names ``kind`` (a colour, a shape,
+    or both; "" where it does not say), and ``rest`` the words about the format; ``marks`` are the
+    numbers in ``answer``, in their order. An absent thing has none."""
 
     task: Task
     abstain: bool
-    head: str
+    instruction: str
+    noun: str
+    kind: tuple[str, str]
     rest: str
     answer: str
     marks: tuple[Mark, ...]
@@ -155,42 +158,50 @@ class Teacher:
         template = str(self._rng.choice(words))
         abstain = bool(self._rng.random() < 0.5)
         if sighting is None:
-            noun = self._absent_noun(truths)
-            head, rest = question(task, template.format(noun), len(frames), abstain)
-            return Exchange(task, abstain, head, rest, ABSTENTION, (), None)
+            noun, kind = self._absent_noun(truths)
+        else:
+            noun, kind = self._noun(*sighting, truths)
+        instruction = template.format(noun)
+        rest = format_words(task, instruction, len(frames), abstain)
+        said = (task, abstain, instruction, noun, kind, rest)
+        if sighting is None:
+            return Exchange(*said, ABSTENTION, (), None)
         index, seen = sighting
-        instruction = template.format(self._noun(index, seen, truths))
-        head, rest = question(task, instruction, len(frames), abstain)
         numbers = seen.mirrored(frames[index][1])
         place = (index, seen.thing.number)
         answer, marks = _answer(task, index, numbers, place, named=len(frames) > 1)
-        return Exchange(task, abstain, head, rest, answer, marks, place)
+        return Exchange(*said, answer, marks, place)
 
-    def _noun(self, index: int, seen: SeenThing, truths: Sequence[Truth]) -> str:
+    def _noun(
+        self, index: int, seen: SeenThing, truths: Sequence[Truth]
+    ) -> tuple[str, tuple[str, str]]:
         """Its colour and shape; where one alone says it, now and then only that."""
         color, shape = seen.thing.color, seen.thing.shape
         others = [kind for truth in truths[index:] for kind in kinds_in(truth)]
         others.remove((color, shape))
         draw = self._rng.random()
         if draw < 0.1 and all(shape != other for _, other in others):
-            return self._said(SHAPE_WORDS, shape)
+            return self._said(SHAPE_WORDS, shape), ("", shape)
         if draw > 0.9 and all(color != other for other, _ in others):
-            return f"{self._said(COLOR_WORDS, color)} {self._rng.choice(ANY_SHAPE)}"
-        return f"{self._said(COLOR_WORDS, color)} {self._said(SHAPE_WORDS, shape)}"
+            return f"{self._said(COLOR_WORDS, color)} {self._rng.choice(ANY_SHAPE)}", (color, "")
+        return self._full(color, shape)
+
+    def _full(self, color: str, shape: str) -> tuple[str, tuple[str, str]]:
+        noun = f"{self._said(COLOR_WORDS, color)} {self._said(SHAPE_WORDS, shape)}"
+        return noun, (color, shape)
 
     def _said(self, synonyms: Mapping[str, tuple[str, ...]], word: str) -> str:
         others = synonyms.get(word, ())
         return str(self._rng.choice(others)) if others and self._rng.random() < 0.15 else word
 
-    def _absent_noun(self, truths: Sequence[Truth]) -> str:
+    def _absent_noun(self, truths: Sequence[Truth]) -> tuple[str, tuple[str, str]]:
         """Nothing like it is in any frame; mostly its colour or its shape is."""
         there = {kind for truth in truths for kind in kinds_in(truth)}
         free = [(c, s) for c in PAINT for s in SHAPES if (c, s) not in there]
         colors, shapes = {c for c, _ in there}, {s for _, s in there}
         near = [(c, s) for c, s in free if c in colors or s in shapes]
         pool = near if near and self._rng.random() < 0.75 else free
-        color, shape = pool[int(self._rng.integers(len(pool)))]
-        return f"{self._said(COLOR_WORDS, color)} {self._said(SHAPE_WORDS, shape)}"
+        return self._full(*pool[int(self._rng.integers(len(pool)))])
 
 
 def kinds_in(truth: Truth) -> list[tuple[str, str]]:
@@ -220,14 +231,14 @@ def _answer(
 # --- the words ------------------------------------------------------------------------------------
 
 
-def question(task: Task, instruction: str, n_frames: int, abstain: bool) -> tuple[str, str]:
-    """What the user says behind the pictures: the instruction, and the rest."""
+def format_words(task: Task, instruction: str, n_frames: int, abstain: bool) -> str:
+    """What is said behind the instruction."""
     frames = FrameSet((_NO_PICTURE,) * n_frames, 10240)
     query = Query("q", task, instruction, frames, abstain=abstain)
     (message,) = compose(query, GENERATION)
     *_, last = message.parts
     assert isinstance(last, TextPart) and last.text.startswith(instruction)
-    return instruction, last.text[len(instruction) :]
+    return last.text[len(instruction) :]
 
 
 @lru_cache
@@ -256,9 +267,9 @@ def sentences() -> Iterator[str]:
                 yield template.format(noun)
         for n_frames in (1, 2):
             for abstain in (False, True):
-                yield from ("".join(question(task, "x", n_frames, abstain)) for _ in range(20))
+                yield from (format_words(task, "x", n_frames, abstain) for _ in range(20))
     for task in (Task.AREA, Task.TRAJECTORY, Task.COUNT):
-        yield from ("".join(question(task, "x", n, True)) for n in (1, 2) for _ in range(20))
+        yield from (format_words(task, "x", n, True) for n in (1, 2) for _ in range(20))
     plan = compose(
         Query(
             "q", Task.PLAN, "Put the red cube into the blue bowl", FrameSet((_NO_PICTURE,), 10240)

@@ -1,10 +1,10 @@
 """The second stage: the language model learns to find what a sentence names, and to write where.
 
 The vision tower is finished by then and its visual tokens are kept. Besides the answers
-themselves two things are taught, which need no weights at run time: where in the pictures the
-sentence's thing is (by small heads on hidden states), and that attention heads of the layer in
-which coordinates come about look there. Several questions about the same pictures are read
-together, each as if it were alone.
+themselves it is taught, without weights that would be needed at run time: what kind of thing the
+sentence names and where in the pictures that is (by small heads on hidden states), and that two
+attention heads of each of three layers look there, from the noun on to the coordinates. Several
+questions about the same pictures are read together, each as if it were alone.
 """
 
 from __future__ import annotations
@@ -20,21 +20,30 @@ from torch import nn
 from torch.nn import functional
 
 from rynn_brain_ros.models.local.prompt import ImageSpan, Prompt
+from rynn_brain_ros.sim.objects import SHAPES
 from training.nano.lessons import Exchange, Lesson, Mark, frame_label
 from training.nano.network import TOKEN_PX, Sight
 from training.nano.optimizing import Schedule, Score, Tell, optimize
 from training.nano.pictures import SEEN_PX
 from training.nano.pool import Pool
-from training.nano.truth import Truth
+from training.nano.truth import COLORS, Truth
 from training.nano.words import number_tokens
 
 ROWS, COLUMNS = SEEN_PX[1] // TOKEN_PX, SEEN_PX[0] // TOKEN_PX
 N_CELLS = ROWS * COLUMNS
-NOUN_LAYER, PLACE_LAYER, LOOKING_LAYER = 1, 2, 3
-"""Behind which layers the thing must be known, and in which one coordinates look at it."""
+KIND_LAYER = 0
+"""Behind which the noun's own words are understood."""
+NOUN_LAYER, PLACE_LAYER, NUMBER_LAYER = 1, 2, 3
+"""In which the noun, the place where the answer begins, and coordinates look at the thing."""
 _LOOKING_HEADS = 2
 _PLAIN_WEIGHT = 0.15
 """Of what is the same in every answer."""
+
+
+Look = tuple[int, int, NDArray[np.bool_]]
+"""Row, position, and the positions [L] of the visual tokens that show the thing."""
+Asked = tuple[int, int, "NDArray[np.bool_] | None"]
+"""The same; none where the thing is absent."""
 
 
 @dataclass
@@ -45,6 +54,7 @@ class Branch:
     ids: list[int]
     answer_at: int
     noun_at: int
+    kind: tuple[int, int]
     numbers: list[tuple[int, Mark]]
     place: tuple[int, int] | None
 
@@ -75,15 +85,18 @@ class Scribe:
         return ids, starts
 
     def branch(self, exchange: Exchange) -> Branch:
-        asked = self.ids(exchange.head)
-        ids = asked + self.ids(exchange.rest + "<|im_end|>\n<|im_start|>assistant\n")
+        before = exchange.instruction[: exchange.instruction.index(exchange.noun)]
+        rest = exchange.rest + "<|im_end|>\n<|im_start|>assistant\n"
+        ids = self.ids(exchange.instruction) + self.ids(rest)
+        color, shape = exchange.kind
         answer = self._tokenizer(exchange.answer + "<|im_end|>", add_special_tokens=False)
         at = [n for n, token in enumerate(answer["input_ids"]) if token in self._is_number]
         assert len(at) == len(exchange.marks), exchange.answer
         return Branch(
             ids + answer["input_ids"],
             len(ids),
-            len(asked) - 1,
+            len(self.ids(before + exchange.noun)) - 1,
+            (COLORS.index(color) + 1 if color else 0, SHAPES.index(shape) + 1 if shape else 0),
             [(len(ids) + n, mark) for n, mark in zip(at, exchange.marks, strict=True)],
             exchange.place,
         )
@@ -100,9 +113,18 @@ class Batch:
     frames: list[tuple[int, bool]] = field(default_factory=list)
     targets: list[tuple[int, int, int, float]] = field(default_factory=list)  # b, at, token, weight
     coordinates: list[tuple[int, int, float]] = field(default_factory=list)  # b, at, value
-    looks: list[tuple[int, int, NDArray[np.bool_]]] = field(default_factory=list)  # b, at, where
-    nouns: list[tuple[int, int, NDArray[np.bool_] | None]] = field(default_factory=list)
-    places: list[tuple[int, int, NDArray[np.bool_] | None]] = field(default_factory=list)
+    kinds: list[tuple[int, int, int, int]] = field(default_factory=list)  # b, at, colour, shape
+    looks: list[Look] = field(default_factory=list)
+    nouns: list[Asked] = field(default_factory=list)
+    places: list[Asked] = field(default_factory=list)
+
+    def looking(self) -> dict[int, tuple[str, list[Look]]]:
+        """By layer, what looks at its thing there."""
+        return {
+            NOUN_LAYER: ("noun looked", there(self.nouns)),
+            PLACE_LAYER: ("place looked", there(self.places)),
+            NUMBER_LAYER: ("looked", self.looks),
+        }
 
 
 def assemble(scribe: Scribe, lessons: Sequence[Lesson], truths: Sequence[Sequence[Truth]]) -> Batch:
@@ -147,6 +169,7 @@ class _Row:
         batch.frames += self.frames
         for start, branch in self._branches:
             where = None if branch.place is None else self._where(*branch.place, length)
+            batch.kinds.append((b, start + branch.noun_at, *branch.kind))
             batch.nouns.append((b, start + branch.noun_at, where))
             batch.places.append((b, start + branch.answer_at - 1, where))
             marks = dict(branch.numbers)
@@ -180,13 +203,23 @@ class Pointers(nn.Module):  # type: ignore[misc]
         self.asking = nn.ModuleList(nn.Linear(width, 64) for _ in range(2))
         self.showing = nn.ModuleList(nn.Linear(width, 64) for _ in range(2))
         self.nothing = nn.Parameter(torch.zeros(2, 64))
+        self.kinds = nn.Linear(width, len(COLORS) + 1 + len(SHAPES) + 1)
+
+    def kind_loss(
+        self, hidden: torch.Tensor, asked: list[tuple[int, int, int, int]]
+    ) -> torch.Tensor:
+        """Of colour and shape that the noun says, 0 where it does not say."""
+        b, at, color, shape = torch.tensor(asked).T
+        logits, n_colors = self.kinds(hidden[b, at]), len(COLORS) + 1
+        loss: torch.Tensor = functional.cross_entropy(logits[:, :n_colors], color)
+        return loss + functional.cross_entropy(logits[:, n_colors:], shape)
 
     def loss(
         self,
         which: int,
         hidden: torch.Tensor,
         visual: torch.Tensor,
-        asked: list[tuple[int, int, NDArray[np.bool_] | None]],
+        asked: Sequence[Asked],
     ) -> torch.Tensor:
         """Of [B, L, hidden]; "nothing" is right for what is absent."""
         b, at = torch.tensor([a[0] for a in asked]), torch.tensor([a[1] for a in asked])
@@ -224,8 +257,8 @@ class Speaker:
         """``tokens`` (and ``deep``) [frames, cells, hidden] in the order of ``batch.frames``;
         ``blur`` is how far a coordinate may be off, one sigma in 1/1000; ``hints`` weighs what is
         taught besides. Scores: ``near`` is the share of coordinates within 20/1000, ``decided``
-        that of first words (a tag or an abstention) and of frames that are right; ``named``,
-        ``pointed`` and ``looked`` how much of each hint falls on the thing."""
+        that of first words (a tag or an abstention) and of frames that are right; all others how
+        much of each hint falls on the right kind or thing."""
         hinted: dict[str, torch.Tensor] = {}
         x = self.read(batch, tokens, deep, hinted if hints else None)
         plain, decided = self._plain(x, batch)
@@ -233,9 +266,7 @@ class Speaker:
         loss = soft + plain
         score = {"soft": float(soft.detach()), "near": near, "decided": decided}
         if hints:
-            loss = loss + hints * (
-                0.5 * hinted["named"] + 0.5 * hinted["pointed"] + hinted["looked"]
-            )
+            loss = loss + hints * sum(hinted.values())
             score |= {name: float(torch.exp(-hint.detach())) for name, hint in hinted.items()}
         return loss, score
 
@@ -252,18 +283,27 @@ class Speaker:
         x = x.masked_scatter(batch.visual[..., None], tokens.reshape(-1, tokens.shape[-1]))
         turn = text.rotary_emb(x, batch.positions)
         for number, layer in enumerate(text.layers):
-            if hinted is not None and number == LOOKING_LAYER:
-                hinted["looked"] = self._looking(layer, x, turn, batch)
+            if hinted is not None and number in batch.looking():
+                name, looks = batch.looking()[number]
+                hinted[name] = self._looking(layer, x, turn, batch.mask, looks)
             x = layer(x, attention_mask=batch.mask, position_embeddings=turn)
             if number == 0 and deep is not None:
                 added = x[batch.visual] + deep.reshape(-1, deep.shape[-1])
                 x = x.masked_scatter(batch.visual[..., None], added)
-            if hinted is not None and number == NOUN_LAYER:
-                hinted["named"] = self.pointers.loss(0, x, batch.visual, batch.nouns)
-            if hinted is not None and number == PLACE_LAYER:
-                hinted["pointed"] = self.pointers.loss(1, x, batch.visual, batch.places)
+            if hinted is not None:
+                self._hint_pointing(number, x, batch, hinted)
         last: torch.Tensor = text.norm(x)
         return last
+
+    def _hint_pointing(
+        self, number: int, x: torch.Tensor, batch: Batch, hinted: dict[str, torch.Tensor]
+    ) -> None:
+        if number == KIND_LAYER:
+            hinted["understood"] = self.pointers.kind_loss(x, batch.kinds)
+        if number == NOUN_LAYER:
+            hinted["named"] = self.pointers.loss(0, x, batch.visual, batch.nouns)
+        if number == PLACE_LAYER:
+            hinted["pointed"] = self.pointers.loss(1, x, batch.visual, batch.places)
 
     def _plain(self, x: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, float]:
         b, at, token = (torch.tensor([t[n] for t in batch.targets]) for n in range(3))
@@ -291,25 +331,37 @@ class Speaker:
         return loss, float((off <= 20).float().mean())
 
     def _looking(
-        self, layer: Any, x: torch.Tensor, turn: tuple[torch.Tensor, ...], batch: Batch
+        self,
+        layer: Any,
+        x: torch.Tensor,
+        turn: tuple[torch.Tensor, ...],
+        mask: torch.Tensor,
+        looks: Sequence[Look],
     ) -> torch.Tensor:
-        """Minus the log of the attention that lies on the thing, where its numbers come about."""
-        if not batch.looks:
+        """Minus the log of the attention that lies on the thing, from each of ``looks``."""
+        if not looks:
             return torch.zeros(())
         attention = layer.self_attn
         h = layer.input_layernorm(x)
         n, length, _ = h.shape
         cos, sin = turn
-        b, at = (torch.tensor([k[i] for k in batch.looks]) for i in range(2))
+        b, at = (torch.tensor([look[i] for look in looks]) for i in range(2))
         heads = slice(0, _LOOKING_HEADS)
         q = attention.q_norm(attention.q_proj(h[b, at]).view(len(b), -1, attention.head_dim))
         q = _turned(q[:, heads], cos[b, at][:, None], sin[b, at][:, None])
         k = attention.k_norm(attention.k_proj(h).view(n, length, -1, attention.head_dim))
         k = _turned(k[:, :, heads], cos[:, :, None], sin[:, :, None])
         scores = torch.einsum("nhd,nlhd->nhl", q, k[b]) * attention.scaling
-        scores = scores.masked_fill(~batch.mask[b, 0, at][:, None], -1e9).log_softmax(-1)
-        where = torch.from_numpy(np.stack([k[2] for k in batch.looks]))
+        scores = scores.masked_fill(~mask[b, 0, at][:, None], -1e9).log_softmax(-1)
+        where = torch.from_numpy(np.stack([look[2] for look in looks]))
         return -scores.masked_fill(~where[:, None], -1e9).logsumexp(-1).mean()
+
+
+def there(
+    asked: Sequence[Asked],
+) -> list[Look]:
+    """Those of things that are there."""
+    return [(b, at, where) for b, at, where in asked if where is not None]
 
 
 def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from training.nano.lessons import Teacher, sentences
 from training.nano.network import Sight, build_network
@@ -66,6 +67,7 @@ class Recipe:
     see_whole: Schedule = field(default_factory=lambda: Schedule(200, 1e-3))
     speak: Schedule = field(default_factory=lambda: Schedule(1500, 3e-3))
     together: Schedule = field(default_factory=lambda: Schedule(400, 1e-3, 0.02))
+    several: Schedule = field(default_factory=lambda: Schedule(400, 1e-3, 0.02))
     parts_batch: int = 32
     whole_batch: int = 8
     lessons: int = 8
@@ -73,6 +75,7 @@ class Recipe:
     """Of each lesson."""
     known_pictures: int = 5000
     """Of the pool, for learning to speak: their visual tokens are kept in memory."""
+    most_frames: int = 8
 
 
 QUICK = Recipe(
@@ -82,6 +85,7 @@ QUICK = Recipe(
     see_whole=Schedule(20, 1e-3),
     speak=Schedule(60, 3e-3),
     together=Schedule(10, 1e-3),
+    several=Schedule(10, 1e-3),
     known_pictures=400,
 )
 """Minutes, to see that all of it learns."""
@@ -112,6 +116,7 @@ class Run:
         self._stage("see whole", self._see_whole)
         self._stage("speak", self._speak)
         self._stage("together", self._together)
+        self._stage("several", self._several)
         path = self.out / NAME
         told = provenance(asdict(self.recipe), self.seconds / 60)
         save_checkpoint(self.model, self.tokenizer, path, told)
@@ -140,9 +145,9 @@ class Run:
 
         def lessons(fraction: float) -> Batch:
             # Few things first: among many, which one is meant is hard to find out from nothing.
-            easy = np.flatnonzero(n_things <= 3 + 30 * fraction)
+            easy = np.flatnonzero(n_things <= 3 + 20 * max(0.0, fraction - 0.05))
             chosen = rng.choice(easy, recipe.lessons)
-            return self._batch(teacher, [(int(n), bool(n % 2)) for n in chosen])
+            return self._batch(teacher, [[(int(n), bool(n % 2))] for n in chosen])
 
         learn_to_speak(self.speaker, seen, lessons, recipe.speak, tell)
 
@@ -153,7 +158,7 @@ class Run:
 
         def lesson(_: float) -> tuple[torch.Tensor, Score]:
             chosen = rng.integers(len(self.pool), size=self.recipe.lessons)
-            batch = self._batch(teacher, [(int(n), bool(rng.random() < 0.5)) for n in chosen])
+            batch = self._batch(teacher, [[(int(n), bool(rng.random() < 0.5))] for n in chosen])
             tokens, deep = self.sight(jitter(picture_batch(self.pool, batch.frames), rng))
             labels = as_labels([labels_of(self.truths[n], flip) for n, flip in batch.frames])
             seeing, sight_score = sight_loss(self.heads, tokens, labels)
@@ -167,14 +172,42 @@ class Run:
         ]
         optimize(weights, self.recipe.together, lesson, tell)
 
+    def _several(self, tell: Callable[[Score], None]) -> None:
+        """Several frames: which one shows it, and which of these is the newest."""
+        recipe, rng = self.recipe, self._rng(3)
+        teacher, seen = Teacher(rng), SeenBefore(self.pool, self.sight)
+        n_tables = min(recipe.known_pictures, len(self.pool)) // 4
+
+        def lessons(_: float) -> Batch:
+            n_frames = int(rng.choice(np.arange(1, recipe.most_frames + 1), p=self._few()))
+            n_lessons = max(1, recipe.lessons // n_frames)
+            asked = [self._frames(rng, n_tables, n_frames) for _ in range(n_lessons)]
+            return self._batch(teacher, asked)
+
+        blur = (5.0, 5.0)
+        learn_to_speak(self.speaker, seen, lessons, recipe.several, tell, blur=blur)
+
     # --- their surroundings -----------------------------------------------------------------------
 
-    def _batch(self, teacher: Teacher, frames: Sequence[tuple[int, bool]]) -> Batch:
-        """Questions about each of ``frames`` alone."""
-        truths = [[self.truths[n]] for n, _ in frames]
+    def _few(self) -> NDArray[np.float64]:
+        """How often 1, 2, … frames are shown: the more, the rarer."""
+        weights = 1 / np.arange(1, self.recipe.most_frames + 1)
+        return np.asarray(weights / weights.sum())
+
+    def _frames(
+        self, rng: np.random.Generator, n_tables: int, n_frames: int
+    ) -> list[tuple[int, bool]]:
+        """Both pictures of each table, one after the other, never mirrored between them."""
+        tables = rng.choice(n_tables, -(-n_frames // 2), replace=False)
+        frames = [(int(2 * t + k), bool(t % 2)) for t in tables for k in rng.permutation(2)]
+        return frames[:n_frames]
+
+    def _batch(self, teacher: Teacher, asked: Sequence[Sequence[tuple[int, bool]]]) -> Batch:
+        """Questions about each of the frame sets ``asked``."""
+        truths = [[self.truths[n] for n, _ in frames] for frames in asked]
         lessons = [
-            teacher.lesson([frame], known, self.recipe.questions)
-            for frame, known in zip(frames, truths, strict=True)
+            teacher.lesson(frames, known, self.recipe.questions)
+            for frames, known in zip(asked, truths, strict=True)
         ]
         return assemble(self.scribe, lessons, truths)
 
