@@ -19,6 +19,7 @@ CORE = {
     "messages": VALUES_ONLY,
     "files": VALUES_ONLY,
     "config": VALUES_ONLY,
+    "listening": VALUES_ONLY,
     "geometry": VALUES_ONLY,
     "language": VALUES_ONLY,
     "memory": {"values", "geometry"},
@@ -34,7 +35,10 @@ CORE = {
 }
 """The core rooms and what they may import, in the order of the table."""
 MODELS = {"values", "language", "memory", "files"}
-SERVING = {"values", "memory", "models"}
+SERVING = {"values", "listening", "memory", "models"}
+VLA = {"values", "config", "files", "listening", "models", "data"}
+VLA_NETWORKS = {"flow", "network", "expert", "reading", "checkpoint"}
+"""Modules of `vla` that are of no use without torch; the others can be imported without it."""
 HEAVY = {"rclpy", "torch", "mujoco", "transformers"}
 LIGHT_CALLS = {
     *("dict.fromkeys", "enumerate", "frozenset", "len", "max", "min", "range", "set", "sorted"),
@@ -103,6 +107,15 @@ def test_models_import_only_what_the_table_allows(path: Path):
 @pytest.mark.parametrize("path", in_rooms("serving"), ids=module_id)
 def test_serving_knows_engines_and_what_they_are_asked(path: Path):
     assert rooms_imported(path) <= SERVING
+
+
+@pytest.mark.parametrize("path", in_rooms("vla"), ids=module_id)
+def test_the_policy_imports_only_what_the_table_allows(path: Path):
+    assert rooms_imported(path) <= VLA
+    first = [n for n in tree_of(path).body if isinstance(n, ast.Import | ast.ImportFrom)]
+    names = [n.module if isinstance(n, ast.ImportFrom) else n.names[0].name for n in first]
+    heavy = {str(name).split(".")[0] for name in names} & HEAVY
+    assert not heavy or path.stem in VLA_NETWORKS
 
 
 @pytest.mark.parametrize("path", in_rooms(*CORE), ids=module_id)

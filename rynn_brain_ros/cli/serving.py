@@ -22,6 +22,7 @@ from rynn_brain_ros.cli.common import (
     progress_lines,
     say,
 )
+from rynn_brain_ros.listening import check_reach
 from rynn_brain_ros.models import ENGINE_SPELLINGS, open_engine
 from rynn_brain_ros.models.http import TOKEN_VARIABLE
 from rynn_brain_ros.models.local.warming import warm_up
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     require_packages()
-    from rynn_brain_ros.serving.running import RunningServer, check_reach  # noqa: PLC0415
+    from rynn_brain_ros.serving.running import RunningServer  # noqa: PLC0415
 
     limits = Limits(
         waiting=options.queue,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,29 +11,15 @@ from types import TracebackType
 import uvicorn
 from starlette.applications import Starlette
 
+from rynn_brain_ros.listening import check_reach, listen
 from rynn_brain_ros.serving.app import build_app
 from rynn_brain_ros.serving.desk import Desk
 from rynn_brain_ros.serving.limits import Limits
-from rynn_brain_ros.values import Engine, InputError
+from rynn_brain_ros.values import Engine
 
 _CLOSING_S = 5.0
 """What connections get to end after their questions were given up, and the engine to notice."""
 _KEEP_ALIVE_S = 15
-
-
-def check_reach(host: str, token: str) -> None:
-    """Raises `InputError` where other machines would be let in without a ``token``."""
-    if not token and not _is_loopback(host):
-        raise InputError(
-            f"{host} can be reached from other machines: give a token, or listen on 127.0.0.1"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class RunningServer:
@@ -56,7 +40,7 @@ class RunningServer:
     ) -> None:
         check_reach(host, token)
         limits = limits or Limits()
-        self._socket = _listen(host, port)
+        self._socket = listen(host, port)
         self._desk = Desk(engine, limits.per_client)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server = uvicorn.Server(
@@ -115,11 +99,3 @@ class RunningServer:
         self._loop = asyncio.get_running_loop()
         self._ready.set()
         yield
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise InputError(f"cannot listen on {host}, port {port}: {error}") from error

@@ -162,7 +162,7 @@ class Run:
             tokens, deep = self.sight(jitter(picture_batch(self.pool, batch.frames), rng))
             labels = as_labels([labels_of(self.truths[n], flip) for n, flip in batch.frames])
             seeing, sight_score = sight_loss(self.heads, tokens, labels)
-            speaking, score = self.speaker.loss(batch, tokens, deep, blur=5.0, hints=0.5)
+            speaking, score = self.speaker.loss(batch, tokens, deep, blur=5.0)
             return speaking + 0.3 * seeing, {**score, **sight_score}
 
         weights = [

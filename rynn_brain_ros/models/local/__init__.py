@@ -16,14 +16,15 @@ from rynn_brain_ros.values import Engine, EngineError
 _NEEDED = ("torch", "transformers", "safetensors", "jinja2")
 
 
-def open_local(spec: str, progress: Progress = untold) -> Engine:
-    """Opens ``DIR`` or ``DIR#QUANTIZATION``. Raises `InputError` for an unknown quantization and
+def open_local(spec: str, progress: Progress = untold, dtype: str = "") -> Engine:
+    """Opens ``DIR`` or ``DIR#QUANTIZATION``, in ``dtype`` (``BF16``, ``F16``, ``F32``) or as it is
+    stored. Raises `InputError` for an unknown quantization and
     `EngineError` for a model that cannot be loaded here."""
     path, quantization = _parse(spec)
     require_packages()
     from rynn_brain_ros.models.local.engine import LocalEngine  # noqa: PLC0415
 
-    return LocalEngine.open(path, quantization=quantization, progress=progress)
+    return LocalEngine.open(path, dtype=dtype, quantization=quantization, progress=progress)
 
 
 def check_memory(specs: Mapping[str, str]) -> None:

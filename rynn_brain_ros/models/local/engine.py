@@ -29,6 +29,7 @@ from rynn_brain_ros.models.local.pictures import pixels
 from rynn_brain_ros.models.local.prefix import Prefix
 from rynn_brain_ros.models.local.prompt import Prompt
 from rynn_brain_ros.models.local.run import GivenUpError, Run
+from rynn_brain_ros.models.local.sureness import Sureness
 from rynn_brain_ros.models.local.writer import Writer
 from rynn_brain_ros.models.progress import Progress, untold
 from rynn_brain_ros.values import (
@@ -81,7 +82,8 @@ class LocalEngine:
         resumes = not reuse_prefix or backbone.resumes()
         prefix = Prefix(backbone.new_cache, reuses=reuse_prefix and resumes)
         vocabulary = _vocabulary(loaded) if constrain else None
-        self._loaded: _Opened | None = _Opened(loaded, backbone, prefix, vocabulary)
+        sureness = Sureness(loaded.chat.tokenizer)
+        self._loaded: _Opened | None = _Opened(loaded, backbone, prefix, vocabulary, sureness)
         self._decode = loaded.chat.decode
         self._frames: FrameCache[ImageFeatures] = FrameCache(frame_cache_bytes)
         self._turn = threading.Lock()
@@ -219,10 +221,10 @@ class LocalEngine:
                 with self._computing(loaded, prompt):
                     logits = loaded.step(prompt, writer.tokens)
             with self._computing(loaded, prompt):
-                token, probability = _chosen(logits, constraint, n_most - n_written)
+                token, chances = _chosen(logits, constraint, n_most - n_written)
             if token in loaded.stop_tokens:
                 return FinishReason.STOP
-            writer.write(token, probability)
+            writer.write(token, loaded.sureness(chances, token))
             if writer.complete or (constraint is not None and constraint.complete):
                 return FinishReason.STOP
         return FinishReason.LENGTH
@@ -288,6 +290,7 @@ class _Opened:
     backbone: Backbone
     prefix: Prefix
     vocabulary: Vocabulary | None
+    sureness: Sureness
 
     @property
     def chat(self) -> Chat:
@@ -327,14 +330,16 @@ def _vocabulary(loaded: Loaded) -> Vocabulary:
     return Vocabulary(loaded.chat.tokenizer, n_tokens, loaded.stop_tokens)
 
 
-def _chosen(logits: torch.Tensor, constraint: Constraint | None, n_left: int) -> tuple[int, float]:
-    """The most probable token, of those that are allowed, and the probability that the model gave
-    it among all. Raises `ArithmeticError` where there is none."""
+def _chosen(
+    logits: torch.Tensor, constraint: Constraint | None, n_left: int
+) -> tuple[int, torch.Tensor]:
+    """The most probable token, of those that are allowed, and the probabilities that the model
+    gave to all. Raises `ArithmeticError` where there are none."""
     chances = torch.softmax(logits, dim=-1)
     if not bool(chances.isfinite().all()):
         raise ArithmeticError("it computed no numbers, its weights are damaged or overflow")
     token = int(logits.argmax()) if constraint is None else constraint.choose(logits, n_left)
-    return token, float(chances[token])
+    return token, chances
 
 
 def _too_slow(model: str, run: Run, writer: Writer) -> str:

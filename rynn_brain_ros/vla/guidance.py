@@ -1,0 +1,184 @@
+"""Real-time chunking: a new chunk that goes on where the robot will be when it arrives.
+
+As published (Black, Galliker, Levine: Real-Time Execution of Action Chunking Flow Policies, arXiv
+2506.07339, equations 2 to 5; code: Physical-Intelligence/real-time-chunking-kinetix, src/model.py).
+The paper's time τ runs from noise (0) to actions (1); here t = 1 − τ and the velocity is the
+negative of the paper's, so that with ``x̂ = x_t − t · v`` it reads
+
+    error = (left over − x̂) · w,   correction = (∂x̂ / ∂x_t)ᵀ error,   v ← v − g · correction,
+    g = min(β, (t² + (1 − t)²) / (t · (1 − t))).
+
+The correction is a true vector-Jacobian product through the network, which costs each step a second
+evaluation and a backward pass. ``approximate`` takes the Jacobian for the identity, as LeRobot's
+port does in effect: it costs nothing, is not the published method, and is the only way where a
+graph gives no gradient (ONNX).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from rynn_brain_ros.config import setting
+from rynn_brain_ros.vla.chunks import Chunk, Leftover, RuntimeSpec
+from rynn_brain_ros.vla.normalization import Statistics
+from rynn_brain_ros.vla.values import Floats, Observation, PolicyError, PolicySpec
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How closely a new chunk follows what is left of the previous one."""
+
+    execution_horizon: int = setting(
+        10, "steps of the previous chunk that are looked at; nothing beyond binds", 1, 1000
+    )
+    schedule: str = setting(
+        "linear",
+        "how the weights fall between the expected delay and execution_horizon",
+        choices=("linear", "exponential"),
+    )
+    max_weight: float = setting(10.0, "β: the guidance's largest weight", 0.0, 1000.0)
+    approximate: bool = setting(False, "take the network's Jacobian for the identity")
+
+
+def prefix_weights(horizon: int, delay_steps: int, end: int, schedule: str = "linear") -> Floats:
+    """[H]: 1 for the first ``delay_steps``, which will be executed whatever comes; falling until
+    ``end``; 0 from there on. ``delay_steps`` is no more than ``end``. Equation 5 of the paper."""
+    start = min(delay_steps, end)
+    falling = np.clip((end - np.arange(horizon)) / (end - start + 1), 0.0, 1.0)
+    if schedule == "exponential":
+        falling *= np.expm1(falling) / (math.e - 1)
+    return falling
+
+
+def guidance_weight(t: float, max_weight: float) -> float:
+    """``g`` at time ``t``, 1 (noise) to 0 (actions), ends excluded where it is infinite."""
+    if not 0 < t < 1:
+        return max_weight
+    return min(max_weight, (t**2 + (1 - t) ** 2) / (t * (1 - t)))
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is left of the previous chunk, as long as a chunk and in the network's own normalized
+    numbers: ``actions`` [H, D], and how much each step binds: ``weights`` [H, 1]."""
+
+    actions: Floats
+    weights: Floats
+
+    @classmethod
+    def of(cls, leftover: Floats, delay_steps: int, horizon: int, chunking: Chunking) -> Target:
+        """``leftover`` [K, D] is normalized; what it does not tell does not bind."""
+        known = min(len(leftover), horizon)
+        actions = np.zeros((horizon, leftover.shape[1]))
+        actions[:known] = leftover[:known]
+        end = min(chunking.execution_horizon, known)
+        weights = prefix_weights(horizon, delay_steps, end, chunking.schedule)
+        return cls(actions, weights[:, None])
+
+
+def approximately_guided(
+    x_t: Floats, v: Floats, t: float, target: Target, max_weight: float
+) -> Floats:
+    """The velocity to follow instead of ``v``, both [..., H, D], without any gradient."""
+    error = (target.actions - (x_t - t * v)) * target.weights
+    return v - guidance_weight(t, max_weight) * error
+
+
+def torch_guidance(target: Target, chunking: Chunking) -> Callable[..., Any]:
+    """What `flow.sample` takes as ``guidance``. Needs torch.
+
+    The published method asks ``velocity_fn`` once more, recording gradients. Raises `PolicyError`
+    under ``torch.inference_mode``, where none can be recorded: sample under ``torch.no_grad``.
+    """
+    import torch  # noqa: PLC0415
+
+    def weight(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        each = [guidance_weight(at, chunking.max_weight) for at in t.tolist()]
+        return torch.tensor(each, dtype=x_t.dtype, device=x_t.device)[:, None, None]  # [B, 1, 1]
+
+    def error_of(estimate: torch.Tensor) -> torch.Tensor:
+        actions, weights = (
+            torch.as_tensor(part, dtype=estimate.dtype, device=estimate.device)
+            for part in (target.actions, target.weights)
+        )
+        return (actions - estimate) * weights  # [B, H, D]
+
+    def approximate(
+        x_t: torch.Tensor, v: torch.Tensor, t: torch.Tensor, _: Callable[..., Any]
+    ) -> torch.Tensor:
+        estimate = x_t - t[:, None, None].to(x_t.dtype) * v
+        return v - weight(x_t, t) * error_of(estimate)
+
+    def published(
+        x_t: torch.Tensor, _: torch.Tensor, t: torch.Tensor, velocity_fn: Callable[..., Any]
+    ) -> torch.Tensor:
+        if torch.is_inference_mode_enabled():
+            raise PolicyError(
+                "real-time chunking needs gradients with respect to the actions: sample under "
+                "torch.no_grad instead of torch.inference_mode, or choose approximate"
+            )
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_(True)
+            v = velocity_fn(x)
+            estimate = x - t[:, None, None].to(x.dtype) * v
+            (correction,) = torch.autograd.grad(estimate, x, error_of(estimate.detach()))
+        return v.detach() - weight(x_t, t) * correction
+
+    return approximate if chunking.approximate else published
+
+
+class _Loaded(Protocol):
+    """A `checkpoint.LoadedPolicy`, whose module needs torch."""
+
+    @property
+    def network(self) -> Any: ...
+    @property
+    def reader(self) -> Any: ...
+    @property
+    def spec(self) -> PolicySpec: ...
+    @property
+    def statistics(self) -> Statistics: ...
+
+
+class CheckpointPolicy:
+    """A `chunks.Policy` of a checkpoint that is loaded here, with real-time chunking where a
+    previous chunk is told. Needs torch. Of one thread.
+
+    The noise is drawn from ``seed``, so that the same observations in the same order give the same
+    chunks.
+    """
+
+    def __init__(self, loaded: _Loaded, chunking: Chunking | None = None, seed: int = 0) -> None:
+        import torch  # noqa: PLC0415
+
+        self._loaded, self._chunking = loaded, chunking or Chunking()
+        self._noise = torch.Generator().manual_seed(seed)
+        self.spec = RuntimeSpec(loaded.spec.horizon, loaded.statistics)
+
+    def infer(self, observation: Observation, previous: Leftover | None = None) -> Chunk:
+        """Raises `PolicyError` for an observation that the policy cannot read."""
+        import torch  # noqa: PLC0415
+
+        from rynn_brain_ros.vla.flow import sample  # noqa: PLC0415
+
+        network, reader = self._loaded.network, self._loaded.reader
+        device = network.vlm.device
+        noise = torch.randn((1, network.horizon, network.n_dims), generator=self._noise)
+        guidance = None if previous is None else self._guidance(observation, previous)
+        with torch.no_grad():
+            prefix = network.prefix(reader.batch([observation]).to(device))
+            state = reader.states([observation]).to(device)
+            chunk = sample(network, prefix, state, noise.to(device), guidance=guidance)
+        return self.spec.statistics.chunk_out(chunk[0].double().cpu().numpy(), observation.state)
+
+    def _guidance(self, observation: Observation, previous: Leftover) -> Callable[..., Any]:
+        """The leftover as the network would say it: relative to where the robot is now."""
+        told = self.spec.statistics.chunk_in(previous.actions, observation.state)
+        horizon = self.spec.horizon
+        target = Target.of(told, previous.delay_steps, horizon, self._chunking)
+        return torch_guidance(target, self._chunking)

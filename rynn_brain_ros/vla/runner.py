@@ -1,0 +1,252 @@
+"""The control loop's step, without ROS: what is measured goes in, a command or a named hold comes
+out. The clock and the thread that asks the policy are given, so that a test can drive both.
+
+Whatever goes wrong has the same consequence: what was planned is given up, the robot comes to rest
+within its limits, and the loop begins anew with a fresh observation. After too many failed requests
+in a row it stays at rest until a person says `Runner.reset`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rynn_brain_ros.config import setting
+from rynn_brain_ros.data.contract import Contract
+from rynn_brain_ros.values import ConfigError
+from rynn_brain_ros.vla.chunks import ActionQueue, Chunk, Joining, Policy, Request
+from rynn_brain_ros.vla.limits import (
+    Hold,
+    HoldCause,
+    MotionLimits,
+    Shaper,
+    broken_chunk,
+    unusual_state,
+)
+from rynn_brain_ros.vla.normalization import provenance_of
+from rynn_brain_ros.vla.values import Floats, Observation, PolicyError
+
+STATE = "state"
+"""Its key among the stamps, beside the cameras."""
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """When the loop asks, and when it holds."""
+
+    replan_steps: int = setting(5, "ask for a new chunk after so many steps", 1, 1000)
+    samples_per_step: int = setting(7, "commands for each step of a chunk", 1, 100)
+    answer_budget_s: float = setting(1.0, "longest time that an answer may take [s]", 0.01, 60.0)
+    max_age_s: float = setting(0.3, "oldest picture or state that is acted on [s]", 0.01, 60.0)
+    max_z: float = setting(
+        6.0, "how far the state may be from training, in standard deviations", 0.1, 1000.0
+    )
+    max_failures: int = setting(5, "failed requests in a row that stop the loop", 1, 1000)
+    retry_s: float = setting(0.5, "wait after a failed request [s]", 0.0, 60.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Command:
+    """``positions`` [n, D] for the step that begins now, evenly spaced, the last at its end; none,
+    [0, D], before the robot's state was known. ``hold`` says why they only bring it to rest."""
+
+    positions: Floats = field(repr=False)
+    hold: Hold | None = None
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A request under way; ``over`` where nobody wants its answer any more."""
+
+    request: Request
+    chunk: Future[Chunk]
+    asked_ns: int
+    over: bool = False
+
+
+class Runner:
+    """Call `tick` once for each step of a chunk, at the policy's rate. Of one thread.
+
+    ``contract`` is that of the robot: a policy that was trained with another one is a
+    `PolicyError` that names the differences. ``thread`` asks the policy, one request at a time.
+    Raises `ConfigError` where limits or measurements do not cover an action's dimensions.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        contract: Contract,
+        limits: MotionLimits,
+        *,
+        thread: Executor,
+        now_ns: Callable[[], int],
+        config: RunnerConfig | None = None,
+        joining: Joining | None = None,
+    ) -> None:
+        spec = policy.spec
+        spec.statistics.provenance.check_same(provenance_of(contract), "the policy")
+        self._policy, self._spec, self._thread = policy, spec, thread
+        self._now_ns, self._config = now_ns, config or RunnerConfig()
+        self._measured = _places(spec.action_names, spec.state_names)
+        if len(limits.velocity) != spec.n_dims:
+            raise ConfigError(
+                f"motion limits of {len(limits.velocity)} dimensions for a policy of "
+                f"{spec.n_dims}: {', '.join(spec.action_names)}"
+            )
+        self._shaper = Shaper(limits, 1 / spec.rate_hz, self._config.samples_per_step)
+        self._queue = ActionQueue(joining)
+        self._pending: _Pending | None = None
+        self._why: Hold | None = Hold(HoldCause.WAITING, "nothing was asked yet")
+        self._stopped: Hold | None = None
+        self._before: Floats | None = None
+        self._started = False
+        self._n_failures, self._asked_step, self._not_before_ns = 0, 0, 0
+
+    def tick(self, observation: Observation, stamps_ns: Mapping[str, int]) -> Command:
+        """``stamps_ns``: when each picture of ``observation`` was taken, by camera, and the state
+        (`STATE`), on the clock of ``now_ns``."""
+        now_ns = self._now_ns()
+        self._collect(now_ns)
+        fault = self._stopped or self._fault_of(observation, stamps_ns, now_ns)
+        if fault is not None:
+            self._give_up(fault)
+        else:
+            self._start(observation.state)
+            if self._may_ask(now_ns):
+                self._ask(observation, now_ns)
+        return self._command()
+
+    def reset(self) -> None:
+        """A person has looked: forgets failures and begins from wherever the robot is."""
+        self._n_failures, self._not_before_ns = 0, 0
+        self._stopped, self._started = None, False
+        self._give_up(Hold(HoldCause.WAITING, "the loop was reset"))
+
+    # --- asking ----------------------------------------------------------------------------------
+
+    def _may_ask(self, now_ns: int) -> bool:
+        steps = self._queue.step - self._asked_step
+        due = not self._queue.n_ahead or steps >= self._config.replan_steps
+        return due and self._pending is None and now_ns >= self._not_before_ns
+
+    def _ask(self, observation: Observation, now_ns: int) -> None:
+        request = self._queue.request()
+        chunk = self._thread.submit(self._policy.infer, observation, request.leftover)
+        self._pending = _Pending(request, chunk, now_ns)
+        self._asked_step = request.step
+        if self._why is not None:
+            self._why = Hold(HoldCause.WAITING, "a chunk is being computed")
+
+    def _collect(self, now_ns: int) -> None:
+        """What became of the request under way."""
+        pending = self._pending
+        if pending is None:
+            return
+        if not pending.chunk.done():
+            waited_s = (now_ns - pending.asked_ns) / 1e9
+            if waited_s > self._config.answer_budget_s and not pending.over:
+                pending.over = True
+                text = f"no answer for {waited_s:.2f} s; {self._config.answer_budget_s:g} s allowed"
+                self._fail(Hold(HoldCause.POLICY_SILENT, text), now_ns)
+            return
+        self._pending = None
+        if not pending.over:
+            failure = self._joined(pending)
+            if failure is not None:
+                self._fail(failure, now_ns)
+
+    def _joined(self, pending: _Pending) -> Hold | None:
+        """The chunk is queued, unless the motion that it continues was given up. Why not."""
+        try:
+            chunk = pending.chunk.result()
+        except Exception as error:  # noqa: BLE001  (the policy is anybody's, and the robot moves)
+            return Hold(HoldCause.POLICY_FAILED, str(error) or type(error).__name__)
+        fault = broken_chunk(self._spec, chunk)
+        if fault is not None:
+            return fault
+        if self._queue.join(pending.request, chunk) is not None:
+            self._n_failures, self._why = 0, None
+        return None
+
+    def _fail(self, hold: Hold, now_ns: int) -> None:
+        self._n_failures += 1
+        self._not_before_ns = now_ns + round(self._config.retry_s * 1e9)
+        if self._n_failures >= self._config.max_failures:
+            self._stopped = Hold(
+                HoldCause.TOO_MANY_FAILURES,
+                f"{self._n_failures} requests failed in a row, the last so: {hold}; find the cause "
+                "and reset the loop",
+            )
+        self._give_up(hold)
+
+    # --- holding ---------------------------------------------------------------------------------
+
+    def _give_up(self, hold: Hold) -> None:
+        self._queue.clear()
+        self._why = hold
+
+    def _fault_of(
+        self, observation: Observation, stamps_ns: Mapping[str, int], now_ns: int
+    ) -> Hold | None:
+        for camera in self._spec.cameras:
+            if camera not in observation.images:
+                return Hold(
+                    HoldCause.CAMERA_MISSING,
+                    f"no picture of {camera}; the policy was trained with "
+                    f"{', '.join(self._spec.cameras)}",
+                )
+        for name in (*self._spec.cameras, STATE):
+            age_s = (now_ns - stamps_ns[name]) / 1e9 if name in stamps_ns else math.inf
+            if abs(age_s) > self._config.max_age_s:
+                text = f"{name} is {age_s:.3f} s old; {self._config.max_age_s:g} s are allowed"
+                return Hold(HoldCause.STALE_OBSERVATION, text)
+        return unusual_state(self._spec, observation.state, self._config.max_z)
+
+    # --- moving ----------------------------------------------------------------------------------
+
+    def _start(self, state: Floats) -> None:
+        if not self._started:
+            self._shaper.start(state[self._measured])
+            self._started = True
+
+    def _command(self) -> Command:
+        if not self._started:
+            return Command(np.zeros((0, self._spec.n_dims)), self._why)
+        action = self._queue.pop()
+        if action is None:
+            return self._at_rest(self._why or Hold(HoldCause.OUT_OF_ACTIONS, "no action is left"))
+        try:
+            positions = self._shaper.towards(action, self._velocity_at(action))
+        except PolicyError as error:
+            self._give_up(Hold(HoldCause.NO_MOTION, str(error)))
+            return self._at_rest(self._why)
+        self._before = action
+        return Command(positions)
+
+    def _at_rest(self, hold: Hold | None) -> Command:
+        self._before = None
+        return Command(self._shaper.rest(), hold)
+
+    def _velocity_at(self, action: Floats) -> Floats:
+        """[D]: by central difference; 0 at the last action that is known."""
+        after = self._queue.peek()
+        if after is None:
+            return np.zeros_like(action)
+        before = action if self._before is None else self._before
+        return (after - before) * self._spec.rate_hz / 2
+
+
+def _places(action_names: tuple[str, ...], state_names: tuple[str, ...]) -> list[int]:
+    """Where in the state each dimension of an action is measured."""
+    missing = [name for name in action_names if name not in state_names]
+    if missing:
+        raise ConfigError(
+            f"{', '.join(missing)} would be commanded and {'is' if len(missing) == 1 else 'are'} "
+            "not measured: motion begins at the measured state; add it to the contract's "
+            "observation.state"
+        )
+    return [state_names.index(name) for name in action_names]
