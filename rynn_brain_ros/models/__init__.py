@@ -13,6 +13,7 @@ from rynn_brain_ros.models.check import check_engine
 from rynn_brain_ros.models.color_baseline import ColorBaselineEngine
 from rynn_brain_ros.models.http import HttpEngine
 from rynn_brain_ros.models.local import check_memory, open_local
+from rynn_brain_ros.models.nano import open_nano
 from rynn_brain_ros.models.progress import Progress, untold
 from rynn_brain_ros.models.recorded import (
     RecordedAnswer,
@@ -28,7 +29,7 @@ from rynn_brain_ros.models.worker import WorkerEngine
 from rynn_brain_ros.values import Engine, InputError
 
 ENGINE_SPELLINGS = (
-    "color-baseline, recorded:FILE, local:DIR[#QUANTIZATION] or http://HOST:PORT/v1[#MODEL]"
+    "color-baseline, nano, recorded:FILE, local:DIR[#QUANTIZATION] or http://HOST:PORT/v1[#MODEL]"
 )
 ENGINES_SPELLINGS = (
     f"{ENGINE_SPELLINGS}; or one for each role: ground=ENGINE,plan=ENGINE,think=ENGINE,…"
@@ -74,10 +75,18 @@ def open_engine(spec: str, progress: Progress = untold) -> Engine:
         return open_local(argument, progress)
     if spec == "color-baseline":
         return ColorBaselineEngine()
+    if spec.partition("#")[0] == "nano":
+        return open_nano(spec.partition("#")[2], progress)
     if name in ("http", "https"):
         url, _, model = spec.partition("#")
         return HttpEngine(url, model)
     raise InputError(f"unknown engine {spec!r}: use {ENGINE_SPELLINGS}")
+
+
+def runs_here(spec: str) -> tuple[str, ...]:
+    """Those of the engines of `parse_roles` that load a model into the process that opens them."""
+    named = dict.fromkeys(parse_roles(spec).values())
+    return tuple(e for e in named if e.startswith("local:") or e.partition("#")[0] == "nano")
 
 
 __all__ = [
@@ -100,5 +109,6 @@ __all__ = [
     "plain_messages",
     "recorded_answer",
     "role_of",
+    "runs_here",
     "save_recorded",
 ]

@@ -59,11 +59,15 @@ class Profile:
     roles: frozenset[Role] = _GROUND
     enable_thinking: bool | None = None
     boxes_3d: bool = False
+    knows: frozenset[Task] = frozenset()
+    """Its tasks, where these are fewer than its roles cover."""
+    most_frames: int = 0
+    """How many frames it was trained to be shown; 0: as many as fit."""
 
     @property
     def tasks(self) -> frozenset[Task]:
-        """Those that its roles cover."""
-        return frozenset(task for role in self.roles for task in _ROLE_TASKS[role])
+        """Those that it can be asked."""
+        return self.knows or frozenset(task for role in self.roles for task in _ROLE_TASKS[role])
 
     @property
     def tags(self) -> frozenset[str]:
@@ -128,6 +132,13 @@ PROFILES = (
     ),
 )
 
+NANO = Profile(
+    *("RynnBrain-nano", "qwen3_vl", _V1, 0.003, {"none": 6_000_000}, 3200, "any processor"),
+    knows=frozenset({Task.AFFORDANCE, Task.OBJECT}),
+    most_frames=1,
+)
+"""Comes with the package; not one of the family, and nobody's nearest."""
+
 _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)b(?![a-z0-9])")
 _WORDS = ((Role.PLAN, "plan"), (Role.THINK, "cop"), (Role.NAVIGATE, "nav"))
 
@@ -141,7 +152,7 @@ def profile_for(name: str, kind: str = "", size_b: float = 0.0) -> Profile:
     parameters) are measured on the checkpoint; where given they outweigh the name's words.
     """
     words = name.lower().replace("_", "-").rpartition("/")[2]
-    for profile in PROFILES:
+    for profile in (*PROFILES, NANO):
         if profile.name.lower() == words:
             return profile
     generation = _generation(words, kind)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_quantization import LAYER, TEXT, VISION, header_only
 
-from rynn_brain_ros.models import Role, open_engines, parse_roles
+from rynn_brain_ros.models import Role, open_engines, parse_roles, runs_here
 from rynn_brain_ros.values import EngineError, InputError
 
 
@@ -34,6 +34,13 @@ def test_what_is_named_twice_is_opened_once():
     assert engines.by_role[Role.GROUND] is engines.by_role[Role.PLAN]
     assert set(engines.by_role) == {Role.GROUND, Role.PLAN}
     engines.close()
+
+
+def test_models_that_would_be_loaded_here_are_told():
+    spec = "ground=nano,plan=local:DIR#nf4,think=local:DIR#nf4,navigate=http://localhost:1/v1"
+    assert runs_here(spec) == ("nano", "local:DIR#nf4")
+    assert runs_here("nano#int8") == ("nano#int8",)
+    assert runs_here("color-baseline") == ()
 
 
 def test_an_unknown_engine_of_a_role_is_named():

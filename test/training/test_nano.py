@@ -56,11 +56,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def network(tokenizer):
-    torch.manual_seed(0)
-    model = build_network(tokenizer)
-    for weight in model.model.visual.deepstack_merger_list.parameters():
-        torch.nn.init.normal_(weight, 0, 0.05)  # else it would be silent, and its place untested
-    return model.eval()
+    return build_network(tokenizer).eval()
 
 
 # --- pictures and their truth --------------------------------------------------------------------
@@ -185,10 +181,9 @@ def test_the_batched_tower_is_the_librarys(network, tokenizer, tmp_path: Path):
     save_checkpoint(network, tokenizer, tmp_path / "nano", {})
     patches, grid = read_patcher(tmp_path / "nano").cut(image)
     with torch.inference_mode():
-        tokens, deep = Sight(network)(torch.from_numpy(image[None]))
+        tokens = Sight(network)(torch.from_numpy(image[None]))
         stock = network.model.visual(torch.from_numpy(patches), grid_thw=torch.tensor([grid]))
     torch.testing.assert_close(tokens[0], stock.pooler_output, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(deep[0], stock.deepstack_features[0], rtol=1e-4, atol=1e-4)
 
 
 def test_questions_read_together_are_read_as_if_alone(network, tokenizer, truths: list[Truth]):
@@ -196,10 +191,10 @@ def test_questions_read_together_are_read_as_if_alone(network, tokenizer, truths
     speaker = Speaker(network, scribe.numbers)
     lesson = Teacher(np.random.default_rng(0)).lesson([(0, False), (1, False)], truths[:2], 3)
     torch.manual_seed(1)
-    tokens, deep = torch.randn(2, 2, 300, 160)
+    tokens = torch.randn(2, 300, 160)
     with torch.inference_mode():
         together = assemble(scribe, [lesson], [truths[:2]])
-        states = speaker.read(together, tokens, deep)[0]
+        states = speaker.read(together, tokens)[0]
         start = n_opening = len(scribe.opening(2)[0])
         for exchange in lesson.exchanges:
             one = dataclasses.replace(lesson, exchanges=(exchange,))
@@ -210,8 +205,6 @@ def test_questions_read_together_are_read_as_if_alone(network, tokenizer, truths
             alone = text(
                 inputs_embeds=x.masked_scatter(visual[..., None], tokens.reshape(-1, 160)),
                 position_ids=batch.positions[:, :, :length],
-                visual_pos_masks=visual,
-                deepstack_visual_embeds=[deep.reshape(-1, 160)],
                 use_cache=False,
             ).last_hidden_state[0, n_opening:]
             end = start + len(alone)
@@ -232,7 +225,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         see_parts=Schedule(70, 2.5e-3),
         see_whole=Schedule(4, 1e-3),
         speak=Schedule(12, 3e-3),
-        together=Schedule(2, 1e-3),
         several=Schedule(2, 1e-3),
         most_frames=3,
         known_pictures=16,

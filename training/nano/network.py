@@ -1,8 +1,8 @@
 """The network: transformers' own Qwen3-VL, small, begun so that it learns from nothing.
 
 What makes it learn is in how it begins: positions are waves in x and y, so are the numbers that
-coordinates are written with; the language model starts wide; and the picture's second way into
-it (DeepStack) starts silent.
+coordinates are written with, and the language model starts wide. The picture's second way into
+the language model (DeepStack) is left out: untrained, it drowns the first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VISION = {
     "temporal_patch_size": 2,
     "out_hidden_size": 160,
     "num_position_embeddings": _POSITIONS**2,
-    "deepstack_visual_indexes": [1],
+    "deepstack_visual_indexes": [],
     "initializer_range": 0.05,
 }
 TEXT = {
@@ -78,9 +78,6 @@ def build_network(tokenizer: Any, seed: int = 0) -> Any:
     )
     with torch.no_grad():
         _set_waves(model, number_tokens(tokenizer))
-        for merger in model.model.visual.deepstack_merger_list:
-            nn.init.zeros_(merger.linear_fc2.weight)
-            nn.init.zeros_(merger.linear_fc2.bias)
     return model
 
 
@@ -116,15 +113,14 @@ class Sight:
 
     def __init__(self, model: Any) -> None:
         self.tower = model.model.visual
-        self._whole: dict[tuple[int, int], tuple[torch.Tensor, ...]] = {}
 
     def __call__(
         self,
         images: torch.Tensor,
         corners: torch.Tensor | None = None,
         whole: tuple[int, int] = (240, 320),
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Visual tokens and DeepStack's, each [B, rows · columns, hidden], of pictures (0…255)
+    ) -> torch.Tensor:
+        """Visual tokens [B, rows · columns, hidden], of pictures (0…255)
         [B, H, W, 3]; ``corners`` [B, 2] is where in a picture of ``whole`` (height, width) each
         part begins, in patches (row, column)."""
         tower = self.tower
@@ -138,16 +134,11 @@ class Sight:
         at = corners[:, None] + places[None]
         x = x + table[at[..., 0], at[..., 1]]
         cos, sin = tower.rotary_pos_emb(x[0], places)
-        deep = None
-        for number, block in enumerate(tower.blocks):
+        for block in tower.blocks:
             x = x + _attend(block.attn, block.norm1(x), cos, sin)
             x = x + block.mlp(block.norm2(x))
-            if number == tower.deepstack_visual_indexes[0]:
-                deep = tower.deepstack_merger_list[0](x)
-        n_tokens = rows * columns // 4
-        merged = tower.merger(x)
-        assert deep is not None
-        return merged.view(len(images), n_tokens, -1), deep.view(len(images), n_tokens, -1)
+        tokens: torch.Tensor = tower.merger(x).view(len(images), rows * columns // 4, -1)
+        return tokens
 
     def _positions(self, rows: int, columns: int) -> torch.Tensor:
         """The learned table, stretched to the whole picture's patches [rows, columns, hidden]."""

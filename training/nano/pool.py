@@ -49,6 +49,7 @@ class Pool:
 
     def __init__(self, folder: Path) -> None:
         shards = sorted(path for path in folder.iterdir() if path.suffix != ".part")
+        self.shards = tuple(path.name for path in shards)
         if not shards:
             raise FileNotFoundError(f"{folder} holds no pictures yet: draw some first")
         self._images = [np.load(path / "images.npy", mmap_mode="r") for path in shards]

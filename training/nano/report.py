@@ -33,6 +33,7 @@ _ROWS = (
     ("point_off", "median distance of points, 1/1000 of the width", "number"),
     ("box_half", "boxes that overlap the true one by half", "share"),
     ("box_off", "median distance of box sides, 1/1000", "number"),
+    ("frame_right", "the right frame (the newest that shows it)", "share"),
     ("abstained_right", "`<no object>` where the thing is not there", "share"),
     ("abstained_wrong", "`<no object>` where it is there", "share"),
     ("valid", "answers in the right form, no grammar used", "share"),
@@ -40,7 +41,7 @@ _ROWS = (
 _CURVES = (
     (("see parts", "see whole"), ("color", "shape"), "share of visual tokens that are right"),
     (("see parts", "see whole"), ("point", "box"), "median error, 1/1000"),
-    (("speak", "together"), ("near", "decided", "looked"), "share"),
+    (("speak", "several"), ("near", "decided", "looked"), "share"),
 )
 
 
@@ -101,17 +102,19 @@ def examples(engine: LocalEngine, asked: Sequence[Asked], columns: int = 3) -> A
 
 def card(found: Mapping[str, Mapping[str, float]], told: Mapping[str, Any]) -> str:
     """The model card (`card.md`), in the form that model hubs read."""
-    episode, wild, controls = found["episode"], found["wild"], found["controls"]
-    table = "\n".join(
-        f"| {label} | {_told(episode[key], kind)} | {_told(wild[key], kind)} |"
+    controls = found["controls"]
+    columns = {name: values for name, values in found.items() if name != "controls"}
+    lines = [["", *columns], ["---"] * (len(columns) + 1)]
+    lines += [
+        [label, *(_told(values[key], kind) for values in columns.values())]
         for key, label, kind in _ROWS
-    )
+    ]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     template = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
     return template.format(
         **{key: told[key] for key in ("code", "minutes", "machine", "torch")},
         **{key: _told(controls[key], "share") for key in ("other_picture", "other_thing")},
-        n_episode=int(episode["questions"]),
-        n_wild=int(wild["questions"]),
+        questions=int(found["episode"]["questions"]),
         table=table,
         recipe=json.dumps(told["recipe"]),
     )

@@ -182,6 +182,6 @@ def learn_to_see(
 
     def lesson(_: float) -> tuple[torch.Tensor, Score]:
         images, corners, labels = parts.batch(batch, *size)
-        return sight_loss(heads, sight(images, corners)[0], labels)
+        return sight_loss(heads, sight(images, corners), labels)
 
     optimize([*sight.tower.parameters(), *heads.parameters()], schedule, lesson, tell)

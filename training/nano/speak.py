@@ -250,17 +250,16 @@ class Speaker:
         self,
         batch: Batch,
         tokens: torch.Tensor,
-        deep: torch.Tensor | None = None,
         blur: float = 8.0,
         hints: float = 1.0,
     ) -> tuple[torch.Tensor, Score]:
-        """``tokens`` (and ``deep``) [frames, cells, hidden] in the order of ``batch.frames``;
+        """``tokens`` [frames, cells, hidden] in the order of ``batch.frames``;
         ``blur`` is how far a coordinate may be off, one sigma in 1/1000; ``hints`` weighs what is
         taught besides. Scores: ``near`` is the share of coordinates within 20/1000, ``decided``
         that of first words (a tag or an abstention) and of frames that are right; all others how
         much of each hint falls on the right kind or thing."""
         hinted: dict[str, torch.Tensor] = {}
-        x = self.read(batch, tokens, deep, hinted if hints else None)
+        x = self.read(batch, tokens, hinted if hints else None)
         plain, decided = self._plain(x, batch)
         soft, near = self._soft(x, batch, blur)
         loss = soft + plain
@@ -274,7 +273,6 @@ class Speaker:
         self,
         batch: Batch,
         tokens: torch.Tensor,
-        deep: torch.Tensor | None = None,
         hinted: dict[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Last hidden states [B, L, hidden]; losses of the hints are put into ``hinted``."""
@@ -287,9 +285,6 @@ class Speaker:
                 name, looks = batch.looking()[number]
                 hinted[name] = self._looking(layer, x, turn, batch.mask, looks)
             x = layer(x, attention_mask=batch.mask, position_embeddings=turn)
-            if number == 0 and deep is not None:
-                added = x[batch.visual] + deep.reshape(-1, deep.shape[-1])
-                x = x.masked_scatter(batch.visual[..., None], added)
             if hinted is not None:
                 self._hint_pointing(number, x, batch, hinted)
         last: torch.Tensor = text.norm(x)
@@ -384,7 +379,7 @@ class SeenBefore:
         for first in range(0, len(new), 8):
             some = new[first : first + 8]
             with torch.no_grad():
-                tokens, _ = self._sight(picture_batch(self._pool, some))
+                tokens = self._sight(picture_batch(self._pool, some))
             self._known.update(zip(some, tokens.half(), strict=True))
         return torch.stack([self._known[frame] for frame in frames]).float()
 

@@ -1,4 +1,4 @@
-"""RynnBrain-nano from nothing: draw pictures, learn to see, learn to speak, both together.
+"""RynnBrain-nano from nothing: draw pictures, learn to see, learn to speak.
 
     python -m training.nano.train OUT [--recipe quick|full] [--pool DIR] [--workers N]
 
@@ -25,18 +25,14 @@ from numpy.typing import NDArray
 
 from training.nano.lessons import Teacher, sentences
 from training.nano.network import Sight, build_network
-from training.nano.optimizing import Schedule, Score, optimize
+from training.nano.optimizing import Schedule, Score
 from training.nano.pool import Pool, draw_pool
 from training.nano.save import provenance, save_checkpoint
 from training.nano.see import (
     Heads,
     Parts,
     Truths,
-    as_labels,
-    jitter,
-    labels_of,
     learn_to_see,
-    sight_loss,
 )
 from training.nano.speak import (
     COLUMNS,
@@ -47,7 +43,6 @@ from training.nano.speak import (
     Speaker,
     assemble,
     learn_to_speak,
-    picture_batch,
 )
 from training.nano.words import build_tokenizer
 
@@ -63,11 +58,10 @@ class Recipe:
     seed: int = 1
     shards: int = 24
     shard: int = 1000
-    see_parts: Schedule = field(default_factory=lambda: Schedule(2500, 2.5e-3))
-    see_whole: Schedule = field(default_factory=lambda: Schedule(200, 1e-3))
-    speak: Schedule = field(default_factory=lambda: Schedule(1500, 3e-3))
-    together: Schedule = field(default_factory=lambda: Schedule(400, 1e-3, 0.02))
-    several: Schedule = field(default_factory=lambda: Schedule(400, 1e-3, 0.02))
+    see_parts: Schedule = field(default_factory=lambda: Schedule(2800, 2.5e-3))
+    see_whole: Schedule = field(default_factory=lambda: Schedule(180, 1e-3))
+    speak: Schedule = field(default_factory=lambda: Schedule(1100, 3e-3))
+    several: Schedule = field(default_factory=lambda: Schedule(900, 1.5e-3, 0.02))
     parts_batch: int = 32
     whole_batch: int = 8
     lessons: int = 8
@@ -75,7 +69,7 @@ class Recipe:
     """Of each lesson."""
     known_pictures: int = 5000
     """Of the pool, for learning to speak: their visual tokens are kept in memory."""
-    most_frames: int = 8
+    most_frames: int = 4
 
 
 QUICK = Recipe(
@@ -84,7 +78,6 @@ QUICK = Recipe(
     see_parts=Schedule(150, 2.5e-3),
     see_whole=Schedule(20, 1e-3),
     speak=Schedule(60, 3e-3),
-    together=Schedule(10, 1e-3),
     several=Schedule(10, 1e-3),
     known_pictures=400,
 )
@@ -115,10 +108,10 @@ class Run:
         self._stage("see parts", self._see_parts)
         self._stage("see whole", self._see_whole)
         self._stage("speak", self._speak)
-        self._stage("together", self._together)
         self._stage("several", self._several)
         path = self.out / NAME
-        told = provenance(asdict(self.recipe), self.seconds / 60)
+        recipe = {**asdict(self.recipe), "pool": " ".join(self.pool.shards)}
+        told = provenance(recipe, self.seconds / 60)
         save_checkpoint(self.model, self.tokenizer, path, told)
         return path
 
@@ -151,32 +144,11 @@ class Run:
 
         learn_to_speak(self.speaker, seen, lessons, recipe.speak, tell)
 
-    def _together(self, tell: Callable[[Score], None]) -> None:
-        """Everything learns from answers, and the tower keeps telling what it shows."""
-        rng = self._rng(2)
-        teacher = Teacher(rng)
-
-        def lesson(_: float) -> tuple[torch.Tensor, Score]:
-            chosen = rng.integers(len(self.pool), size=self.recipe.lessons)
-            batch = self._batch(teacher, [[(int(n), bool(rng.random() < 0.5))] for n in chosen])
-            tokens, deep = self.sight(jitter(picture_batch(self.pool, batch.frames), rng))
-            labels = as_labels([labels_of(self.truths[n], flip) for n, flip in batch.frames])
-            seeing, sight_score = sight_loss(self.heads, tokens, labels)
-            speaking, score = self.speaker.loss(batch, tokens, deep, blur=5.0)
-            return speaking + 0.3 * seeing, {**score, **sight_score}
-
-        weights = [
-            *self.model.parameters(),
-            *self.heads.parameters(),
-            *self.speaker.pointers.parameters(),
-        ]
-        optimize(weights, self.recipe.together, lesson, tell)
-
     def _several(self, tell: Callable[[Score], None]) -> None:
         """Several frames: which one shows it, and which of these is the newest."""
         recipe, rng = self.recipe, self._rng(3)
         teacher, seen = Teacher(rng), SeenBefore(self.pool, self.sight)
-        n_tables = min(recipe.known_pictures, len(self.pool)) // 4
+        n_tables = min(recipe.known_pictures, len(self.pool)) // 2
 
         def lessons(_: float) -> Batch:
             n_frames = int(rng.choice(np.arange(1, recipe.most_frames + 1), p=self._few()))

@@ -85,6 +85,7 @@ class LocalEngine:
         sureness = Sureness(loaded.chat.tokenizer)
         self._loaded: _Opened | None = _Opened(loaded, backbone, prefix, vocabulary, sureness)
         self._decode = loaded.chat.decode
+        self._most_frames = profile.most_frames
         self._frames: FrameCache[ImageFeatures] = FrameCache(frame_cache_bytes)
         self._turn = threading.Lock()
         self._tokens_read = self._tokens_reused = 0
@@ -134,6 +135,11 @@ class LocalEngine:
             raise UnsupportedTaskError(
                 f"{self._info.model} was not trained to answer task {query.task.value}; it knows "
                 f"{', '.join(sorted(task.value for task in self._info.tasks))}"
+            )
+        if 0 < self._most_frames < len(query.frames):
+            raise UnsupportedTaskError(
+                f"{self._info.model} was trained to be shown {self._most_frames} frame and not "
+                f"{len(query.frames)}; show it the newest one (--frames 1, frames: 1)"
             )
         run = Run(query, cancel)
         writer = Writer(query, self._decode, on_text)
