@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -260,15 +261,17 @@ def main() -> None:
     if options.receive:
         receive(options.receive, options.images)
         return
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     cpu_s = receiving(options.images)
-    with tempfile.TemporaryDirectory() as folder:
-        taken = answering(options.questions, Path(folder))
-    p95_s = statistics.quantiles(taken, n=20)[-1]
     ratio = cpu_s["eyes"] / cpu_s["bare"]
     for way in WAYS:
         print(
-            f"{way:10} {cpu_s[way] * 1e3:6.2f} ms CPU an image, {cpu_s[way] / cpu_s['bare']:.2f}×"
+            f"{way:10} {cpu_s[way] * 1e3:6.2f} ms CPU an image, {cpu_s[way] / cpu_s['bare']:.2f}×",
+            flush=True,
         )
+    with tempfile.TemporaryDirectory() as folder:
+        taken = answering(options.questions, Path(folder))
+    p95_s = statistics.quantiles(taken, n=20)[-1]
     print(f"last input to grounding: median {statistics.median(taken) * 1e3:.1f} ms,", end=" ")
     print(f"p95 {p95_s * 1e3:.1f} ms")
     record = {"name": "receive", "ratio": ratio, "cv_bridge": cpu_s["cv_bridge"] / cpu_s["bare"]}

@@ -3,6 +3,8 @@ with dry_run:=false a person arms it first.
 
 ros2 launch rynn_brain_ros act.launch.py robot:=franka_panda \
     color_topic:=/camera/color/image_raw depth_topic:=/camera/aligned_depth_to_color/image_raw
+ros2 launch rynn_brain_ros act.launch.py namespace:=left camera:=front,wrist \
+    engine:=local:DIR engine_python:=/path/to/venv/bin/python
 
 An argument that is left empty leaves the parameter to params_file.
 """
@@ -12,7 +14,16 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import brought_up, declared, is_true, overrides
+from rynn_brain_ros.ros.launching import (
+    CAMERA,
+    ENGINE,
+    ENGINE_PYTHON,
+    brought_up,
+    camera_topics,
+    declared,
+    is_true,
+    overrides,
+)
 
 ARGUMENTS = {
     "params_file": (
@@ -22,12 +33,14 @@ ARGUMENTS = {
     "namespace": ("", "namespace of the node, its topics and the robot's servers"),
     "use_sim_time": ("false", "follow /clock, for bags and simulators"),
     "autostart": ("true", "configure and activate the node"),
+    "camera": CAMERA,
 }
 OVERRIDES = {
     "robot": "profile of the robot: franka_panda, franka_fr3, mobile_base, or a .yaml file",
     "color_topic": "colour images",
     "depth_topic": "depth images, best aligned to colour",
-    "engine": "what answers: color-baseline, recorded:FILE or http://HOST:PORT/v1[#MODEL]",
+    "engine": ENGINE,
+    "engine_python": ENGINE_PYTHON,
     "engine_verdict": "verdict.json of rynn-brain check-engine, or not_required for a simulator",
 }
 SWITCHES = {
@@ -42,7 +55,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         for name in SWITCHES
         if LaunchConfiguration(name).perform(context)
     }
-    parameters = {**overrides(context, OVERRIDES), **switches}
+    parameters = {**camera_topics(context), **overrides(context, OVERRIDES), **switches}
     files = [LaunchConfiguration("params_file"), parameters]
     return brought_up(context, "act", files, is_true(context, "autostart"))
 

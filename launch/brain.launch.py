@@ -17,7 +17,16 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import brought_up, declared, is_true, overrides
+from rynn_brain_ros.ros.launching import (
+    CAMERA,
+    ENGINE,
+    ENGINE_PYTHON,
+    brought_up,
+    camera_topics,
+    declared,
+    is_true,
+    overrides,
+)
 
 SHARE = FindPackageShare("rynn_brain_ros")
 ARGUMENTS = {
@@ -31,27 +40,25 @@ ARGUMENTS = {
     "view": ("true", "start the view node: markers, annotated images, text"),
     "rviz": ("false", "open RViz (with view)"),
     "fixed_frame": ("", "frame that RViz shows everything in; empty: odom"),
-    "camera": (
-        "",
-        "names of cameras whose topics are NAME/color/image_raw and "
-        "NAME/aligned_depth_to_color/image_raw, in the namespace; empty: color_topic",
-    ),
+    "camera": CAMERA,
     "robot": ("", "start act too, for franka_panda, franka_fr3, mobile_base or a .yaml file"),
     "dry_run": ("true", "with robot: preview its goals and send none"),
 }
 OVERRIDES = {
     "color_topic": "colour images",
     "depth_topic": "depth images, best aligned to colour",
-    "engine": "what answers: color-baseline, recorded:FILE, local:DIR (with engine_python) or "
-    "http://HOST:PORT/v1[#MODEL]; or one for each role: ground=ENGINE,plan=ENGINE",
-    "engine_python": "the Python that runs the engine, in a process of its own",
+    "engine": ENGINE,
+    "engine_python": ENGINE_PYTHON,
 }
 TO_VIEW = ("namespace", "use_sim_time", "autostart", "rviz", "fixed_frame")
-TO_ACT = ("namespace", "use_sim_time", "autostart", "robot", "dry_run", "engine")
+TO_ACT = (
+    *("namespace", "use_sim_time", "autostart", "robot", "dry_run"),
+    *("camera", "engine", "engine_python"),
+)
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    parameters = {**topics(context), **overrides(context, OVERRIDES)}
+    parameters = {**camera_topics(context), **overrides(context, OVERRIDES)}
     launched = brought_up(
         context,
         "brain",
@@ -69,19 +76,6 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         given["params_file"] = PathJoinSubstitution([SHARE, "config", "act.yaml"])
         launched.append(included(context, "act", TO_ACT, given))
     return launched
-
-
-def topics(context: LaunchContext) -> dict[str, str]:
-    """Parameters of the named cameras; the first one's stand for them where one is wanted."""
-    names = LaunchConfiguration("camera").perform(context).replace(" ", "").split(",")
-    if names == [""]:
-        return {}
-    found = {}
-    for name in names:
-        found[f"{name}.color_topic"] = f"{name}/color/image_raw"
-        found[f"{name}.depth_topic"] = f"{name}/aligned_depth_to_color/image_raw"
-    first = {kind: found[f"{names[0]}.{kind}"] for kind in ("color_topic", "depth_topic")}
-    return {"cameras": ",".join(names), **found, **first} if len(names) > 1 else first
 
 
 def included(

@@ -2,6 +2,7 @@
 
 ros2 launch rynn_brain_ros sim.launch.py                 # an arm at a table
 ros2 launch rynn_brain_ros sim.launch.py world:=room     # a base in a room
+ros2 launch rynn_brain_ros sim.launch.py namespace:=left publish_clock:=false   # and one more
 
 All but the simulator follow its clock. An argument that is left empty leaves the parameter to the
 node's params_file.
@@ -15,7 +16,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import brought_up, declared, is_true, overrides
+from rynn_brain_ros.ros.launching import brought_up, declared, given, is_true
 
 SHARE = FindPackageShare("rynn_brain_ros")
 ARGUMENTS = {
@@ -28,7 +29,12 @@ ARGUMENTS = {
     "namespace": ("", "namespace of the nodes"),
     "rviz": ("false", "open RViz"),
     "engine": ("", "what answers; empty: the brain's params_file's"),
-    "use_sim_time": ("true", "false only with the simulator's publish_clock off"),
+    "engine_python": ("", "the Python that runs the engine; empty: the params_file's"),
+    "publish_clock": (
+        "true",
+        "publish /clock, which all follow; false: the wall clock's time. /clock is one for the "
+        "whole network: only one simulator may publish it",
+    ),
 }
 OVERRIDES = {
     "world": "table or room",
@@ -38,6 +44,8 @@ OVERRIDES = {
     "picture_rate": "pictures of each camera per second [Hz]",
     "realtime_factor": "how much faster than the wall clock the world goes",
 }
+NUMBERS = {"seed": int, "picture_rate": float, "realtime_factor": float}
+"""Arguments are text, and these parameters are not."""
 ROBOTS = {
     "table": ("franka_panda", "front", "panda_link0"),
     "room": ("mobile_base", "forward", "map"),
@@ -46,18 +54,20 @@ ROBOTS = {
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    parameters = overrides(context, OVERRIDES)
+    parameters = given(context, OVERRIDES)
     parameters["use_sim_time"] = False  # it is the one who makes the time
-    for name in ("picture_rate", "realtime_factor"):
+    parameters["publish_clock"] = is_true(context, "publish_clock")
+    for name, number in NUMBERS.items():
         if name in parameters:
-            parameters[name] = float(parameters[name])
+            parameters[name] = number(parameters[name])
     files = [LaunchConfiguration("sim_params_file"), parameters]
     robot, camera, base = ROBOTS[parameters.get("world", "table")]
     shared = {
         "color_topic": f"{camera}/color/image_raw",
         "depth_topic": f"{camera}/aligned_depth_to_color/image_raw",
         "engine": LaunchConfiguration("engine"),
-        "use_sim_time": LaunchConfiguration("use_sim_time"),
+        "engine_python": LaunchConfiguration("engine_python"),
+        "use_sim_time": LaunchConfiguration("publish_clock"),
     }
     launched = [
         *brought_up(context, "sim", files, autostart=True),

@@ -11,7 +11,7 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import brought_up, declared, is_true, overrides
+from rynn_brain_ros.ros.launching import brought_up, declared, is_true, overrides, tf_remappings
 
 SHARE = FindPackageShare("rynn_brain_ros")
 ARGUMENTS = {
@@ -61,6 +61,7 @@ def rviz(context: LaunchContext) -> Node:
     renamed = {COLOR: full(color), DEPTH: full(of("depth_topic"))}
     renamed |= {_info(old): _info(new) for old, new in renamed.items() if new}
     renamed |= {name: f"{prefix}{name}" for name in SHOWN if prefix}
+    renamed |= {old: f"{prefix}/{new}" for old, new in tf_remappings(context)}
     fixed_frame = ["-f", of("fixed_frame")] if of("fixed_frame") else []
     return Node(
         package="rviz2",

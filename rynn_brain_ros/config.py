@@ -124,8 +124,9 @@ class CameraConfig:
 
 
 @dataclass(frozen=True)
-class BrainConfig(CameraConfig):
-    """The brain node's settings: one camera's, unless ``cameras`` names several."""
+class SeeingConfig(CameraConfig):
+    """What a node that sees and answers is told: one camera, unless ``cameras`` names several, how
+    long they are remembered, and what answers."""
 
     cameras: str = setting(
         "",
@@ -137,7 +138,7 @@ class BrainConfig(CameraConfig):
     )
     engine: str = setting(
         "color-baseline",
-        "what answers: color-baseline, recorded:FILE, local:DIR[#QUANTIZATION] or "
+        "what answers: color-baseline, nano, recorded:FILE, local:DIR[#QUANTIZATION] or "
         "http://HOST:PORT/v1[#MODEL]; or one for each role: ground=ENGINE,plan=ENGINE,…",
     )
     engine_python: str = setting(
@@ -145,14 +146,6 @@ class BrainConfig(CameraConfig):
         "the Python that runs the engine, in a process of its own that is watched and started "
         "anew; empty: only engines that are light, or served elsewhere",
     )
-    question_task: str = setting(
-        "object",
-        "what a question on ~/question asks for, unless it begins with another task's name and a "
-        "colon",
-        choices=tuple(task.value for task in Task if task is not Task.NAVIGATE),
-    )
-    frames: int = setting(8, "frames shown with a question, at most", 1, 512)
-    fps: float = setting(2.0, "frames per second of a question's history [Hz]", 0.01, 60.0)
     horizon_s: float = setting(60.0, "how long frames are remembered [s]", 1.0, 3600.0)
     buffer_mib: int = setting(512, "how much memory frames may take [MiB]", 1, 65536)
     max_wait_s: float = setting(
@@ -161,6 +154,20 @@ class BrainConfig(CameraConfig):
     sync_tolerance_s: float = setting(
         0.02, "how far the stamps of an image and of its depth may be apart [s]", 0.0, 1.0
     )
+
+
+@dataclass(frozen=True)
+class BrainConfig(SeeingConfig):
+    """The brain node's settings."""
+
+    question_task: str = setting(
+        "object",
+        "what a question on ~/question asks for, unless it begins with another task's name and a "
+        "colon",
+        choices=tuple(task.value for task in Task if task is not Task.NAVIGATE),
+    )
+    frames: int = setting(8, "frames shown with a question, at most", 1, 512)
+    fps: float = setting(2.0, "frames per second of a question's history [Hz]", 0.01, 60.0)
     max_frame_age_s: float = setting(
         2.0, "how old the newest image may be when a question about now is asked [s]", 0.05, 3600.0
     )

@@ -19,13 +19,17 @@ from rynn_brain_ros.actuators.profile import RobotProfile, profile_names, read_p
 from rynn_brain_ros.actuators.settings import ActConfig
 from rynn_brain_ros.cli import _parser
 from rynn_brain_ros.config import BrainConfig, CameraConfig, configure, settings
+from rynn_brain_ros.data.known_contracts import find_contract
+from rynn_brain_ros.data.marks import MarkEvent
+from rynn_brain_ros.data.record_config import RecordConfig
+from rynn_brain_ros.data.recording_session import channels
 from rynn_brain_ros.sim.sensing import CameraStream
 from rynn_brain_ros.values import Cause, RefusalCode
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GUIDE = (REPOSITORY / "docs" / "guide.md").read_text(encoding="utf-8")
 ROS = REPOSITORY / "rynn_brain_ros" / "ros"
-NODES = ("brain", "act", "view", "sim")
+NODES = ("brain", "act", "view", "record", "sim")
 
 
 # --- the guide -----------------------------------------------------------------------------------
@@ -255,7 +259,9 @@ def constants() -> dict[str, str]:
 
 
 def code_of(node: str) -> ast.Module:
-    return ast.parse((ROS / f"{node}_node.py").read_text(encoding="utf-8"))
+    """With what brain and act share."""
+    names = [f"{node}_node", *(["seeing_node"] if node in ("brain", "act") else [])]
+    return ast.parse("\n".join((ROS / f"{name}.py").read_text(encoding="utf-8") for name in names))
 
 
 def endpoints(node: str, call: str) -> set[str]:
@@ -293,7 +299,7 @@ def test_there_is_an_enclave_for_each_node_and_no_other():
     assert [p.get("node") for p in POLICY.findall(".//profile")] == list(NODES)
 
 
-@pytest.mark.parametrize("node", ["brain", "act"])
+@pytest.mark.parametrize("node", ["brain", "act", "record"])
 def test_a_node_may_publish_what_its_source_publishes(node: str):
     published = table_of_publishers(node) | endpoints(node, "create_lifecycle_publisher")
     if node == "act":
@@ -301,6 +307,7 @@ def test_a_node_may_publish_what_its_source_publishes(node: str):
         published |= {f"/act/preview{server}" for server in servers}
     wanted = published | {f"/{node}/transition_event"}
     assert own(node, allowed(node, "topics", "publish")) == wanted
+    assert "/diagnostics" in allowed(node, "topics", "publish")
 
 
 @pytest.mark.parametrize("node", ["brain", "act"])
@@ -316,7 +323,7 @@ def test_only_act_may_call_the_robots_servers_and_those_of_the_profiles():
     assert allowed("act", "actions", "call") == profile_names_of("_action")
     assert allowed("act", "services", "request") == profile_names_of("_service")
     assert profile_names_of("_stop_topic") <= allowed("act", "topics", "publish")
-    for node in ("brain", "view", "sim"):
+    for node in set(NODES) - {"act"}:
         assert not allowed(node, "actions", "call")
         assert not allowed(node, "services", "request")
 
@@ -328,6 +335,16 @@ def test_view_hears_and_publishes_what_its_source_does():
     for topic in own("view", allowed("view", "topics", "publish")) - {"/view/transition_event"}:
         name = topic.removeprefix("/view/").removesuffix("/compressed")
         assert f"'{name}'" in source or f"'~/{name}'" in source
+
+
+def test_the_recorder_hears_its_default_contract_and_a_joystick_and_serves_every_mark():
+    config = RecordConfig()
+    heard = {*channels(find_contract(config.contract)), f"/{config.joy_topic}"}
+    assert allowed("record", "topics", "subscribe") == heard
+    served = allowed("record", "services", "reply")
+    assert {f"/record/{event.value}" for event in MarkEvent} <= served
+    life = {f"/record/{name}" for name in ("get_state", "change_state", "get_parameters")}
+    assert endpoints("record", "create_service") | life <= served
 
 
 def test_the_simulator_may_serve_what_its_source_serves():

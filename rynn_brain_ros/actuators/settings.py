@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rynn_brain_ros.actuators.profile import RobotProfile
-from rynn_brain_ros.config import BrainConfig, setting
+from rynn_brain_ros.config import SeeingConfig, setting
 from rynn_brain_ros.planning.robots import Robot
 from rynn_brain_ros.safety import read_verdicts
 
@@ -14,9 +14,17 @@ NOT_REQUIRED = "not_required"
 
 
 @dataclass(frozen=True)
-class ActConfig:
-    """Names of topics are resolved in the node's namespace."""
+class ActConfig(SeeingConfig):
+    """What is seen has other defaults than the brain's: nothing is gripped without depth."""
 
+    color_topic: str = setting(
+        "camera/color/image_raw",
+        "colour images: sensor_msgs/Image, or CompressedImage where the name ends in /compressed",
+    )
+    depth_topic: str = setting(
+        "camera/aligned_depth_to_color/image_raw",
+        "depth images, best aligned to colour: nothing is gripped without",
+    )
     robot: str = setting(
         "franka_panda",
         "profile of the robot: franka_panda, franka_fr3, mobile_base, or a .yaml file",
@@ -36,46 +44,6 @@ class ActConfig:
     approval_s: float = setting(
         60.0, "how long a person's yes is waited for, which then counts as no [s]", 1.0, 3600.0
     )
-    color_topic: str = setting(
-        "camera/color/image_raw",
-        "colour images: sensor_msgs/Image, or CompressedImage where the name ends in /compressed",
-    )
-    color_info_topic: str = setting(
-        "", "sensor_msgs/CameraInfo of the colour camera; empty: camera_info beside color_topic"
-    )
-    depth_topic: str = setting(
-        "camera/aligned_depth_to_color/image_raw",
-        "depth images, best aligned to colour: nothing is gripped without",
-    )
-    depth_info_topic: str = setting(
-        "", "sensor_msgs/CameraInfo of the depth camera where depth is not aligned to colour"
-    )
-    fixed_frame: str = setting(
-        "", "continuous frame that poses are kept in; empty: odom, else the robot's base"
-    )
-    engine: str = setting(
-        "color-baseline",
-        "what answers: color-baseline, recorded:FILE or http://HOST:PORT/v1[#MODEL]; or one for "
-        "each role: plan=ENGINE,navigate=ENGINE,ground=ENGINE",
-    )
-    buffer_mib: int = setting(512, "how much memory frames may take [MiB]", 1, 65536)
-    max_wait_s: float = setting(
-        0.3, "how long an image waits for depth and transform [s]", 0.0, 5.0
-    )
-
-    @property
-    def seen(self) -> BrainConfig:
-        """What is looked at, as the brain's settings say it."""
-        return BrainConfig(
-            color_topic=self.color_topic,
-            color_info_topic=self.color_info_topic,
-            depth_topic=self.depth_topic,
-            depth_info_topic=self.depth_info_topic,
-            fixed_frame=self.fixed_frame,
-            engine=self.engine,
-            buffer_mib=self.buffer_mib,
-            max_wait_s=self.max_wait_s,
-        )
 
     def robot_of(self, profile: RobotProfile) -> Robot:
         """The profile's robot with what is said at the start. Raises `ConfigError`."""

@@ -110,11 +110,12 @@ def assemble(
     tell: Tell,
     approve: Approve | None = None,
     arming: Arming | None = None,
+    camera: str = "",
 ) -> tuple[Brain, TurnTaker, Arming]:
-    """The loop of ``robot``, watching the first camera of ``perception``. It is not armed yet,
-    unless it is given an ``arming`` that outlasts it."""
+    """The loop of ``robot``, watching ``camera`` of ``perception``, else the first one. It is not
+    armed yet, unless it is given an ``arming`` that outlasts it."""
     watchdog = Watchdog(robot.watchdog)
-    sight = Sight(perception, perception.cameras[0], clock, watchdog)
+    sight = Sight(perception, camera or perception.cameras[0], clock, watchdog)
     arming = arming or Arming(robot.armed_s)
     tracker = GoalTracker(actuator, robot.timeouts)
     mover = Mover(tracker, sight, arming, tell, robot.moving)

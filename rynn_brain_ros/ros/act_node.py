@@ -9,45 +9,38 @@ ROS, and one thread (`Acting`) moves the robot.
 
 from __future__ import annotations
 
-import math
-import signal
-import threading
 from typing import Any
 
-import rclpy
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path as PathMessage
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.exceptions import NameValidationException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.signals import SignalHandlerOptions
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
-from visualization_msgs.msg import MarkerArray
 
-from rynn_brain_ros import messages
 from rynn_brain_ros.action import ExecuteTask
 from rynn_brain_ros.actuators import read_profile
 from rynn_brain_ros.actuators.settings import ActConfig
 from rynn_brain_ros.messages import MessageDict
-from rynn_brain_ros.models import Engines, open_engines
+from rynn_brain_ros.models import Engines
 from rynn_brain_ros.msg import BrainStatus, GroundingArray, Plan
 from rynn_brain_ros.ros.acting import Acting, TaskRun
 from rynn_brain_ros.ros.conversion import to_ros
-from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
-from rynn_brain_ros.ros.parameters import declare, read
+from rynn_brain_ros.ros.eyes import Eyes
+from rynn_brain_ros.ros.seeing_node import SeeingNode
+from rynn_brain_ros.ros.spinning import spin
 from rynn_brain_ros.ros.telling import PREVIEW_PATH, PREVIEW_TEXT
+from rynn_brain_ros.ros.vitals import Vitals
 from rynn_brain_ros.srv import Approve
-from rynn_brain_ros.values import RynnBrainError, Status
-from rynn_brain_ros.view.publications import GROUNDINGS, MARKERS, PATH, TARGET
+from rynn_brain_ros.values import InputError, Status
+from rynn_brain_ros.view.publications import GROUNDINGS, PATH, TARGET
 from rynn_brain_ros.view.turn_messages import PLAN
 
-_STATUS_PERIOD_S = 1.0
+_THREADS = 6
 _CLASSES = {
     GROUNDINGS: GroundingArray,
-    MARKERS: MarkerArray,
     TARGET: PoseStamped,
     PATH: PathMessage,
     PLAN: Plan,
@@ -62,23 +55,14 @@ _STATUSES = {
 }
 
 
-class ActNode(LifecycleNode):
-    """See the module's docstring. Parameters are the fields of `ActConfig`."""
+class ActNode(SeeingNode[ActConfig]):
+    """See the module's docstring. Parameters are the fields of `ActConfig`, and those of
+    `CameraConfig` for each of its ``cameras``."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__("act", **kwargs)
-        refuse_wrong_transitions(self)
-        declare(self, ActConfig)
-        self._config = ActConfig()
-        self._engines: Engines | None = None
+        super().__init__("act", ActConfig, _CLASSES, **kwargs)
         self.acting: Acting | None = None
         self._active = False
-        self._outputs = {
-            name: self.create_lifecycle_publisher(class_, f"~/{name}", 10)
-            for name, class_ in _CLASSES.items()
-        }
-        self._status = self.create_lifecycle_publisher(BrainStatus, "~/status", 10)
-        self._status_timer = self.create_timer(_STATUS_PERIOD_S, self._publish_status)
         group = ReentrantCallbackGroup()
         self.create_service(SetBool, "~/arm", self._on_arm, callback_group=group)
         self.create_service(Approve, "~/approve", self._on_approve, callback_group=group)
@@ -94,57 +78,43 @@ class ActNode(LifecycleNode):
 
     # --- life ------------------------------------------------------------------------------------
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            self._config = config = read(self, ActConfig)
-            profile = read_profile(config.robot)
-            self._engines = open_engines(config.engine)
-            self.acting = Acting(self, config, profile, self._engines, self._show)
-        except (RynnBrainError, NameValidationException) as error:
-            self.get_logger().error(f"cannot configure: {error}")
-            self.release()
-            return TransitionCallbackReturn.FAILURE
+    def _prepare(self, eyes: Eyes, engines: Engines) -> None:
+        profile = read_profile(self._config.robot)
+        self.acting = Acting(self, self._config, profile, engines, eyes, show=self._show)
         for problem in self.acting.wire.problems:
             self.get_logger().warning(problem)
-        return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
-        if self.acting is not None:
-            self.acting.start()
-        self._active = True
-        config = self._config
-        means = "previews only" if config.dry_run else "moves once it is armed (~/arm)"
-        self.get_logger().info(f"{config.robot}, watching {config.color_topic}: {means}")
+        acting, engines, config = self.acting, self._engines, self._config
+        if acting is not None and engines is not None:
+            acting.start()
+            self._vitals = Vitals(
+                self,
+                config,
+                engines,
+                acting.eyes,
+                answers=acting,
+                max_frame_age_s=acting.robot.watchdog.max_frame_age_s,
+            )
+            self._active = True
+            watched = ", ".join(acting.eyes.cameras.values())
+            means = "previews only" if config.dry_run else "moves once it is armed (~/arm)"
+            self.get_logger().info(f"{config.robot}, watching {watched}: {means}")
         return result
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._rest("the node was deactivated")
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.release()
-        return super().on_cleanup(state)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.release()
-        return super().on_shutdown(state)
 
     def _rest(self, why: str) -> None:
         """Cancels what is in flight and disarms. Returns when nothing moves any more."""
         self._active = False
+        super()._rest(why)
         if self.acting is not None:
             self.acting.stop(why)
 
     def release(self) -> None:
-        """Lets go of everything that `on_configure` took. May be called twice."""
-        self._rest("the node was shut down")
+        super().release()
         acting, self.acting = self.acting, None
         if acting is not None:
             acting.close()
-        if self._engines is not None:
-            self._engines.close()
-            self._engines = None
 
     # --- a person's word ------------------------------------------------------------------------
 
@@ -199,8 +169,10 @@ class ActNode(LifecycleNode):
             return "act is not active"
         if acting.task is not None:
             return f"busy with {acting.task.text!r}: cancel it first"
-        if goal.camera and self.resolve_topic_name(goal.camera) != acting.eyes.camera:
-            return f"no camera {goal.camera!r}: it watches {acting.eyes.camera}"
+        try:
+            acting.eyes.camera_of(goal.camera)
+        except InputError as no:
+            return str(no)
         return "" if goal.task.strip() else "it says nothing"
 
     def _on_cancel(self, handle: Any) -> CancelResponse:
@@ -216,7 +188,7 @@ class ActNode(LifecycleNode):
             if handle.is_active:
                 handle.publish_feedback(to_ros(ExecuteTask.Feedback, feedback))
 
-        task = TaskRun(goal.task, goal.dry_run, goal.max_turns, report)
+        task = TaskRun(goal.task, goal.dry_run, goal.max_turns, report, goal.camera)
         acting = self.acting
         if acting is None or not acting.begin(task):
             task.error = "act was not free any more"
@@ -235,48 +207,26 @@ class ActNode(LifecycleNode):
 
     # --- what others see -------------------------------------------------------------------------
 
-    def _show(self, name: str, data: MessageDict) -> None:
-        self._outputs[name].publish(to_ros(_CLASSES[name], data))
-
-    def _publish_status(self) -> None:
+    def _completed(self, status: MessageDict) -> MessageDict:
         acting = self.acting
-        if acting is None or not self._active:
-            return
-        now_ns, eyes = acting.clock.now_ns(), acting.eyes
-        stats = eyes.perception.buffer.stats()
-        track = next((c for c in stats.cameras if c.camera == eyes.camera), None)
-        newest_age_s = math.nan if track is None else (now_ns - track.newest_ns) / 1e9
-        problems = self._problems(acting, newest_age_s)
+        if acting is None:
+            return status
+        problems = [*self._problems(acting), *status["problems"]]
         idle = BrainStatus.STATE_DEGRADED if problems else BrainStatus.STATE_READY
         armed_s = acting.armed_for_s
-        status = {
-            "stamp": messages.stamp(now_ns),
+        return {
+            **status,
             "state": idle if acting.task is None else BrainStatus.STATE_BUSY,
-            "engine": self._config.engine,
-            "model": self._engines.model if self._engines is not None else "",
             "armed": armed_s > 0,
             "armed_for": armed_s,
             "dry_run": acting.robot.limits.dry_run,
-            "frames": stats.frames,
-            "buffer_bytes": stats.n_bytes,
-            "oldest_frame_age": math.nan if track is None else (now_ns - track.oldest_ns) / 1e9,
-            "newest_frame_age": newest_age_s,
-            "frames_dropped": eyes.seen.dropped,
-            "last_answer_latency": math.nan,
             "problems": problems,
         }
-        self._status.publish(to_ros(BrainStatus, status))
 
-    def _problems(self, acting: Acting, newest_age_s: float) -> list[str]:
+    def _problems(self, acting: Acting) -> list[str]:
         problems = [f"no server at {name}: previews only" for name in acting.wire.absent()]
         problems += acting.wire.problems
-        limit_s = acting.robot.watchdog.max_frame_age_s
-        if not newest_age_s <= limit_s:
-            seen = "none came" if math.isnan(newest_age_s) else f"it is {newest_age_s:.1f} s old"
-            problems.append(f"no new image on {acting.eyes.camera}: {seen}")
-        if acting.stopped_why:
-            problems.append(f"stopped: {acting.stopped_why}")
-        return [*problems, *acting.eyes.mismatches(), *acting.eyes.seen.problems]
+        return [*problems, *([f"stopped: {acting.stopped_why}"] if acting.stopped_why else [])]
 
 
 def _result(task: TaskRun) -> ExecuteTask.Result:
@@ -300,34 +250,10 @@ def _result(task: TaskRun) -> ExecuteTask.Result:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The context outlives the signal: what is in flight is cancelled through it."""
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    ending = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ending.set())
-    node = ActNode()
-    executor = MultiThreadedExecutor(num_threads=6)
-    executor.add_node(node)
-    spinner = threading.Thread(target=_spin, args=(executor, ending), daemon=True)
-    spinner.start()
-    while not ending.wait(0.2):
-        pass
-    node.release()
-    executor.shutdown()
-    spinner.join()
-    node.destroy_node()
-    rclpy.try_shutdown()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # one more, while the interpreter ends, changes nothing
-    return 0
-
-
-def _spin(executor: MultiThreadedExecutor, ending: threading.Event) -> None:
-    try:
-        executor.spin()
-    except ExternalShutdownException:
-        pass  # somebody else ended the context
-    finally:
-        ending.set()
+    return spin(
+        ActNode,
+        lambda: MultiThreadedExecutor(num_threads=_THREADS),
+        # The context outlives the signal: what is in flight is cancelled through it.
+        lambda node: node.release(),
+        arguments,
+    )

@@ -22,7 +22,7 @@ from rynn_brain_ros.actuators.settings import ActConfig
 from rynn_brain_ros.messages import MessageDict
 from rynn_brain_ros.models import Engines
 from rynn_brain_ros.planning.arming import Arming
-from rynn_brain_ros.planning.episode import Episode
+from rynn_brain_ros.planning.episode import Answered, Episode, EpisodeEvent, TurnEnded
 from rynn_brain_ros.planning.executive import Brain, carry_out
 from rynn_brain_ros.planning.robots import Robot, assemble
 from rynn_brain_ros.planning.waiting import Approvals, PatientEngine
@@ -30,7 +30,7 @@ from rynn_brain_ros.ros.eyes import Eyes
 from rynn_brain_ros.ros.telling import Previews, Show, Telling
 from rynn_brain_ros.ros.wire import RosWire
 from rynn_brain_ros.safety import tightened
-from rynn_brain_ros.values import Engine, Motion, Query, Step
+from rynn_brain_ros.values import Engine, Motion, Query, RefusalCode, Step, Timings
 
 _TICK_S = 0.02
 _IDLE_S = 0.05
@@ -48,6 +48,8 @@ class TaskRun:
     dry_run: bool
     max_turns: int
     report: Callable[[MessageDict], None]
+    camera: str = ""
+    """Its name or colour topic; empty: the default one."""
     cancel: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
     episode: Episode | None = None
@@ -86,14 +88,17 @@ class Acting:
         config: ActConfig,
         profile: RobotProfile,
         engines: Engines,
+        eyes: Eyes,
+        *,
         show: Show,
     ) -> None:
         self._node, self._config, self._engines, self._show = node, config, engines, show
         self.robot: Robot = config.robot_of(profile)
-        self.eyes = Eyes(node, config.seen)
+        self.eyes = eyes
         self.arming = Arming(config.armed_s)
         self.approvals = Approvals()
         self.stopped_why = ""
+        self.query_id, self.timings, self.failure = "", Timings(), ""
         self.wire = RosWire(node)
         self.body: Body = body_of(profile, self.wire)
         self.wire.connect(self.body.servers)
@@ -193,6 +198,8 @@ class Acting:
             task.error = f"internal error, see the node's log: {type(error).__name__}: {error}"
             self._node.get_logger().error("".join(traceback.format_exception(error)))
             self.actuator.stop()
+        finally:
+            self.query_id = ""
 
     def _episode(self, task: TaskRun) -> Episode:
         previews = Previews(self.body, self.wire, self._show)
@@ -203,7 +210,12 @@ class Acting:
             return brains[0].sight.tick(_TICK_S)
 
         def engine_for(query: Query) -> Engine:
+            self.query_id = query.query_id
             return PatientEngine(self._engines.select(query), tick, telling.hear)
+
+        def tell(event: EpisodeEvent) -> None:
+            self._hear(event)
+            telling.tell(event)
 
         def approve(step: Step | None, motion: Motion) -> bool:
             now_ns = self.clock.now_ns()
@@ -222,14 +234,24 @@ class Acting:
             self.clock,
             self.actuator,
             engine_for,
-            tell=telling.tell,
+            tell=tell,
             approve=approve,
             arming=self.arming,
+            camera=self.eyes.camera_of(task.camera),
         )
         brains.append(brain)
         episode = carry_out(task.text, taker, brain, task.cancel)
         task.plan = telling.plan
         return episode
+
+    def _hear(self, event: EpisodeEvent) -> None:
+        """How the engine does, for who asks."""
+        if isinstance(event, Answered):
+            self.query_id, self.timings, self.failure = "", event.response.answer.timings, ""
+        elif isinstance(event, TurnEnded):
+            refusal = event.record.refusal
+            if refusal is not None and refusal.code is RefusalCode.ENGINE_FAILED:
+                self.query_id, self.failure = "", refusal.text
 
     def _robot_for(self, task: TaskRun) -> Robot:
         """The configured robot; a task can only tighten it."""

@@ -8,38 +8,31 @@ It connects: what is asked, seen, parsed and lifted happens in rooms that know n
 from __future__ import annotations
 
 import itertools
-import re
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path as PathMessage
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.exceptions import NameValidationException
 from rclpy.executors import MultiThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import String
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.action import AskQuestion
-from rynn_brain_ros.config import BrainConfig, CameraConfig
+from rynn_brain_ros.config import BrainConfig
 from rynn_brain_ros.messages import MessageDict
-from rynn_brain_ros.models import Engines, WorkerEngine, open_engines
-from rynn_brain_ros.msg import BrainStatus, Grounding, GroundingArray, Thought
+from rynn_brain_ros.msg import Grounding, GroundingArray, Thought
 from rynn_brain_ros.planning import Question
 from rynn_brain_ros.ros.answering import THOUGHTS, Answering, Asked, StaleError
 from rynn_brain_ros.ros.conversion import to_ros
-from rynn_brain_ros.ros.eyes import Eyes
-from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
-from rynn_brain_ros.ros.parameters import declare, read
+from rynn_brain_ros.ros.seeing_node import SeeingNode
 from rynn_brain_ros.ros.spinning import spin
 from rynn_brain_ros.ros.vitals import Vitals
 from rynn_brain_ros.srv import Ask, Ground
-from rynn_brain_ros.values import ConfigError, InputError, RefusalCode, RynnBrainError, Task
+from rynn_brain_ros.values import InputError, RefusalCode, RynnBrainError, Task
 from rynn_brain_ros.view.publications import GROUNDINGS, PATH, TARGET
 
-_STATUS_PERIOD_S = 1.0
 _THREADS = 6
 """Two may wait for an answer (a service's and a goal's), and images and transforms never do."""
 _CLASSES = {
@@ -51,33 +44,17 @@ _CLASSES = {
 _NOT_ACTIVE = "the brain is not active: activate it first (ros2 lifecycle set)"
 
 
-class BrainNode(LifecycleNode):
+class BrainNode(SeeingNode[BrainConfig]):
     """See the module's docstring. Parameters are the fields of `BrainConfig`, and those of
-    `CameraConfig` for each of its ``cameras``.
-
-    Publishers and services live as long as the node: publishers are silent and services answer
-    "not active" outside of the active state. What may fail or takes memory (the engine, the
-    buffer) comes with `on_configure` and goes with `release`.
+    `CameraConfig` for each of its ``cameras``. Outside of the active state services answer
+    "not active".
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__("brain", **kwargs)
-        refuse_wrong_transitions(self)
-        declare(self, BrainConfig)
+        super().__init__("brain", BrainConfig, _CLASSES, **kwargs)
         self._numbers = itertools.count(1)
-        self._config = BrainConfig()
-        self._engines: Engines | None = None
-        self.eyes: Eyes | None = None
         self._answering: Answering | None = None
-        self._vitals: Vitals | None = None
         self._goals: dict[bytes, Asked] = {}
-        self._outputs = {
-            name: self.create_lifecycle_publisher(class_, f"~/{name}", 10)
-            for name, class_ in _CLASSES.items()
-        }
-        self._status = self.create_lifecycle_publisher(BrainStatus, "~/status", 10)
-        self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._status_timer = self.create_timer(_STATUS_PERIOD_S, self._publish_status)
         # Who calls a service waits for the answer, one after the other; nothing else does.
         waiting, free = MutuallyExclusiveCallbackGroup(), ReentrantCallbackGroup()
         self.create_service(Ask, "~/ask", self._on_ask, callback_group=waiting)
@@ -96,39 +73,6 @@ class BrainNode(LifecycleNode):
 
     # --- life --------------------------------------------------------------------------------
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            self._config = config = read(self, BrainConfig)
-            self.eyes = Eyes(self, config, self._cameras(config))
-            self._engines = self._open(config)
-        except (RynnBrainError, NameValidationException) as error:
-            self.get_logger().error(f"cannot configure: {error}")
-            self.release()
-            return TransitionCallbackReturn.FAILURE
-        return super().on_configure(state)
-
-    def _cameras(self, config: BrainConfig) -> dict[str, CameraConfig]:
-        """By name; empty where there is only the one of the settings themselves."""
-        names = [name.strip() for name in config.cameras.split(",") if name.strip()]
-        for name in names:
-            if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name):
-                raise ConfigError(f"cameras: {name!r} is no name: use letters, digits and _")
-            declare(self, CameraConfig, f"{name}.")
-        return {name: read(self, CameraConfig, f"{name}.") for name in names}
-
-    def _open(self, config: BrainConfig) -> Engines:
-        def worker(spec: str) -> WorkerEngine:
-            return WorkerEngine(config.engine_python, spec, self.get_logger().info)
-
-        if config.engine_python:
-            return open_engines(config.engine, worker=worker)
-        if "local:" in config.engine:
-            raise ConfigError(
-                "engine local:… does not run in ROS's own Python: set engine_python to the Python "
-                "that has torch and rynn_brain_ros[model,serve]"
-            )
-        return open_engines(config.engine)
-
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
         eyes, engines = self.eyes, self._engines
@@ -137,38 +81,26 @@ class BrainNode(LifecycleNode):
             self._answering = Answering(
                 self, self._config, engines, eyes, show=self._show, numbers=self._numbers
             )
-            self._vitals = Vitals(self, self._config, engines, eyes, self._answering)
+            self._vitals = Vitals(
+                self,
+                self._config,
+                engines,
+                eyes,
+                answers=self._answering,
+                max_frame_age_s=self._config.max_frame_age_s,
+            )
             watched = ", ".join(eyes.cameras.values())
             self.get_logger().info(f"watching {watched}, answering with {self._config.engine}")
         return result
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._rest()
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.release()
-        return super().on_cleanup(state)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.release()
-        return super().on_shutdown(state)
-
-    def _rest(self) -> None:
+    def _rest(self, why: str) -> None:
         """Takes no more questions, ends the one being answered, and looks no longer."""
-        answering, self._answering, self._vitals = self._answering, None, None
+        super()._rest(why)
+        answering, self._answering = self._answering, None
         if answering is not None:
             answering.stop()
         if self.eyes is not None:
             self.eyes.stop()
-
-    def release(self) -> None:
-        """Lets go of everything that `on_configure` took. May be called twice."""
-        self._rest()
-        self.eyes = None
-        if self._engines is not None:
-            self._engines.close()
-            self._engines = None
 
     # --- questions: services -----------------------------------------------------------------
 
@@ -293,19 +225,6 @@ class BrainNode(LifecycleNode):
         result.success = True
         handle.succeed()
         return result
-
-    # --- what others see ---------------------------------------------------------------------
-
-    def _show(self, name: str, data: MessageDict) -> None:
-        if self.context.ok():  # the last words of an answer come when all is ending
-            self._outputs[name].publish(to_ros(_CLASSES[name], data))
-
-    def _publish_status(self) -> None:
-        vitals = self._vitals
-        if vitals is not None:
-            status, diagnostics = vitals.look()
-            self._status.publish(to_ros(BrainStatus, status))
-            self._diagnostics.publish(to_ros(DiagnosticArray, diagnostics))
 
 
 def _asked(request: Any) -> Asked:

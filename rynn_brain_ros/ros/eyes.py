@@ -22,7 +22,7 @@ from tf2_msgs.msg import TFMessage
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.bags import typestore
-from rynn_brain_ros.config import BrainConfig, CameraConfig
+from rynn_brain_ros.config import CameraConfig, SeeingConfig
 from rynn_brain_ros.memory import AssemblyConfig, AssemblyStats, BufferLimits
 from rynn_brain_ros.planning import Perception, PerceptionConfig
 from rynn_brain_ros.planning.intake import Input, image_input, info_input, transforms_input
@@ -84,7 +84,7 @@ class Eyes:
     """
 
     def __init__(
-        self, node: Node, config: BrainConfig, cameras: Mapping[str, CameraConfig] | None = None
+        self, node: Node, config: SeeingConfig, cameras: Mapping[str, CameraConfig] | None = None
     ) -> None:
         self._node, self._config = node, config
         named = cameras or {"": config}
@@ -129,7 +129,7 @@ class Eyes:
         topic = self.cameras.get(name) or self._node.resolve_topic_name(name)
         if topic not in self._named:
             known = ", ".join(f"{n} ({t})" if n else t for n, t in self.cameras.items())
-            raise InputError(f"no camera {name!r}: this brain watches {known}")
+            raise InputError(f"no camera {name!r}: this node watches {known}")
         return topic
 
     def start(self, with_worker: bool = True) -> None:

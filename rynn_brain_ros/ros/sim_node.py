@@ -89,9 +89,24 @@ class SimNode(LifecycleNode):
         self._topics["/tf_static"].publish(to_ros(TFMessage, static))
         if isinstance(self.robot, RoomRobot):
             self._map_topic.publish(to_ros(OccupancyGrid, map_message(self.robot)))
+        self._warn_of_other_clocks()
         factor = self._config.realtime_factor
         self.get_logger().info(f"simulating the {self._config.world} at {factor:g} times real time")
         return result
+
+    def _warn_of_other_clocks(self) -> None:
+        if not self._config.publish_clock:
+            return
+        names = (
+            f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+            for publisher in self.get_publishers_info_by_topic("/clock")
+        )
+        others = set(names) - {self.get_fully_qualified_name()}
+        if others:
+            self.get_logger().error(
+                f"{', '.join(sorted(others))} publishes /clock too, and time will jump: give all "
+                "simulators but one publish_clock:=false"
+            )
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         if self._live is not None:
@@ -135,7 +150,8 @@ class SimNode(LifecycleNode):
         self._publish_to("/joint_states", JOINT_STATE)
         self._publish_to("/tf", messages.TF_MESSAGE, QoSProfile(depth=100))
         self._publish_to("/tf_static", messages.TF_MESSAGE, _LATCHED)
-        self._clock_topic = self._publisher(Clock, "/clock", QoSProfile(depth=1))
+        if self._config.publish_clock:
+            self._clock_topic = self._publisher(Clock, "/clock", QoSProfile(depth=1))
         self._servers = GoalServers(self, live, lambda: self._is_active)
         if isinstance(self.robot, TableRobot):
             serve_arm(self._servers, self.robot)
@@ -150,7 +166,8 @@ class SimNode(LifecycleNode):
         return publisher
 
     def _publish_to(self, topic: str, typename: str, qos: QoSProfile | None = None) -> None:
-        """Topics are the node's namespace's own, but for the transforms'."""
+        """Topics are the node's namespace's own; as with tf2_ros's broadcasters, the transforms'
+        are not before they are remapped (/tf:=tf /tf_static:=tf_static)."""
         name = topic if topic.startswith("/tf") else topic.removeprefix("/")
         self._topics[topic] = self.create_publisher(
             get_message(typename), name, qos or QoSProfile(depth=5)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import rclpy
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -36,7 +37,7 @@ def spin(
 
     def run() -> None:
         try:
-            spinning.spin()
+            _spin(spinning, node)
         except ExternalShutdownException:
             pass  # somebody else ended the context
         except Exception:  # noqa: BLE001  # whatever it is, the process ends with it
@@ -57,3 +58,14 @@ def spin(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # while the interpreter ends
     return int(failed.is_set())
+
+
+def _spin(executor: Executor, node: Node) -> None:
+    """Goes on where rclpy's executor met what another thread was just destroying, as happens when
+    a node is cleaned up: https://github.com/ros2/rclpy/issues/1284. Each look begins anew."""
+    while True:
+        try:
+            executor.spin()
+            return
+        except InvalidHandle:
+            node.get_logger().info("rclpy met something that was being destroyed, and goes on")

@@ -32,7 +32,7 @@ from rynn_brain_ros.values import (
     RynnBrainError,
     Step,
 )
-from rynn_brain_ros.view.publications import publications
+from rynn_brain_ros.view.publications import answers
 from rynn_brain_ros.view.turn_messages import PLAN, turn_publications
 
 Show = Callable[[str, MessageDict], None]
@@ -142,7 +142,7 @@ class Telling:
 
     def _answered(self, response: Response) -> None:
         self._response, self._partial = response, response.answer.text
-        for name, message in publications(response, ()):
+        for name, message in answers(response):
             self._show(name, message)
         self._become("checking")
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from typing import Protocol
 
 from rclpy.node import Node
 
 from rynn_brain_ros import messages
-from rynn_brain_ros.config import BrainConfig
+from rynn_brain_ros.config import SeeingConfig
 from rynn_brain_ros.messages import MessageDict
 from rynn_brain_ros.models import Engines, WorkerEngine
 from rynn_brain_ros.msg import BrainStatus
-from rynn_brain_ros.ros.answering import Answering
 from rynn_brain_ros.ros.eyes import Eyes
+from rynn_brain_ros.values import Timings
 from rynn_brain_ros.view.health import (
     CameraWatch,
     Part,
@@ -26,15 +27,34 @@ from rynn_brain_ros.view.health import (
 )
 
 
+class Answers(Protocol):
+    """``query_id`` is what is being answered now, ``timings`` and ``failure`` are the last
+    answer's."""
+
+    query_id: str
+    timings: Timings
+    failure: str
+
+
 class Vitals:
     """Of one activation: the first `look` compares publishers with what is subscribed, and each
-    later one too, since a publisher may come at any time; each mismatch is logged once."""
+    later one too, since a publisher may come at any time; each mismatch is logged once.
+
+    ``max_frame_age_s`` is how old the newest image may be.
+    """
 
     def __init__(
-        self, node: Node, config: BrainConfig, engines: Engines, eyes: Eyes, answering: Answering
+        self,
+        node: Node,
+        config: SeeingConfig,
+        engines: Engines,
+        eyes: Eyes,
+        *,
+        answers: Answers,
+        max_frame_age_s: float,
     ) -> None:
-        self._node, self._config = node, config
-        self._engines, self._eyes, self._answering = engines, eyes, answering
+        self._node, self._config, self._max_frame_age_s = node, config, max_frame_age_s
+        self._engines, self._eyes, self._answers = engines, eyes, answers
         workers = (e for e in engines.by_role.values() if isinstance(e, WorkerEngine))
         self._workers = tuple(dict.fromkeys(workers))
         self._before = eyes.seen.cameras
@@ -47,7 +67,7 @@ class Vitals:
         now_ns = int(self._node.get_clock().now().nanoseconds)
         watches = self._watches()
         parts = [
-            *(camera_part(watch, now_ns, self._config.max_frame_age_s) for watch in watches),
+            *(camera_part(watch, now_ns, self._max_frame_age_s) for watch in watches),
             *self._other_parts(),
         ]
         name = self._node.get_fully_qualified_name()
@@ -65,18 +85,18 @@ class Vitals:
         return watches
 
     def _other_parts(self) -> Iterator[Part]:
-        eyes, answering = self._eyes, self._answering
+        eyes, answers = self._eyes, self._answers
         buffer = eyes.perception.buffer
         yield buffer_part(buffer.stats(), buffer.limits, eyes.seen.dropped, eyes.seen.problems)
         troubles = [worker.trouble for worker in self._workers if worker.trouble]
-        if answering.failure:
-            troubles.append(f"the last question failed: {answering.failure}")
+        if answers.failure:
+            troubles.append(f"the last question failed: {answers.failure}")
         yield engine_part(
             self._config.engine,
             self._engines.model,
-            answering.timings,
+            answers.timings,
             troubles,
-            query_id=answering.query_id,
+            query_id=answers.query_id,
             restarts=sum(worker.restarts for worker in self._workers),
         )
         yield topics_part(self._mismatches())
@@ -95,7 +115,7 @@ class Vitals:
         idle = BrainStatus.STATE_DEGRADED if problems else BrainStatus.STATE_READY
         stats, track = self._eyes.perception.buffer.stats(), watch.track
         oldest_ns = track.oldest_ns if track is not None else None
-        query_id = self._answering.query_id
+        query_id = self._answers.query_id
         return {
             "stamp": messages.stamp(now_ns),
             "state": BrainStatus.STATE_BUSY if query_id else idle,
@@ -109,6 +129,6 @@ class Vitals:
             "oldest_frame_age": math.nan if oldest_ns is None else (now_ns - oldest_ns) / 1e9,
             "newest_frame_age": watch.age_s(now_ns),
             "frames_dropped": self._eyes.seen.dropped,
-            "last_answer_latency": self._answering.timings.total_s,
+            "last_answer_latency": self._answers.timings.total_s,
             "problems": problems,
         }

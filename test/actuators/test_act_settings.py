@@ -9,7 +9,7 @@ import yaml
 
 from rynn_brain_ros.actuators import read_profile
 from rynn_brain_ros.actuators.settings import NOT_REQUIRED, ActConfig
-from rynn_brain_ros.config import BrainConfig, settings
+from rynn_brain_ros.config import SeeingConfig, settings
 from rynn_brain_ros.values import ConfigError
 
 FILE = Path(__file__).resolve().parents[2] / "config" / "act.yaml"
@@ -44,6 +44,7 @@ def test_a_verdict_that_is_none_is_an_error():
         ActConfig(engine_verdict="/nowhere/verdict.json").robot_of(PROFILE)
 
 
-def test_it_looks_at_what_it_is_told_to():
-    seen = ActConfig(color_topic="a/image", depth_topic="b/image", buffer_mib=7).seen
-    assert seen == BrainConfig(color_topic="a/image", depth_topic="b/image", buffer_mib=7)
+def test_what_it_sees_and_answers_with_is_set_as_the_brains_is():
+    names = {item.name for item in settings(SeeingConfig)}
+    assert names <= {item.name for item in settings(ActConfig)}
+    assert {"cameras", "engine_python"} <= names

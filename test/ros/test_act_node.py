@@ -20,6 +20,7 @@ pytestmark = pytest.mark.ros
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "planning"))
 
+from gated_python import GatedPython  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from moveit_msgs.action import MoveGroup  # noqa: E402
@@ -31,7 +32,7 @@ from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from robot_servers import COLOR, DEPTH, RobotServers, tool_at  # noqa: E402
 from rynn_brain_ros.action import ExecuteTask  # noqa: E402
-from rynn_brain_ros.msg import BrainStatus, Plan  # noqa: E402
+from rynn_brain_ros.msg import BrainStatus, GroundingArray, Plan  # noqa: E402
 from rynn_brain_ros.srv import Approve  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
@@ -39,6 +40,7 @@ from std_srvs.srv import SetBool  # noqa: E402
 from rynn_brain_ros.geometry import apply  # noqa: E402
 from rynn_brain_ros.models import Engines  # noqa: E402
 from rynn_brain_ros.planning.goals import GoalTimeouts  # noqa: E402
+from rynn_brain_ros.planning.watchdog import WatchdogLimits  # noqa: E402
 from rynn_brain_ros.ros.act_node import ActNode  # noqa: E402
 from rynn_brain_ros.values import (  # noqa: E402
     DriveGoal,
@@ -54,6 +56,8 @@ from rynn_brain_ros.values import (  # noqa: E402
 PATIENCE_S = 40.0
 GRIPPER = "panda_hand_controller/gripper_cmd"
 TASK = "put the red cube on the table"
+PATIENT = WatchdogLimits(max_frame_age_s=6.0, max_transform_age_s=6.0)
+"""A busy machine may need seconds between two pictures."""
 QUICK = GoalTimeouts(accept_s=2.0, silence_s=2.0, cancel_s=1.0, arm_s=3.0)
 
 
@@ -124,13 +128,18 @@ class Graph:
         assert self.transition(Transition.TRANSITION_CONFIGURE)
         engine = ScriptedEngine(*lines, forever="Nothing more to say.")
         self.act.acting._engines = Engines.one(engine)
-        self.act.acting.robot = replace(self.act.acting.robot, timeouts=timeouts)
+        robot = self.act.acting.robot
+        limits = replace(robot.limits, max_frame_age_s=PATIENT.max_frame_age_s)
+        self.act.acting.robot = replace(robot, timeouts=timeouts, watchdog=PATIENT, limits=limits)
+        self.wake()
+        return engine
+
+    def wake(self) -> None:
         assert self.transition(Transition.TRANSITION_ACTIVATE)
         seen = self.act.acting.eyes.perception.buffer
         self.wait_until(lambda: seen.latest(COLOR) is not None, "a picture")
         absent = self.act.acting.wire.absent
         self.wait_until(lambda: all(name.startswith("nobody/") for name in absent()), "servers")
-        return engine
 
     def arm(self, on: bool = True) -> Any:
         return self.call(self.arm_client, SetBool.Request(data=on))
@@ -138,7 +147,7 @@ class Graph:
     def send(self, **goal: Any) -> Any:
         """The handle of a task that is being done."""
         self.wait_until(self.tasks.server_is_ready, "act")
-        request = ExecuteTask.Goal(task=TASK, **goal)
+        request = ExecuteTask.Goal(**{"task": TASK, **goal})
         keep = lambda message: self.feedback.append(message.feedback)  # noqa: E731
         return self.result(self.tasks.send_goal_async(request, keep))
 
@@ -277,6 +286,81 @@ def test_a_base_sends_nav2_what_it_is_asked(
     graph.wait_until(ended, "the end")
     assert [events[0].kind, events[-1].kind] == [GoalEventKind.ACCEPTED, GoalEventKind.SUCCEEDED]
     assert check(graph.goals(server)[0])
+
+
+# --- what it sees and answers with ----------------------------------------------------------------
+
+TWO_CAMERAS = {
+    "cameras": "tail, front",
+    "tail.color_topic": "/tail/color/image_raw",
+    "front.color_topic": COLOR,
+    "front.color_info_topic": "/camera/color/camera_info",
+    "front.depth_topic": DEPTH,
+}
+
+
+@pytest.mark.parametrize("camera", ["front", COLOR])
+def test_a_task_names_its_camera_by_name_or_by_topic(
+    graphs: Callable[..., Graph], camera: str
+) -> None:
+    graph = graphs(**TWO_CAMERAS)
+    engine = graph.bring_up(first_pick(graph))
+    graph.arm()
+    graph.carry_out(max_turns=1, camera=camera)
+    assert {frame.frame.camera for frame in engine.queries[0].frames} == {COLOR}
+    assert graph.robot.order
+
+
+def test_a_task_that_names_no_camera_means_the_first(graphs: Callable[..., Graph]) -> None:
+    graph = graphs(**TWO_CAMERAS)
+    engine = graph.bring_up(first_pick(graph))
+    graph.arm()
+    result = graph.carry_out()
+    assert (result.cause, engine.queries) == ("stale", [])
+    assert "/tail/color/image_raw: no new image" in result.message
+    missing = "no image has arrived on /tail/color/image_raw: is the camera publishing?"
+    graph.wait_until(lambda: graph.status and missing in graph.status[-1].problems, "the status")
+
+
+def test_a_task_for_an_unknown_camera_is_not_taken(graphs: Callable[..., Graph]) -> None:
+    graph = graphs(**TWO_CAMERAS)
+    graph.bring_up()
+    assert not graph.send(camera="nose").accepted
+
+
+def test_an_engine_in_its_own_process_is_waited_for_by_name(
+    graphs: Callable[..., Graph], tmp_path: Path
+) -> None:
+    python = GatedPython(tmp_path)
+    graph = graphs(engine_python=str(python.path), dry_run=True)
+    assert graph.transition(Transition.TRANSITION_CONFIGURE)
+    graph.wake()
+    starting = "color-baseline is being started"
+    graph.wait_until(lambda: graph.status and starting in graph.status[-1].problems, "the status")
+    result = graph.carry_out()
+    assert (result.cause, starting in result.message) == ("engine_failed", True)
+    python.open()
+    graph.wait_until(lambda: starting not in graph.status[-1].problems, "the engine")
+    assert graph.carry_out(task="pick up the red cube").cause == "dry_run"
+    graph.wait_until(lambda: graph.status[-1].last_answer_latency > 0, "the latency in the status")
+
+
+def test_a_local_model_needs_a_python_of_its_own(graphs: Callable[..., Graph]) -> None:
+    assert not graphs(engine="local:/models/x").transition(Transition.TRANSITION_CONFIGURE)
+
+
+def test_an_answer_is_published_once_and_its_markers_are_left_to_view(
+    graphs: Callable[..., Graph],
+) -> None:
+    graph = graphs(dry_run=True)
+    told: list[Any] = []
+    graph.user.create_subscription(GroundingArray, "/act/groundings", told.append, 10)
+    graph.bring_up(first_pick(graph))
+    graph.wait_until(lambda: graph.user.count_publishers("/act/groundings"), "groundings")
+    graph.carry_out(max_turns=1)
+    graph.wait_until(lambda: told, "the groundings")
+    assert len(told) == 1
+    assert graph.user.count_publishers("/act/markers") == 0
 
 
 # --- what keeps it from moving --------------------------------------------------------------------

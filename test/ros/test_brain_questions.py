@@ -19,6 +19,7 @@ rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 from action_msgs.msg import GoalStatus  # noqa: E402
 from ament_index_python.packages import get_package_prefix  # noqa: E402
 from brain_graph import Graph, now_ns  # noqa: E402
+from gated_python import GatedPython  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from rclpy.action import ActionClient  # noqa: E402
 from rynn_brain_ros.action import AskQuestion  # noqa: E402
@@ -256,14 +257,8 @@ class Served(Asking):
     """A brain whose engine runs in a process of its own, which begins when it may."""
 
     def __init__(self, folder: Path) -> None:
-        engine_python = os.environ.get("RYNN_BRAIN_ENGINE_PYTHON", "")
-        if not engine_python:
-            pytest.skip("RYNN_BRAIN_ENGINE_PYTHON names no Python that has rynn_brain_ros[serve]")
-        self.gate, python = folder / "go", folder / "python"
-        wait = f'while [ ! -e "{self.gate}" ]; do sleep 0.05; done'
-        python.write_text(f'#!/bin/sh\n{wait}\nexec "{engine_python}" "$@"\n')
-        python.chmod(0o755)
-        super().__init__(engine_python=str(python))
+        self.python = GatedPython(folder)
+        super().__init__(engine_python=str(self.python.path))
 
 
 @pytest.fixture
@@ -288,7 +283,7 @@ def test_an_engine_in_its_own_process_is_waited_for_by_name(served: Served) -> N
     status = served.robot.received["status"]
     served.wait_until(lambda: status, "the status")
     assert "color-baseline is being started" in status[-1].problems
-    served.gate.touch()
+    served.python.open()
     worker = worker_of(served)
     served.wait_until(lambda: not worker.trouble, "the worker")
     response = served.ask("the red cube")
@@ -296,7 +291,7 @@ def test_an_engine_in_its_own_process_is_waited_for_by_name(served: Served) -> N
 
 
 def test_an_engine_that_is_killed_while_it_answers_is_named_and_comes_back(served: Served) -> None:
-    served.gate.touch()
+    served.python.open()
     served.bring_up()
     served.show(now_ns())
     worker = worker_of(served)
