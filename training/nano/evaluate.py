@@ -42,8 +42,7 @@ from training.nano.pictures import SEEN_PX, TablePicture, picture_of, table_pict
 from training.nano.truth import SeenThing, Truth, truth_of
 
 HELD_OUT_SEED = 900_000
-KINDS = (("episode", 1), ("wild", 1), ("wild", 4))
-"""Tables, and how many frames are shown."""
+KINDS = ("episode", "wild")
 
 
 @dataclass(frozen=True)
@@ -228,11 +227,10 @@ def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dic
     engine = LocalEngine(load(path, dtype="F32"), constrain=False)
     try:
         found = {}
-        for kind, n_frames in KINDS:
-            asked = held_out(kind, seed, count, n_frames)
-            name = kind if n_frames == 1 else f"{kind}, {n_frames} frames"
-            found[name] = summary(ask_all(engine, asked))
-            if not found.get("controls"):
+        for kind in KINDS:
+            asked = held_out(kind, seed, count)
+            found[kind] = summary(ask_all(engine, asked))
+            if kind == "episode":
                 found["controls"] = controls(engine, asked)
     finally:
         engine.close()

@@ -33,7 +33,6 @@ _ROWS = (
     ("point_off", "median distance of points, 1/1000 of the width", "number"),
     ("box_half", "boxes that overlap the true one by half", "share"),
     ("box_off", "median distance of box sides, 1/1000", "number"),
-    ("frame_right", "the right frame (the newest that shows it)", "share"),
     ("abstained_right", "`<no object>` where the thing is not there", "share"),
     ("abstained_wrong", "`<no object>` where it is there", "share"),
     ("valid", "answers in the right form, no grammar used", "share"),
