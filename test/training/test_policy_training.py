@@ -1,0 +1,432 @@
+"""The policy's trainer, on demonstrations that the project's own writer wrote: a hand that goes in
+a straight line to the point that the brain told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("pyarrow")
+pytest.importorskip("av")
+pytest.importorskip("matplotlib")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
+
+from safetensors.torch import load_file  # noqa: E402
+from tiny_models import build  # noqa: E402
+
+from rynn_brain_ros.data import (  # noqa: E402
+    DatasetSpec,
+    DatasetWriter,
+    EpisodeWriter,
+    FeatureSpec,
+    contract_from,
+)
+from rynn_brain_ros.values import ConfigError, RynnBrainError  # noqa: E402
+from rynn_brain_ros.vla import Observation, Variant  # noqa: E402
+from rynn_brain_ros.vla.actions import IDENTITY_ROT6D, PartKind, rot6d_from_matrix  # noqa: E402
+from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: E402
+from rynn_brain_ros.vla.flow import flow_loss  # noqa: E402
+from rynn_brain_ros.vla.guidance import CheckpointPolicy  # noqa: E402
+from rynn_brain_ros.vla.normalization import load_statistics, provenance_of  # noqa: E402
+from rynn_brain_ros.vla.values import PolicyError  # noqa: E402
+from training.policy_data import Aim, Demonstrations, Key  # noqa: E402
+from training.train import (  # noqa: E402
+    Config,
+    FlowLoss,
+    Plan,
+    Run,
+    config_of,
+    distance,
+    rate,
+    read_config,
+)
+
+NAMES = ("position.x", "position.y", "position.z", "position.hand")
+PART = """
+    - channel: {{topic: {topic}, type: sensor_msgs/msg/JointState{more}}}
+      align: {{strategy: hold, timeline: header}}
+      select: [position.x, position.y, position.z]
+      units: m
+    - channel: {{topic: {topic}, type: sensor_msgs/msg/JointState{more}}}
+      align: {{strategy: hold, timeline: header}}
+      select: [position.hand]
+      gripper: {{open: 1.0, closed: 0.0}}"""
+CONTRACT = f"""
+robot_type: pointer
+robot_interface: ros2
+fps: 10
+observations:
+  observation.images.front:
+    channel: {{topic: /front/image_raw, type: sensor_msgs/msg/Image}}
+    align: {{strategy: hold, timeline: header}}
+    apply: [resize: [32, 48]]
+  observation.state:{PART.format(topic="/states", more="")}
+actions:
+  action:{PART.format(topic="/commands", more=", safety: hold")}
+conditioning: {{plan: /brain/plan, groundings: /brain/groundings}}
+"""
+LENGTH, HORIZON = 9, 6
+SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+
+
+def grounding(point: np.ndarray, **changes: Any) -> str:
+    told = {"label": "Pick up", "kind": 3, "camera": "/front/image_raw", "points": [[500, 250]]}
+    place = {"frame": "base", "point_m": [float(v) for v in point]}
+    return json.dumps([{**told, **place, **changes}])
+
+
+def demonstrate(root: Path, n: int, contract: str = CONTRACT, seed: int = 0) -> Path:
+    numbers = FeatureSpec("float32", (4,), NAMES)
+    spec = DatasetSpec(
+        "pointer",
+        10,
+        {
+            "observation.images.front": FeatureSpec("video", (32, 48, 3)),
+            "observation.state": numbers,
+            "action": numbers,
+            "annotation.plan": FeatureSpec("string", (1,)),
+            "annotation.groundings": FeatureSpec("string", (1,)),
+        },
+    )
+    dice, writer = np.random.default_rng(seed), DatasetWriter(root, spec)
+    for i in range(n):
+        episode = EpisodeWriter(root.parent / f"episode-{i}", spec)
+        start = dice.uniform([0.3, -0.3, 0.2], [0.7, 0.3, 0.5])
+        target = dice.uniform([0.3, -0.3, 0.0], [0.7, 0.3, 0.1])
+        way = np.linspace(0, 1, LENGTH + 1)
+        for row in range(LENGTH):
+            here, there = (start + way[row + k] * (target - start) for k in (0, 1))
+            episode.add(
+                {
+                    "observation.images.front": dice.integers(0, 255, (32, 48, 3), np.uint8),
+                    "observation.state": np.append(here, 1.0),
+                    "action": np.append(there, float(row < LENGTH - 2)),
+                    "annotation.plan": "Pick up the cube." if row else "",
+                    "annotation.groundings": grounding(target) if row else "",
+                }
+            )
+        writer.add(episode.close("pick up the red cube", {}))
+    (root / "meta/rynn_brain").mkdir(exist_ok=True)
+    (root / "meta/rynn_brain/contract.yaml").write_text(contract)
+    return root
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("backbone")
+    vision = {"out_hidden_size": 64, "hidden_size": 48, "intermediate_size": 64, "depth": 2}
+    return build("qwen3_vl", folder, vision=vision, num_attention_heads=2, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return demonstrate(tmp_path_factory.mktemp("data") / "set", 6)
+
+
+def settings(out: Path, backbone: Path, demonstrated: Path, **changes: Any) -> Config:
+    """``changes`` with a double underscore for a dot."""
+    told: Mapping[str, Any] = {
+        "backbone": str(backbone),
+        "out": str(out),
+        **{"steps": 6, "batch": 8, "seed": 3, "save_every": 3, "device": "cpu", "log_every": 2},
+        **{"data.sets": (str(demonstrated),), "data.target": "metres", "data.target_frame": "base"},
+        **{"data.held_out": 0.34, "data.cache_mib": 64, "evaluate_samples": 5},
+        **{"policy.horizon": HORIZON, "policy.image_size": (32, 64), "policy.expert_layers": 2},
+        **{"policy.expert_width": 64, "policy.expert_heads": 4, "optimizer.warmup": 3},
+    }
+    return config_of({**told, **{key.replace("__", "."): v for key, v in changes.items()}})
+
+
+def kept(out: Path) -> dict[str, Any]:
+    path = max(out.glob("step-*"))
+    return {f"{n}/{k}": v for n in ("weights", "average") for k, v in _tensors(path, n).items()}
+
+
+def _tensors(path: Path, name: str) -> dict[str, Any]:
+    return load_file(path / f"{name}.safetensors")
+
+
+def curve(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_policy_learns_where_to_go_and_does_not_know_it_when_it_is_withheld(
+    tmp_path: Path, backbone: Path
+):
+    many = demonstrate(tmp_path / "many", 60)
+    changes = {"steps": 180, "batch": 32, "evaluate_every": 1000, "save_every": 1000}
+    rates = {"optimizer__lr": 4e-3, "optimizer__ema": 0.97, "optimizer__warmup": 20}
+    config = settings(
+        tmp_path / "run", backbone, many, evaluate_samples=40, log_every=60, **changes, **rates
+    )
+    made = Run(config).train()
+    ends = curve(tmp_path / "run")[-1]
+    assert ends["position_m/told"] < 0.08
+    assert ends["position_m/told"] < ends["position_m/withheld"] / 1.5
+    assert ends["position_m/told"] < ends["position_m/still"] / 2
+    assert made is not None
+    policy = load_policy(made, provenance_of(contract_from(CONTRACT)))
+    state, target = np.array([0.5, 0.0, 0.4, 1.0]), (0.6, 0.2, 0.05)
+    images = {"front": np.zeros((32, 48, 3), np.uint8)}
+    asked = Observation(images, state, "pick up the red cube", "Pick up the cube.", target)
+    chunk = CheckpointPolicy(policy).infer(asked)
+    assert np.dot(chunk[-1, :3] - state[:3], target - state[:3]) > 0
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    at_once, in_two = tmp_path / "at-once", tmp_path / "in-two"
+    Run(settings(at_once, backbone, demonstrated)).train()
+    assert Run(settings(in_two, backbone, demonstrated)).train(until=5) is None
+    assert [path.name for path in in_two.glob("step-*")] == ["step-000003"]
+    resumed = Run(settings(in_two, backbone, demonstrated))
+    assert resumed.first == 3
+    assert resumed.train() == in_two / "policy-000006"
+    one, other = kept(at_once), kept(in_two)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert curve(at_once)[-1] == curve(in_two)[-1]
+
+
+def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path, backbone: Path, demonstrated: Path):
+    with pytest.raises(RynnBrainError):  # before the first step: the folder stays free
+        Run(settings(tmp_path, tmp_path / "no-backbone", demonstrated))
+    Run(settings(tmp_path, backbone, demonstrated)).train(until=3)
+    with pytest.raises(ConfigError, match=r"begun with optimizer.lr=0.0003, not optimizer.lr=0.01"):
+        Run(settings(tmp_path, backbone, demonstrated, optimizer__lr=0.01))
+    demonstrate(demonstrated.parent / "more", 1, seed=9)
+    more = (str(demonstrated), str(demonstrated.parent / "more"))
+    with pytest.raises(ConfigError, match="n_frames"):
+        Run(settings(tmp_path, backbone, demonstrated, data__sets=more))
+    assert Run(settings(tmp_path, backbone, demonstrated, steps=3)).train() is not None
+    with pytest.raises(ConfigError, match=r"is at step 3, behind steps=2"):
+        Run(settings(tmp_path, backbone, demonstrated, steps=2))
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path, backbone: Path, demonstrated: Path):
+    pytest.importorskip("accelerate")
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    changes = {"policy__variant": "single_stream", "backbone_learns": "language", "steps": 3}
+    Run(settings(alone, backbone, demonstrated, **changes)).train()
+    config = settings(together, backbone, demonstrated, accumulate=2, **changes)
+    torch.multiprocessing.spawn(_one_of_two, (config,), nprocs=2)
+    one, other = kept(alone), kept(together)
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(other[name], one[name], rtol=1e-3, atol=2e-5)
+    assert curve(together)[0]["loss"] == pytest.approx(curve(alone)[0]["loss"], rel=1e-5)
+
+
+def _one_of_two(rank: int, config: Config) -> None:
+    torch.set_num_threads(1)
+    here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": 29517}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", **{key: str(value) for key, value in here.items()}}
+    Run(config).train()
+
+
+@pytest.mark.parametrize("variant", list(Variant))
+def test_the_loss_is_that_of_flow_matching(
+    tmp_path: Path, backbone: Path, demonstrated: Path, variant: Variant
+):
+    config = settings(
+        tmp_path, backbone, demonstrated, policy__variant=variant.value, data__learn_padding=True
+    )
+    run = Run(config)
+    network, dice = run.policy.network, torch.Generator().manual_seed(3 << 32)
+    shown = next(run.batches(1))
+    prefix = network.prefix(shown.seen)
+
+    def velocity(x_t: Any, t: Any) -> Any:
+        return network.velocity(prefix, shown.state, x_t, t)
+
+    with torch.no_grad():
+        wanted = flow_loss(velocity, shown.chunk, generator=dice)
+        found = FlowLoss(network)(shown, *run.plan.noise(0)) / (4 * shown.counts.sum())
+    assert float(found) == pytest.approx(float(wanted), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bf16"},
+        {"policy__variant": "single_stream", "backbone_learns": "everything", "precision": "bf16"},
+        {
+            "policy__variant": "single_stream",
+            "backbone_learns": "language",
+            "gradient_checkpointing": True,
+        },
+    ],
+)
+def test_other_ways_to_train_learn_what_they_say(
+    tmp_path: Path, backbone: Path, demonstrated: Path, changes: dict[str, Any]
+):
+    before = load_file(backbone / "model.safetensors")
+    made = Run(settings(tmp_path, backbone, demonstrated, steps=2, **changes)).train()
+    assert made is not None
+    after = load_policy(made).network.vlm.state_dict()
+    moved = {key for key, value in before.items() if not torch.equal(after[key].float(), value)}
+    learns = changes.get("backbone_learns", "nothing")
+    assert any("language_model" in key for key in moved) == (learns != "nothing")
+    assert any("visual" in key for key in moved) == (learns == "everything")
+
+
+def test_every_sample_is_shown_once_in_an_epoch_to_whichever_process(backbone: Path):
+    config = settings(Path("run"), backbone, Path("set"), batch=6, data__withhold=0.3)
+    keys = [Key(0, row) for row in range(30)]
+    plan = Plan(config, keys, (HORIZON, 4))
+    shown = [key for step in range(20) for key in plan.keys(step)]
+    assert sorted(key.row for key in shown[:30]) == list(range(30))
+    assert [key.row for key in shown[:30]] != [key.row for key in shown[30:60]]
+    assert 0.15 < np.mean([key.withheld for key in shown]) < 0.45
+    assert shown == [key for step in range(20) for key in Plan(config, keys, (1, 1)).keys(step)]
+
+
+def test_a_chunk_past_the_end_repeats_the_last_action_and_does_not_count(demonstrated: Path):
+    data = Demonstrations([demonstrated], HORIZON, (32, 64))
+    last = data[Key(0, LENGTH - 2)]
+    assert last.real.tolist() == [True, True, False, False, False, False]
+    assert np.array_equal(last.actions[2:], last.actions[[1, 1, 1, 1]])
+    assert data.statistics([Key(0, LENGTH - 2)]).chunk.count == 2
+    learning = Demonstrations([demonstrated], HORIZON, (32, 64), learn_padding=True)
+    assert learning[Key(0, LENGTH - 2)].real.all()
+    assert learning.statistics([Key(0, LENGTH - 2)]).chunk.count == HORIZON
+
+
+def test_held_out_episodes_are_whole_and_follow_the_seed(demonstrated: Path):
+    data = Demonstrations([demonstrated], HORIZON, (32, 64))
+    learned, held_out = data.division(0.34, seed=1)
+    of = {key.episode for key in held_out}
+    assert len(of) == 2
+    assert not of & {key.episode for key in learned}
+    assert len(learned) + len(held_out) == 6 * LENGTH
+    assert any({key.episode for key in data.division(0.34, seed)[1]} != of for seed in range(2, 6))
+
+
+def test_statistics_are_of_the_frames_that_are_learned(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    run = Run(settings(tmp_path, backbone, demonstrated))
+    found = load_statistics(tmp_path / "statistics.json")
+    states = [run.data[key].observation.state for key in run.learned]
+    assert found.state.mean == pytest.approx(np.mean(states, axis=0))
+    assert found.target is not None
+    assert found.target.count == 4 * (LENGTH - 1)  # nothing is told in an episode's first frame
+
+
+def test_what_is_withheld_is_neither_in_the_words_nor_in_the_numbers(demonstrated: Path):
+    data = Demonstrations([demonstrated], HORIZON, (32, 64), target="metres", target_frame="base")
+    told, withheld = (data[Key(0, 3, withheld)].observation for withheld in (False, True))
+    assert (told.step, len(told.target_point)) == ("Pick up the cube.", 3)
+    assert (withheld.step, withheld.target_point) == ("", ())
+
+
+def test_the_target_is_where_the_hand_goes_and_not_what_it_holds():
+    held = {"kind": 1, "camera": "/front/image_raw", "points": [[0, 0], [100, 200]]}
+    area = {"kind": 2, "camera": "/front/image_raw", "points": [[600, 700], [620, 720]]}
+    image = Aim(2, camera="/front/image_raw")
+    assert image.point(json.dumps([held, area])) == (610, 710)
+    assert image.point(json.dumps([held])) == (50, 100)
+    assert Aim(2, camera="/wrist/image_raw").point(json.dumps([held, area])) == ()
+    assert Aim(3, frame="base").point(json.dumps([area])) == ()  # could not be lifted
+    with pytest.raises(PolicyError, match=r"data.target_frame=odom"):
+        Aim(3, frame="base").point(grounding(np.zeros(3), frame="odom"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"data__sets": ()}, "no data sets"),
+        ({"data__held_out": 0.0, "accumulate": 3}, "batch=8 cannot be divided"),
+        ({"backbone_learns": "language"}, "no gradient reaches the backbone of a small_expert"),
+        ({"gradient_checkpointing": True}, "no gradient reaches the backbone of a small_expert"),
+        ({"data__target_frame": "odom"}, "data.target_frame=base"),
+        ({"wandb": "mine"}, "pip install wandb"),
+        (
+            {"backbone_learns": "lora", "policy__variant": "single_stream"},
+            "pip install peft",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_by_name(
+    tmp_path: Path, backbone: Path, demonstrated: Path, changes: dict[str, Any], named: str,
+    *, monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    for missing in ("wandb", "peft"):
+        monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(RynnBrainError, match=named):
+        Run(settings(tmp_path, backbone, demonstrated, **changes)).train()
+
+
+def test_data_sets_of_different_contracts_are_not_mixed(tmp_path: Path, demonstrated: Path):
+    other = demonstrate(tmp_path / "other", 1, CONTRACT.replace("pointer", "prodder"))
+    with pytest.raises(PolicyError, match=r"different contracts: contract is prodder and pointer"):
+        Demonstrations([demonstrated, other], HORIZON, (32, 64))
+    (other / "meta/rynn_brain/contract.yaml").write_text(
+        CONTRACT.replace("[position.x, position.y", "[position.y, position.x")
+    )
+    with pytest.raises(PolicyError, match=r"other does not follow its contract: .*says position.y"):
+        Demonstrations([other], HORIZON, (32, 64))
+    (other / "meta/rynn_brain/contract.yaml").unlink()
+    with pytest.raises(PolicyError, match=r"name the one .* with data.contract"):
+        Demonstrations([other], HORIZON, (32, 64))
+
+
+def test_settings_come_from_the_file_then_from_the_command(tmp_path: Path):
+    path = tmp_path / "run.yaml"
+    path.write_text("steps: 10\noptimizer: {lr: 1e-4, clip: 2}\n")
+    config = read_config(path, ["optimizer.lr=5e-5", "data.sets=[a, b]", "precision=bf16"])
+    assert (config.steps, config.optimizer.lr, config.optimizer.clip) == (10, 5e-5, 2.0)
+    assert (config.data.sets, config.precision) == (("a", "b"), "bf16")
+    assert read_config(path, ["data.sets=a"]).data.sets == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ("optimizer.lrr=1", "unknown setting 'optimizer.lrr': did you mean 'optimizer.lr'"),
+        ("lr=1", "unknown setting 'lr': did you mean 'optimizer.lr'"),
+        ("optimizer.lr=fast", "optimizer.*'lr' is 'fast'"),
+        ("precision=fp8", "must be one of fp32, bf16"),
+        ("steps", "'steps' is no setting: write key=value"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused_with_the_nearest(tmp_path: Path, told: str, named: str):
+    (tmp_path / "run.yaml").write_text("steps: 10\n")
+    with pytest.raises(ConfigError, match=named):
+        read_config(tmp_path / "run.yaml", [told])
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
+    config = config_of({"steps": 100, "optimizer.warmup": 10, "optimizer.last": 0.1})
+    rates = [rate(step, config) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1, rel=1e-3)
+    assert max(rates) == rates[9]
+    assert rates[50] == pytest.approx(0.55)
+    assert rates[100] == pytest.approx(0.1)
+
+
+def test_errors_are_told_in_the_units_of_their_part():
+    turned = rot6d_from_matrix([[[0, -1, 0], [1, 0, 0], [0, 0, 1]]])
+    assert distance(PartKind.ROT6D, turned, np.array([IDENTITY_ROT6D])) == pytest.approx([90])
+    one, other = np.array([[0.0, 0.0, 0.0]]), np.array([[3.0, -4.0, 0.0]])
+    assert distance(PartKind.POSITION, one, other).tolist() == [5]
+    assert distance(PartKind.JOINTS, one, other).tolist() == [4]
+
+
+CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_configurations_that_come_along_can_be_read(path: Path):
+    assert read_config(path).data.target_frame
