@@ -21,6 +21,7 @@ from rynn_brain_ros.cli import (
     curating,
     datasets,
     doctoring,
+    exporting,
     quantizing,
     recordings,
     replaying,
@@ -69,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     quantizing.add_arguments(
         commands.add_parser("quantize", help="write a smaller model that loads faster")
+    )
+    exporting.add_arguments(
+        commands.add_parser("export", help="an action policy as ONNX graphs, compared with torch")
     )
     checking.add_record_arguments(
         commands.add_parser("record-answers", help="keep an engine's answers, to check others")
