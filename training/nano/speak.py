@@ -263,7 +263,9 @@ class Speaker:
         plain, decided = self._plain(x, batch)
         soft, near = self._soft(x, batch, blur)
         loss = soft + plain
-        score = {"soft": float(soft.detach()), "near": near, "decided": decided}
+        score = {"near": near, "decided": decided}
+        if batch.coordinates:
+            score["soft"] = float(soft.detach())
         if hints:
             loss = loss + hints * sum(hinted.values())
             score |= {name: float(torch.exp(-hint.detach())) for name, hint in hinted.items()}
