@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import TracebackType
 
 import uvicorn
 from starlette.applications import Starlette
 
-from rynn_brain_ros.listening import check_reach, listen
+from rynn_brain_ros.listening import ThreadServer
 from rynn_brain_ros.serving.app import build_app
 from rynn_brain_ros.serving.desk import Desk
 from rynn_brain_ros.serving.limits import Limits
@@ -22,12 +20,8 @@ _CLOSING_S = 5.0
 _KEEP_ALIVE_S = 15
 
 
-class RunningServer:
-    """Serves ``engine`` from its making until `stop`; the engine remains its owner's.
-
-    Raises `InputError` where it may not, or cannot, listen: addresses beyond this machine need a
-    ``token``. Port 0 takes any that is free; ``url`` says which.
-    """
+class RunningServer(ThreadServer):
+    """Serves ``engine`` from its making until `stop`; the engine remains its owner's."""
 
     def __init__(
         self,
@@ -38,9 +32,8 @@ class RunningServer:
         token: str = "",
         limits: Limits | None = None,
     ) -> None:
-        check_reach(host, token)
+        super().__init__("http://{}/v1", host, port, token)
         limits = limits or Limits()
-        self._socket = listen(host, port)
         self._desk = Desk(engine, limits.per_client)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server = uvicorn.Server(
@@ -53,12 +46,7 @@ class RunningServer:
                 timeout_keep_alive=_KEEP_ALIVE_S,
             )
         )
-        name = f"[{host}]" if ":" in host else host
-        self.url = f"http://{name}:{self._socket.getsockname()[1]}/v1"
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="server", daemon=True)
-        self._thread.start()
-        self._ready.wait()
+        self._start()
 
     @property
     def running(self) -> bool:
@@ -76,23 +64,8 @@ class RunningServer:
             self._thread.join(_CLOSING_S)
         return not self._thread.is_alive() and self._desk.close(_CLOSING_S)
 
-    def __enter__(self) -> RunningServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _run(self) -> None:
-        try:
-            self._server.run(sockets=[self._socket])
-        finally:
-            self._ready.set()
-            self._socket.close()
+    def _serve(self) -> None:
+        self._server.run(sockets=[self._socket])
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
-from types import TracebackType
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
@@ -22,7 +20,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from rynn_brain_ros.config import setting
-from rynn_brain_ros.listening import check_reach, listen
+from rynn_brain_ros.listening import ThreadServer
 from rynn_brain_ros.values import RynnBrainError
 from rynn_brain_ros.vla.chunks import Chunk, Leftover, Policy
 from rynn_brain_ros.vla.values import Observation, PolicyError
@@ -46,12 +44,10 @@ class PolicyLimits:
     )
 
 
-class PolicyServer:
+class PolicyServer(ThreadServer):
     """Serves ``policy`` from its making until `stop`; the policy remains its owner's.
 
-    Raises `InputError` where it may not, or cannot, listen: addresses beyond this machine need a
-    ``token``. Port 0 takes any that is free; ``url`` says which. Browsers are turned away: whatever
-    page is open here could reach a loopback address.
+    Browsers are turned away: whatever page is open here could reach a loopback address.
     """
 
     def __init__(
@@ -63,19 +59,13 @@ class PolicyServer:
         token: str = "",
         limits: PolicyLimits | None = None,
     ) -> None:
-        check_reach(host, token)
+        super().__init__("ws://{}", host, port, token)
         self._policy, self._token, self._limits = policy, token, limits or PolicyLimits()
-        self._socket = listen(host, port)
-        name = f"[{host}]" if ":" in host else host
-        self.url = f"ws://{name}:{self._socket.getsockname()[1]}"
         self._n_clients = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="policy")
         self._loop = asyncio.new_event_loop()
         self._server: Server | None = None
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="policy server", daemon=True)
-        self._thread.start()
-        self._ready.wait()
+        self._start()
 
     @property
     def n_clients(self) -> int:
@@ -90,27 +80,15 @@ class PolicyServer:
         self._worker.shutdown(wait=False, cancel_futures=True)
         return not self._thread.is_alive()
 
-    def __enter__(self) -> PolicyServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.stop()
-
     # --- the event loop's ------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _serve(self) -> None:
         try:
-            self._loop.run_until_complete(self._serve())
+            self._loop.run_until_complete(self._served())
         finally:
-            self._ready.set()
             self._loop.close()
 
-    async def _serve(self) -> None:
+    async def _served(self) -> None:
         async with serve(
             self._converse,
             sock=self._socket,
