@@ -30,10 +30,13 @@ from training.nano.lessons import (  # noqa: E402
 from training.nano.network import Sight, build_network  # noqa: E402
 from training.nano.optimizing import Schedule  # noqa: E402
 from training.nano.pictures import TablePicture, table_pictures  # noqa: E402
+from training.nano.plans import Plan, PlanTeacher  # noqa: E402
+from training.nano.rows import N_CELLS, Scribe, assemble  # noqa: E402
 from training.nano.save import save_checkpoint  # noqa: E402
-from training.nano.speak import Scribe, Speaker, assemble  # noqa: E402
+from training.nano.speak import Speaker  # noqa: E402
 from training.nano.train import Recipe, Run, draw  # noqa: E402
 from training.nano.truth import Truth, truth_of  # noqa: E402
+from training.nano.turns import PLACE, THING, Turn, turn_pictures  # noqa: E402
 from training.nano.words import build_tokenizer  # noqa: E402
 
 N_PICTURES = 24
@@ -153,7 +156,7 @@ def test_what_is_asked_for_in_vain_is_in_no_frame(truths: list[Truth]):
 
 
 def test_questions_are_worded_as_for_any_model(truths: list[Truth]):
-    asked = held_out("wild", seed=3, count=6, n_frames=2)
+    asked = held_out("film", seed=3, count=6)
     teacher = Teacher(np.random.default_rng((3, 1)))
     assert len(asked) == 6
     for each in asked:
@@ -191,15 +194,15 @@ def test_questions_read_together_are_read_as_if_alone(network, tokenizer, truths
     speaker = Speaker(network, scribe.numbers)
     lesson = Teacher(np.random.default_rng(0)).lesson([(0, False), (1, False)], truths[:2], 3)
     torch.manual_seed(1)
-    tokens = torch.randn(2, 300, 160)
+    tokens = torch.randn(2, N_CELLS, 160)
     with torch.inference_mode():
-        together = assemble(scribe, [lesson], [truths[:2]])
-        states = speaker.read(together, tokens)[0]
-        start = n_opening = len(scribe.opening(2)[0])
+        together = assemble(scribe, [scribe.lesson(lesson)], [truths[:2]])
+        states = speaker.read(together, tokens, {})[0]
+        n_opening = scribe.lesson(lesson).branch.count(0)
+        start = n_opening
         for exchange in lesson.exchanges:
-            one = dataclasses.replace(lesson, exchanges=(exchange,))
-            batch = assemble(scribe, [one], [truths[:2]])
-            length = n_opening + len(scribe.branch(exchange).ids)
+            row = scribe.lesson(dataclasses.replace(lesson, exchanges=(exchange,)))
+            batch, length = assemble(scribe, [row], [truths[:2]]), len(row.ids)
             visual = batch.visual[:, :length]
             x = text.embed_tokens(batch.ids[:, :length])
             alone = text(
@@ -210,6 +213,75 @@ def test_questions_read_together_are_read_as_if_alone(network, tokenizer, truths
             end = start + len(alone)
             torch.testing.assert_close(states[start:end], alone, rtol=1e-3, atol=1e-3)
             start = end
+
+
+# --- plans ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def turns() -> list[Truth]:
+    """Four of each of 10 tables."""
+    drawn = islice(turn_pictures(seed=3), 40)
+    return [truth_of(picture.numbers(), picture.things) for picture in drawn]
+
+
+@pytest.fixture(scope="module")
+def plans(turns: list[Truth]) -> list[Plan]:
+    teacher, made = PlanTeacher(np.random.default_rng(0)), []
+    for first in range(0, len(turns), len(Turn)):
+        table = turns[first : first + len(Turn)]
+        made += [teacher.plan(first, mirrored, table) for mirrored in (False, True, False)]
+    return [plan for plan in made if plan is not None]
+
+
+def test_turns_show_the_thing_in_the_hand_and_in_its_place(turns: list[Truth]):
+    beside = 0
+    for first in range(0, len(turns), len(Turn)):
+        before, held, placed, _ = turns[first : first + len(Turn)]
+        assert before.known(THING).holder == 0 and held.known(THING).holder == -1
+        in_place = placed.known(THING).holder == PLACE
+        beside += not in_place
+        if not in_place:
+            assert placed.known(THING).holder == 0
+    assert 0 < beside < len(turns) / len(Turn)
+
+
+def test_a_plan_says_what_is_true_of_its_newest_picture(turns: list[Truth], plans: list[Plan]):
+    verbs = set()
+    for plan in plans:
+        for turn in plan.turns:
+            reading = parse(turn.answer, len(turn.frames), task=Task.PLAN)
+            verbs.add(turn.answer.split()[0])
+            if turn.answer.startswith(("I see", "Done")):
+                continue
+            assert not any(grounding.flags for grounding in reading.groundings)
+            picture, mirrored = turn.frames[-1]
+            for grounding in reading.groundings:
+                assert grounding.frame == len(turn.frames) - 1
+                if isinstance(grounding, Affordance):
+                    ((x, y),) = grounding.points
+                    assert turns[picture].shows(1000 - x if mirrored else x, y) == THING
+    assert verbs == {"Pick", "Place", "Done.", "I"}
+
+
+def test_a_plan_is_read_in_the_tokens_that_the_engine_reads(tokenizer, plans: list[Plan]):
+    scribe = Scribe(tokenizer)
+    for plan in plans:
+        chat = []
+        for message in plan.messages():
+            parts = [
+                {"type": "text", "text": part.text}
+                if isinstance(part, TextPart)
+                else {"type": "image"}
+                for part in message.parts
+            ]
+            chat.append({"role": message.role, "content": parts})
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+        whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = scribe.plan(plan).ids
+        pictures = [n for n, token in enumerate(ids) if token == scribe.image]
+        surplus = set(pictures) - set(pictures[::N_CELLS])
+        assert [token for n, token in enumerate(ids) if n not in surplus] == whole
 
 
 # --- the whole ------------------------------------------------------------------------------------
@@ -225,8 +297,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         see_parts=Schedule(70, 2.5e-3),
         see_whole=Schedule(4, 1e-3),
         speak=Schedule(12, 3e-3),
-        several=Schedule(2, 1e-3),
-        most_frames=3,
+        everything=Schedule(5, 1e-3),
+        film_shards=1,
+        turn_shards=1,
+        scene_shard=24,
         known_pictures=16,
     )
     draw(out / "pool", recipe, workers=1)

@@ -3,10 +3,12 @@ that it never saw.
 
     python -m training.nano.evaluate CHECKPOINT [--questions 300] [--seed 900000]
 
-Two kinds of table: ``episode`` is how the demo and `rynn-brain evaluate` set them, ``wild`` as in
-training (crowded, stacked, in the hand, other lamps and colours). Two controls show that it looks:
-the same questions with the picture of another table, and answers scored on another thing than
-the one asked for. No grammar holds the answers: their form is nano's own.
+Three kinds of pictures: ``episode`` is a table as the demo and `rynn-brain evaluate` set it,
+``wild`` one as in training (crowded, stacked, in the hand, other lamps and colours), ``film`` eight
+frames of a table on which things come, go and are moved. Plans are judged turn by turn. Two
+controls
+show that it looks: the same questions with the picture of another table, and answers scored on
+another thing than the one asked for. No grammar holds the answers: their form is nano's own.
 """
 
 from __future__ import annotations
@@ -21,28 +23,27 @@ from pathlib import Path
 import numpy as np
 
 from rynn_brain_ros.language import parse
-from rynn_brain_ros.memory import select
 from rynn_brain_ros.models.local.engine import LocalEngine
 from rynn_brain_ros.models.local.loading import load
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.sim.table_layout import random_scene
 from rynn_brain_ros.values import (
     Box,
-    EncodedImage,
     Engine,
-    Frame,
     FrameSet,
     NoGrounding,
     Query,
-    SelectedFrame,
     Task,
 )
+from training.nano.evaluate_plans import evaluate_plans
+from training.nano.films import PER_FILM, film_pictures
+from training.nano.judging import as_frame, median, overlap, share
 from training.nano.lessons import Exchange, Lesson, Teacher
 from training.nano.pictures import SEEN_PX, TablePicture, picture_of, table_pictures
 from training.nano.truth import SeenThing, Truth, truth_of
 
 HELD_OUT_SEED = 900_000
-KINDS = ("episode", "wild")
+KINDS = ("episode", "wild", "film")
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,16 @@ class Result:
 # --- questions ------------------------------------------------------------------------------------
 
 
-def held_out(kind: str, seed: int, count: int, n_frames: int = 1) -> list[Asked]:
+def held_out(kind: str, seed: int, count: int) -> list[Asked]:
     """``count`` questions about fresh tables of a kind, every fifth about what is not there."""
-    pictures = _episode_pictures(seed) if kind == "episode" else table_pictures(seed)
+    pictures, n_frames = _SOURCES[kind](seed), PER_FILM if kind == "film" else 1
     teacher, rng = Teacher(np.random.default_rng((seed, 1))), np.random.default_rng((seed, 2))
     asked: list[Asked] = []
     while len(asked) < count:
         some = list(islice(pictures, n_frames))
         truths = [truth_of(picture.numbers(), picture.things) for picture in some]
         lesson = teacher.lesson([(n, False) for n in range(n_frames)], truths, 2)
-        frames = FrameSet(tuple(_frame(picture, n) for n, picture in enumerate(some)), 10240)
+        frames = FrameSet(tuple(as_frame(picture, n) for n, picture in enumerate(some)), 10240)
         asked += _asked(lesson, truths, frames, rng)
     return asked[:count]
 
@@ -96,6 +97,9 @@ def _episode_pictures(seed: int) -> Iterator[TablePicture]:
         finally:
             world.close()
         seed += 1
+
+
+_SOURCES = {"episode": _episode_pictures, "wild": table_pictures, "film": film_pictures}
 
 
 def _asked(
@@ -118,11 +122,6 @@ def _other(exchange: Exchange, truths: Sequence[Truth], rng: np.random.Generator
     frame, number = exchange.place
     others = [s.thing.number for s in truths[frame].seen if s.thing.number != number]
     return int(rng.choice(others)) if others else None
-
-
-def _frame(picture: TablePicture, number: int) -> SelectedFrame:
-    color = EncodedImage("rgb8; jpeg compressed bgr8", picture.jpeg, compressed=True)
-    return select(Frame("front", number, "front", color))
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -159,20 +158,10 @@ def _inside(
     if is_box:
         told = (*points[0], *points[1])
         off = float(np.mean(np.abs(np.subtract(told, seen.box))))
-        return _overlap(told, seen.box) >= 0.5, off
+        return overlap(told, seen.box) >= 0.5, off
     x, y = points[0]
     off = float(np.hypot(x - seen.point[0], (y - seen.point[1]) * SEEN_PX[1] / SEEN_PX[0]))
     return truth.shows(x, y) == seen.thing.number, off
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return width * height / (sum(areas) - width * height)
 
 
 def summary(results: Sequence[Result]) -> dict[str, float]:
@@ -183,25 +172,15 @@ def summary(results: Sequence[Result]) -> dict[str, float]:
     absent = [r for r in results if r.absent]
     return {
         "questions": len(results),
-        "valid": _share(r.valid for r in results),
-        "point_inside": _share(r.inside for r in points),
-        "point_off": _median(r.off for r in points),
-        "box_half": _share(r.inside for r in boxes),
-        "box_off": _median(r.off for r in boxes),
-        "frame_right": _share(r.frame_right for r in there),
-        "abstained_right": _share(r.abstained for r in absent),
-        "abstained_wrong": _share(r.abstained for r in there),
+        "valid": share(r.valid for r in results),
+        "point_inside": share(r.inside for r in points),
+        "point_off": median(r.off for r in points),
+        "box_half": share(r.inside for r in boxes),
+        "box_off": median(r.off for r in boxes),
+        "frame_right": share(r.frame_right for r in there),
+        "abstained_right": share(r.abstained for r in absent),
+        "abstained_wrong": share(r.abstained for r in there),
     }
-
-
-def _share(values: Iterator[bool]) -> float:
-    found = [bool(value) for value in values]
-    return round(sum(found) / len(found), 4) if found else float("nan")
-
-
-def _median(values: Iterator[float]) -> float:
-    found = [value for value in values if not np.isnan(value)]
-    return round(float(np.median(found)), 1) if found else float("nan")
 
 
 def controls(engine: Engine, asked: Sequence[Asked]) -> dict[str, float]:
@@ -217,13 +196,13 @@ def controls(engine: Engine, asked: Sequence[Asked]) -> dict[str, float]:
         if a.place is not None and a.other is not None
     ]
     return {
-        "other_picture": _share(r.inside for r in ask_all(engine, swapped)),
-        "other_thing": _share(r.inside for r in ask_all(engine, elsewhere)),
+        "other_picture": share(r.inside for r in ask_all(engine, swapped)),
+        "other_thing": share(r.inside for r in ask_all(engine, elsewhere)),
     }
 
 
 def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dict[str, float]]:
-    """Everything, by kind of table."""
+    """Everything, by kind of picture, and the plans."""
     engine = LocalEngine(load(path, dtype="F32"), constrain=False)
     try:
         found = {}
@@ -232,6 +211,7 @@ def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dic
             found[kind] = summary(ask_all(engine, asked))
             if kind == "episode":
                 found["controls"] = controls(engine, asked)
+        found["plans"] = evaluate_plans(engine, seed, count)
     finally:
         engine.close()
     return found

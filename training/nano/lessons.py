@@ -136,16 +136,18 @@ class Teacher:
         return Lesson(tuple(frames), tuple(asked))
 
     def _sighting(self, truths: Sequence[Truth]) -> tuple[int, SeenThing] | None:
-        """Any thing of its kind alone in the newest frame that shows one."""
-        found = []
-        for index, truth in enumerate(truths):
-            for seen in truth.seen:
-                kind = (seen.thing.color, seen.thing.shape)
-                later = truths[index + 1 :]
-                alone = kinds_in(truth).count(kind) == 1
-                if alone and not any(kind in kinds_in(t) for t in later):
-                    found.append((index, seen))
-        return found[int(self._rng.integers(len(found)))] if found else None
+        """Any thing of its kind alone in the newest frame that shows one; of any frame alike."""
+        for index in self._rng.permutation(len(truths)):
+            later = [kind for truth in truths[index + 1 :] for kind in kinds_in(truth)]
+            here = kinds_in(truths[index])
+            found = [
+                seen
+                for seen in truths[index].seen
+                if seen.kind not in later and here.count(seen.kind) == 1
+            ]
+            if found:
+                return int(index), found[int(self._rng.integers(len(found)))]
+        return None
 
     def _exchange(
         self,
@@ -206,8 +208,7 @@ class Teacher:
 
 def kinds_in(truth: Truth) -> list[tuple[str, str]]:
     """Colours and shapes of everything in the scene, hidden things too."""
-    things = [*(seen.thing for seen in truth.seen), *truth.hidden]
-    return [(thing.color, thing.shape) for thing in things]
+    return [thing.kind for thing in (*(seen.thing for seen in truth.seen), *truth.hidden)]
 
 
 def _answer(
@@ -233,7 +234,7 @@ def _answer(
 
 def format_words(task: Task, instruction: str, n_frames: int, abstain: bool) -> str:
     """What is said behind the instruction."""
-    frames = FrameSet((_NO_PICTURE,) * n_frames, 10240)
+    frames = FrameSet((NO_PICTURE,) * n_frames, 10240)
     query = Query("q", task, instruction, frames, abstain=abstain)
     (message,) = compose(query, GENERATION)
     *_, last = message.parts
@@ -244,14 +245,14 @@ def format_words(task: Task, instruction: str, n_frames: int, abstain: bool) -> 
 @lru_cache
 def frame_label(index: int, n_frames: int) -> str:
     """The words before a picture of a question with ``n_frames``."""
-    query = Query("q", Task.OBJECT, "x", FrameSet((_NO_PICTURE,) * n_frames, 10240))
+    query = Query("q", Task.OBJECT, "x", FrameSet((NO_PICTURE,) * n_frames, 10240))
     (message,) = compose(query, GENERATION)
     pictures = [n for n, part in enumerate(message.parts) if isinstance(part, ImagePart)]
     before = message.parts[pictures[index] - 1] if pictures[index] else None
     return before.text if isinstance(before, TextPart) else ""
 
 
-_NO_PICTURE = SelectedFrame(
+NO_PICTURE = SelectedFrame(
     Frame("front", 0, "front", EncodedImage("jpeg", b"", 1, 1)), b"", "image/jpeg", "", 640, 480
 )
 
@@ -272,7 +273,7 @@ def sentences() -> Iterator[str]:
         yield from (format_words(task, "x", n, True) for n in (1, 2) for _ in range(20))
     plan = compose(
         Query(
-            "q", Task.PLAN, "Put the red cube into the blue bowl", FrameSet((_NO_PICTURE,), 10240)
+            "q", Task.PLAN, "Put the red cube into the blue bowl", FrameSet((NO_PICTURE,), 10240)
         ),
         GENERATION,
     )

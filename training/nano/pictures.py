@@ -8,8 +8,8 @@ simulator's own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -43,6 +43,7 @@ MIN_SEEN_PX = 24
 
 _X_M, _Y_M = (0.27, 0.74), (-0.45, 0.45)
 _SOLID = ("cube", "ball", "cylinder")
+_AWAY_M = (0.0, 0.0, -20.0)
 _JPEG_QUALITY = 92
 _SPOTS = 40
 
@@ -58,8 +59,13 @@ class Seen:
     holder: int
 
     @property
+    def kind(self) -> tuple[str, str]:
+        """Colour and shape."""
+        return self.color, self.shape
+
+    @property
     def noun(self) -> str:
-        return f"{self.color} {self.shape}"
+        return " ".join(self.kind)
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,8 @@ def table_pictures(seed: int, per_table: int = 2) -> Iterator[TablePicture]:
     """Pictures without end, the same for the same seed; ``per_table`` of each set of things."""
     rng = np.random.default_rng(seed)
     while True:
-        yield from _pictures_of(_random_table(rng), rng, per_table)
+        scene = random_table(rng)
+        yield from pictures_of(scene, [Pose()] * per_table, rng)
 
 
 def picture_of(world: TableWorld) -> TablePicture:
@@ -108,7 +115,7 @@ def picture_of(world: TableWorld) -> TablePicture:
 # --- a table --------------------------------------------------------------------------------------
 
 
-def _random_table(rng: np.random.Generator) -> TableScene:
+def random_table(rng: np.random.Generator) -> TableScene:
     count = int(rng.integers(3, 11)) if rng.random() < 0.8 else int(rng.integers(0, 4))
     things: list[Thing] = []
     for number, (color, shape) in enumerate(_kinds(rng, count)):
@@ -203,13 +210,30 @@ def _vector(values: Any) -> Vector3:
 # --- its pictures ---------------------------------------------------------------------------------
 
 
-def _pictures_of(scene: TableScene, rng: np.random.Generator, count: int) -> Iterator[TablePicture]:
+@dataclass(frozen=True)
+class Pose:
+    """How a table is before a picture. ``held`` is in the hand, ``moved`` things stand elsewhere
+    (place of their middle in metres, and the number of what holds them); with ``mixed``, by
+    chance some are in the hand, in others or on others, and the arm is elsewhere;
+    ``arm_moves``: it surely is. ``gone`` are not in the scene at all."""
+
+    held: Thing | None = None
+    gone: frozenset[str] = frozenset()
+    moved: Mapping[str, tuple[Vector3, int]] = field(default_factory=dict)
+    mixed: bool = True
+    arm_moves: bool = False
+
+
+def pictures_of(
+    scene: TableScene, poses: Sequence[Pose], rng: np.random.Generator
+) -> Iterator[TablePicture]:
+    """One of each pose, in the same light."""
     model = scene_spec(scene, *CAMERA_PX).compile()
     _repaint(model, rng)
     large, small = SceneRenderer(model, *CAMERA_PX), SceneRenderer(model, *SEEN_PX)
     try:
-        for _ in range(count):
-            data, holders = _posed(model, scene, rng)
+        for pose in poses:
+            data, holders = _posed(model, scene, pose, rng)
             rgb, _ = large.color_and_depth(data, "front")
             numbers = _numbers(model, scene, small.geoms_seen(data, "front"))
             yield TablePicture(
@@ -218,6 +242,7 @@ def _pictures_of(scene: TableScene, rng: np.random.Generator, count: int) -> Ite
                 tuple(
                     Seen(number, thing.color, thing.shape, holders.get(thing.name, 0))
                     for number, thing in enumerate(scene.things, start=1)
+                    if thing.name not in pose.gone
                 ),
             )
     finally:
@@ -225,35 +250,45 @@ def _pictures_of(scene: TableScene, rng: np.random.Generator, count: int) -> Ite
         small.close()
 
 
-def _posed(model: Any, scene: TableScene, rng: np.random.Generator) -> tuple[Any, dict[str, int]]:
+def _posed(
+    model: Any, scene: TableScene, pose: Pose, rng: np.random.Generator
+) -> tuple[Any, dict[str, int]]:
     """The arm somewhere, some things in or on others or in the hand."""
     data = ready_data(model)
     mj, holders = load_mujoco(), {}
-    if rng.random() < 0.4:
+    if pose.arm_moves or (pose.mixed and rng.random() < 0.4):
         for name, ready in zip(JOINTS, READY, strict=True):
             data.joint(name).qpos[0] = ready + rng.normal(0, 0.35)
-    width_m = float(rng.uniform(0.0, 0.08))
+    width_m = float(rng.uniform(0.0, 0.08)) if pose.mixed else 0.08
     mj.mj_forward(model, data)
     tcp = np.array(data.site(TCP_SITE).xpos)
-    loose = [thing for thing in scene.things if thing.shape in (*_SOLID, "mug")]
+    loose = [thing for thing in scene.things if thing.shape in (*_SOLID, "mug")] * pose.mixed
+    held = pose.held
     if loose and tcp[2] > 0.05 and rng.random() < 0.25:
         held = loose.pop(int(rng.integers(len(loose))))
+    if held is not None:
         data.joint(held.name).qpos[:3] = tcp
         holders[held.name], width_m = -1, held.size_m[0]
     for name in FINGERS:
         data.joint(name).qpos[0] = min(width_m, 0.08) / 2
+    for name, (place_m, holder) in pose.moved.items():
+        data.joint(name).qpos[:3] = place_m
+        holders[name] = holder
+    for name in pose.gone:
+        data.joint(name).qpos[:3] = _AWAY_M
     for number, under in enumerate(scene.things, start=1):
         if loose and under.shape in ("bowl", "plate", "cube") and rng.random() < 0.25:
             top = loose[int(rng.integers(len(loose)))]
             if top.name != under.name and under.name not in holders:
                 loose.remove(top)
-                data.joint(top.name).qpos[:3] = _upon(under, top, rng)
+                data.joint(top.name).qpos[:3] = upon(under, top, rng)
                 holders[top.name] = number
     mj.mj_forward(model, data)
     return data, holders
 
 
-def _upon(under: Thing, top: Thing, rng: np.random.Generator) -> Vector3:
+def upon(under: Thing, top: Thing, rng: np.random.Generator) -> Vector3:
+    """Where the middle of ``top`` is when it lies in or on ``under``, in metres."""
     slack = max(0.0, under.size_m[0] / 2 - 0.04) * 0.8
     floor = under.size_m[2] if under.shape == "cube" else 0.006
     x, y = np.add(under.xy_m, rng.uniform(-slack, slack, 2))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -16,18 +17,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.nano.pictures import SEEN_PX, Seen, table_pictures
+from training.nano.pictures import SEEN_PX, Seen, TablePicture, table_pictures
 
 
-def draw_pool(folder: Path, seed: int, first: int, last: int, size: int) -> None:
-    """Shards ``first:last`` of ``size`` pictures each, those that are not there yet."""
-    for number in range(first, last):
+def draw_pool(
+    folder: Path,
+    seed: int,
+    shards: range,
+    size: int,
+    pictures: Callable[[int], Iterator[TablePicture]] = table_pictures,
+) -> None:
+    """``shards`` of ``size`` pictures each, those that are not there yet, of ``pictures`` without
+    end from a seed."""
+    for number in shards:
         path = folder / f"{seed}-{number:03}"
         if not path.exists():
-            _draw_shard(path, seed * 1000 + number, size)
+            _draw_shard(path, pictures(seed * 1000 + number), size)
 
 
-def _draw_shard(path: Path, seed: int, size: int) -> None:
+def _draw_shard(path: Path, pictures: Iterator[TablePicture], size: int) -> None:
     unfinished = path.with_suffix(".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -35,7 +43,7 @@ def _draw_shard(path: Path, seed: int, size: int) -> None:
     images = np.empty((size, height, width, 3), np.uint8)
     maps = np.empty((size, height, width), np.uint8)
     things = []
-    for index, picture in enumerate(islice(table_pictures(seed), size)):
+    for index, picture in enumerate(islice(pictures, size)):
         images[index], maps[index] = picture.pixels(), picture.numbers()
         things.append([asdict(thing) for thing in picture.things])
     np.save(unfinished / "images.npy", images)

@@ -23,7 +23,7 @@ from rynn_brain_ros.models.local.engine import LocalEngine
 from rynn_brain_ros.models.local.loading import load
 from rynn_brain_ros.planning import ask
 from rynn_brain_ros.view.overlay import draw
-from training.nano.evaluate import HELD_OUT_SEED, Asked, evaluate, held_out
+from training.nano.evaluate import HELD_OUT_SEED, KINDS, Asked, evaluate, held_out
 from training.nano.save import PROVENANCE
 from training.nano.train import NAME
 
@@ -33,14 +33,22 @@ _ROWS = (
     ("point_off", "median distance of points, 1/1000 of the width", "number"),
     ("box_half", "boxes that overlap the true one by half", "share"),
     ("box_off", "median distance of box sides, 1/1000", "number"),
+    ("frame_right", "the right frame", "share"),
     ("abstained_right", "`<no object>` where the thing is not there", "share"),
     ("abstained_wrong", "`<no object>` where it is there", "share"),
     ("valid", "answers in the right form, no grammar used", "share"),
 )
+_PLAN_ROWS = (
+    ("step_right", "the right step: pick up, place, done, or not there", "share"),
+    ("first_step_right", "of first turns", "share"),
+    ("point_inside", "grasp points inside the thing", "share"),
+    ("box_half", "boxes that overlap the true one by half", "share"),
+    ("area_off", "median distance of destinations, 1/1000", "number"),
+)
 _CURVES = (
     (("see parts", "see whole"), ("color", "shape"), "share of visual tokens that are right"),
     (("see parts", "see whole"), ("point", "box"), "median error, 1/1000"),
-    (("speak", "several"), ("near", "decided", "looked"), "share"),
+    (("speak", "everything"), ("near", "decided", "looked"), "share"),
 )
 
 
@@ -101,22 +109,24 @@ def examples(engine: LocalEngine, asked: Sequence[Asked], columns: int = 3) -> A
 
 def card(found: Mapping[str, Mapping[str, float]], told: Mapping[str, Any]) -> str:
     """The model card (`card.md`), in the form that model hubs read."""
-    controls = found["controls"]
-    columns = {name: values for name, values in found.items() if name != "controls"}
-    lines = [["", *columns], ["---"] * (len(columns) + 1)]
-    lines += [
-        [label, *(_told(values[key], kind) for values in columns.values())]
-        for key, label, kind in _ROWS
-    ]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    kinds = {name: found[name] for name in KINDS}
     template = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
     return template.format(
         **{key: told[key] for key in ("code", "minutes", "machine", "torch")},
-        **{key: _told(controls[key], "share") for key in ("other_picture", "other_thing")},
+        **{key: _told(found["controls"][key], "share") for key in ("other_picture", "other_thing")},
         questions=int(found["episode"]["questions"]),
-        table=table,
+        table=_table(kinds, _ROWS),
+        turns=int(found["plans"]["turns"]),
+        plans=_table({"plans": found["plans"]}, _PLAN_ROWS),
         recipe=json.dumps(told["recipe"]),
     )
+
+
+def _table(columns: Mapping[str, Mapping[str, float]], rows: Sequence[tuple[str, str, str]]) -> str:
+    lines = [["", *columns], ["---"] * (len(columns) + 1)]
+    for key, label, kind in rows:
+        lines.append([label, *(_told(values[key], kind) for values in columns.values())])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _told(value: float, kind: str) -> str:

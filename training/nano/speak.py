@@ -2,194 +2,61 @@
 
 The vision tower is finished by then and its visual tokens are kept. Besides the answers
 themselves it is taught, without weights that would be needed at run time: what kind of thing the
-sentence names and where in the pictures that is (by small heads on hidden states), and that two
-attention heads of each of three layers look there, from the noun on to the coordinates. Several
-questions about the same pictures are read together, each as if it were alone.
+sentence names and where in the pictures that is (by small heads on hidden states), of which frame
+each visual token is, and that two attention heads of each of three layers look there, from the
+noun on to the coordinates. Several questions about the same pictures are read together, each as
+if it were alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from rynn_brain_ros.models.local.prompt import ImageSpan, Prompt
 from rynn_brain_ros.sim.objects import SHAPES
-from training.nano.lessons import Exchange, Lesson, Mark, frame_label
-from training.nano.network import TOKEN_PX, Sight
+from training.nano.network import Sight
 from training.nano.optimizing import Schedule, Score, Tell, optimize
-from training.nano.pictures import SEEN_PX
 from training.nano.pool import Pool
-from training.nano.truth import COLORS, Truth
-from training.nano.words import number_tokens
+from training.nano.rows import N_CELLS, PLAIN_WEIGHT, Asked, Batch, Look
+from training.nano.truth import COLORS
 
-ROWS, COLUMNS = SEEN_PX[1] // TOKEN_PX, SEEN_PX[0] // TOKEN_PX
-N_CELLS = ROWS * COLUMNS
 KIND_LAYER = 0
 """Behind which the noun's own words are understood."""
+FRAME_LAYER = 0
+"""In which the tokens of a picture look at the number that is written before it."""
 NOUN_LAYER, PLACE_LAYER, NUMBER_LAYER = 1, 2, 3
-"""In which the noun, the place where the answer begins, and coordinates look at the thing."""
-_LOOKING_HEADS = 2
-_PLAIN_WEIGHT = 0.15
-"""Of what is the same in every answer."""
+"""In which the noun, the place where the answer begins, and coordinates look at the thing; where
+the noun stands before the pictures, the answer looks back at it in the first of these."""
+MOST_FRAMES = 8
+_LOOKING_HEADS, _BACK_HEADS, _FRAME_HEADS = slice(0, 2), slice(2, 4), slice(4, 5)
 
 
-Look = tuple[int, int, NDArray[np.bool_]]
-"""Row, position, and the positions [L] of the visual tokens that show the thing."""
-Asked = tuple[int, int, "NDArray[np.bool_] | None"]
-"""The same; none where the thing is absent."""
+@dataclass(frozen=True)
+class Gaze:
+    """What looks where, and with which heads."""
+
+    name: str
+    looks: list[Look]
+    heads: slice
 
 
-@dataclass
-class Branch:
-    """One question with its answer behind the pictures: token ids, where the answer begins, and
-    the places of its numbers."""
-
-    ids: list[int]
-    answer_at: int
-    noun_at: int
-    kind: tuple[int, int]
-    numbers: list[tuple[int, Mark]]
-    place: tuple[int, int] | None
-
-
-class Scribe:
-    """Lessons as token ids."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._known: dict[str, list[int]] = {}
-        self.numbers = number_tokens(tokenizer)
-        self._is_number = set(self.numbers)
-        self.image = int(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
-        self.pad = int(tokenizer.pad_token_id)
-
-    def ids(self, text: str) -> list[int]:
-        if text not in self._known:
-            self._known[text] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._known[text]
-
-    def opening(self, n_frames: int) -> tuple[list[int], list[int]]:
-        """Everything up to the last picture, and where each picture's tokens begin."""
-        ids, starts = list(self.ids("<|im_start|>user\n")), []
-        for index in range(n_frames):
-            ids += self.ids(frame_label(index, n_frames)) + self.ids("<|vision_start|>")
-            starts.append(len(ids))
-            ids += [self.image] * N_CELLS + self.ids("<|vision_end|>")
-        return ids, starts
-
-    def branch(self, exchange: Exchange) -> Branch:
-        before = exchange.instruction[: exchange.instruction.index(exchange.noun)]
-        rest = exchange.rest + "<|im_end|>\n<|im_start|>assistant\n"
-        ids = self.ids(exchange.instruction) + self.ids(rest)
-        color, shape = exchange.kind
-        answer = self._tokenizer(exchange.answer + "<|im_end|>", add_special_tokens=False)
-        at = [n for n, token in enumerate(answer["input_ids"]) if token in self._is_number]
-        assert len(at) == len(exchange.marks), exchange.answer
-        return Branch(
-            ids + answer["input_ids"],
-            len(ids),
-            len(self.ids(before + exchange.noun)) - 1,
-            (COLORS.index(color) + 1 if color else 0, SHAPES.index(shape) + 1 if shape else 0),
-            [(len(ids) + n, mark) for n, mark in zip(at, exchange.marks, strict=True)],
-            exchange.place,
-        )
-
-
-@dataclass
-class Batch:
-    """Lessons read together, padded to one length."""
-
-    ids: torch.Tensor  # [B, L]
-    positions: torch.Tensor  # [3, B, L]
-    mask: torch.Tensor  # [B, 1, L, L], true where it may look
-    visual: torch.Tensor  # [B, L], true at visual tokens
-    frames: list[tuple[int, bool]] = field(default_factory=list)
-    targets: list[tuple[int, int, int, float]] = field(default_factory=list)  # b, at, token, weight
-    coordinates: list[tuple[int, int, float]] = field(default_factory=list)  # b, at, value
-    kinds: list[tuple[int, int, int, int]] = field(default_factory=list)  # b, at, colour, shape
-    looks: list[Look] = field(default_factory=list)
-    nouns: list[Asked] = field(default_factory=list)
-    places: list[Asked] = field(default_factory=list)
-
-    def looking(self) -> dict[int, tuple[str, list[Look]]]:
-        """By layer, what looks at its thing there."""
-        return {
-            NOUN_LAYER: ("noun looked", there(self.nouns)),
-            PLACE_LAYER: ("place looked", there(self.places)),
-            NUMBER_LAYER: ("looked", self.looks),
-        }
-
-
-def assemble(scribe: Scribe, lessons: Sequence[Lesson], truths: Sequence[Sequence[Truth]]) -> Batch:
-    """``truths`` are those of each lesson's frames, not mirrored."""
-    rows = [_Row(scribe, lesson, known) for lesson, known in zip(lessons, truths, strict=True)]
-    length = (max(len(row.ids) for row in rows) + 7) // 8 * 8
-    ids = torch.full((len(rows), length), scribe.pad)
-    positions = torch.zeros(3, len(rows), length, dtype=torch.long)
-    branch = torch.full((len(rows), length), -1)
-    for b, row in enumerate(rows):
-        ids[b, : len(row.ids)] = torch.tensor(row.ids)
-        positions[:, b, : len(row.ids)] = torch.from_numpy(row.positions)
-        branch[b, : len(row.ids)] = torch.tensor(row.branch)
-    before = torch.ones(length, length, dtype=torch.bool).tril()
-    shared = (branch == 0)[:, None, :]
-    same = branch[:, :, None] == branch[:, None, :]
-    batch = Batch(ids, positions, (before & (shared | same))[:, None], ids == scribe.image)
-    for b, row in enumerate(rows):
-        row.tell(b, length, batch)
-    return batch
-
-
-class _Row:
-    def __init__(self, scribe: Scribe, lesson: Lesson, truths: Sequence[Truth]) -> None:
-        self.frames, self._truths = lesson.frames, truths
-        self.ids, self._starts = scribe.opening(len(lesson.frames))
-        self.branch = [0] * len(self.ids)
-        spans = [ImageSpan(("", 0, 0), start, ROWS, COLUMNS) for start in self._starts]
-        opening = Prompt(np.array(self.ids, np.int64), tuple(spans))
-        following, positions = opening.next_position(), [opening.positions()]
-        self._branches = []
-        for number, exchange in enumerate(lesson.exchanges, start=1):
-            branch = scribe.branch(exchange)
-            self._branches.append((len(self.ids), branch))
-            positions.append(np.tile(following + np.arange(len(branch.ids)), (3, 1)))
-            self.ids = self.ids + branch.ids
-            self.branch += [number] * len(branch.ids)
-        self.positions = np.concatenate(positions, 1)
-
-    def tell(self, b: int, length: int, batch: Batch) -> None:
-        """Adds what is to be learned from it."""
-        batch.frames += self.frames
-        for start, branch in self._branches:
-            where = None if branch.place is None else self._where(*branch.place, length)
-            batch.kinds.append((b, start + branch.noun_at, *branch.kind))
-            batch.nouns.append((b, start + branch.noun_at, where))
-            batch.places.append((b, start + branch.answer_at - 1, where))
-            marks = dict(branch.numbers)
-            for at in range(branch.answer_at, len(branch.ids)):
-                mark = marks.get(at)
-                if mark is not None and where is not None:
-                    batch.looks.append((b, start + at - 1, where))
-                if mark is not None and not mark.exact:
-                    batch.coordinates.append((b, start + at - 1, mark.value))
-                    continue
-                decides = at == branch.answer_at or mark is not None
-                weight = 1.0 if decides else _PLAIN_WEIGHT
-                batch.targets.append((b, start + at - 1, branch.ids[at], weight))
-
-    def _where(self, frame: int, number: int, length: int) -> NDArray[np.bool_]:
-        cells = self._truths[frame].cells == number
-        cells = cells[:, ::-1] if self.frames[frame][1] else cells
-        where = np.zeros(length, np.bool_)
-        where[self._starts[frame] : self._starts[frame] + N_CELLS] = cells.ravel()
-        return where
+def gazes(batch: Batch) -> dict[int, list[Gaze]]:
+    """By layer."""
+    return {
+        FRAME_LAYER: [Gaze("label looked", batch.labels, _FRAME_HEADS)],
+        NOUN_LAYER: [
+            Gaze("noun looked", there(batch.nouns), _LOOKING_HEADS),
+            Gaze("looked back", batch.asks, _BACK_HEADS),
+        ],
+        PLACE_LAYER: [Gaze("place looked", there(batch.places), _LOOKING_HEADS)],
+        NUMBER_LAYER: [Gaze("looked", batch.looks, _LOOKING_HEADS)],
+    }
 
 
 # --- the losses -----------------------------------------------------------------------------------
@@ -204,6 +71,20 @@ class Pointers(nn.Module):  # type: ignore[misc]
         self.showing = nn.ModuleList(nn.Linear(width, 64) for _ in range(2))
         self.nothing = nn.Parameter(torch.zeros(2, 64))
         self.kinds = nn.Linear(width, len(COLORS) + 1 + len(SHAPES) + 1)
+        self.frames = nn.Linear(width, MOST_FRAMES)
+
+    def frame_loss(
+        self, hidden: torch.Tensor, numbered: Sequence[tuple[int, int, int]]
+    ) -> torch.Tensor:
+        """Visual tokens must tell which frame they are of."""
+        if not numbered:
+            return torch.zeros(())
+        tokens = torch.stack([hidden[b, start : start + N_CELLS] for b, start, _ in numbered])
+        right = torch.tensor([number for *_, number in numbered])[:, None].expand(-1, N_CELLS)
+        loss: torch.Tensor = functional.cross_entropy(
+            self.frames(tokens).flatten(0, 1), right.flatten()
+        )
+        return loss
 
     def kind_loss(
         self, hidden: torch.Tensor, asked: list[tuple[int, int, int, int]]
@@ -222,11 +103,14 @@ class Pointers(nn.Module):  # type: ignore[misc]
         asked: Sequence[Asked],
     ) -> torch.Tensor:
         """Of [B, L, hidden]; "nothing" is right for what is absent."""
+        if not asked:
+            return torch.zeros(())
         b, at = torch.tensor([a[0] for a in asked]), torch.tensor([a[1] for a in asked])
         query = self.asking[which](hidden[b, at])
         keys = self.showing[which](hidden)
         logits = torch.einsum("nd,nld->nl", query, keys[b]) / 8
-        logits = logits.masked_fill(~visual[b], -1e9)
+        before = torch.arange(visual.shape[1]) < at[:, None]
+        logits = logits.masked_fill(~(visual[b] & before), -1e9)
         nothing = (query @ self.nothing[which])[:, None] / 8
         spread = torch.cat([logits, nothing], 1).log_softmax(-1)
         right = torch.zeros_like(spread, dtype=torch.bool)
@@ -251,44 +135,43 @@ class Speaker:
         batch: Batch,
         tokens: torch.Tensor,
         blur: float = 8.0,
-        hints: float = 1.0,
     ) -> tuple[torch.Tensor, Score]:
-        """``tokens`` [frames, cells, hidden] in the order of ``batch.frames``;
-        ``blur`` is how far a coordinate may be off, one sigma in 1/1000; ``hints`` weighs what is
-        taught besides. Scores: ``near`` is the share of coordinates within 20/1000, ``decided``
-        that of first words (a tag or an abstention) and of frames that are right; all others how
-        much of each hint falls on the right kind or thing."""
+        """``tokens`` [frames, cells, hidden] in the order of ``batch.frames``; ``blur`` is how far
+        a coordinate may be off, one sigma in 1/1000. Scores: ``near`` is the share of coordinates
+        within 20/1000, ``decided`` that of first words (a tag, a verb, an abstention) and of
+        frames that are right; all others how much of each hint falls on the right kind or thing."""
         hinted: dict[str, torch.Tensor] = {}
-        x = self.read(batch, tokens, hinted if hints else None)
+        x = self.read(batch, tokens, hinted)
         plain, decided = self._plain(x, batch)
         soft, near = self._soft(x, batch, blur)
         loss = soft + plain
         score = {"near": near, "decided": decided}
         if batch.coordinates:
             score["soft"] = float(soft.detach())
-        if hints:
-            loss = loss + hints * sum(hinted.values())
-            score |= {name: float(torch.exp(-hint.detach())) for name, hint in hinted.items()}
+        loss = loss + sum(hinted.values())
+        score |= {
+            name: float(torch.exp(-hint.detach()))
+            for name, hint in hinted.items()
+            if hint.requires_grad
+        }
         return loss, score
 
     def read(
         self,
         batch: Batch,
         tokens: torch.Tensor,
-        hinted: dict[str, torch.Tensor] | None = None,
+        hinted: dict[str, torch.Tensor],
     ) -> torch.Tensor:
         """Last hidden states [B, L, hidden]; losses of the hints are put into ``hinted``."""
-        text = self.text
+        text, looking = self.text, gazes(batch)
         x = text.embed_tokens(batch.ids)
         x = x.masked_scatter(batch.visual[..., None], tokens.reshape(-1, tokens.shape[-1]))
         turn = text.rotary_emb(x, batch.positions)
         for number, layer in enumerate(text.layers):
-            if hinted is not None and number in batch.looking():
-                name, looks = batch.looking()[number]
-                hinted[name] = self._looking(layer, x, turn, batch.mask, looks)
+            for gaze in looking.get(number, []):
+                hinted[gaze.name] = self._looking(layer, x, turn, batch.mask, gaze)
             x = layer(x, attention_mask=batch.mask, position_embeddings=turn)
-            if hinted is not None:
-                self._hint_pointing(number, x, batch, hinted)
+            self._hint_pointing(number, x, batch, hinted)
         last: torch.Tensor = text.norm(x)
         return last
 
@@ -297,6 +180,8 @@ class Speaker:
     ) -> None:
         if number == KIND_LAYER:
             hinted["understood"] = self.pointers.kind_loss(x, batch.kinds)
+        if number == FRAME_LAYER:
+            hinted["framed"] = self.pointers.frame_loss(x, batch.numbered)
         if number == NOUN_LAYER:
             hinted["named"] = self.pointers.loss(0, x, batch.visual, batch.nouns)
         if number == PLACE_LAYER:
@@ -309,7 +194,7 @@ class Speaker:
         each = functional.cross_entropy(logits, token, reduction="none")
         heavy = weight == 1
         right = float((logits.argmax(-1) == token)[heavy].float().mean())
-        loss = each[heavy].mean() + _PLAIN_WEIGHT * each[~heavy].mean()
+        loss = each[heavy].mean() + PLAIN_WEIGHT * each[~heavy].mean()
         return loss, right
 
     def _soft(self, x: torch.Tensor, batch: Batch, blur: float) -> tuple[torch.Tensor, float]:
@@ -333,9 +218,10 @@ class Speaker:
         x: torch.Tensor,
         turn: tuple[torch.Tensor, ...],
         mask: torch.Tensor,
-        looks: Sequence[Look],
+        gaze: Gaze,
     ) -> torch.Tensor:
-        """Minus the log of the attention that lies on the thing, from each of ``looks``."""
+        """Minus the log of the attention that lies on the thing, from each of the looks."""
+        looks, heads = gaze.looks, gaze.heads
         if not looks:
             return torch.zeros(())
         attention = layer.self_attn
@@ -343,7 +229,6 @@ class Speaker:
         n, length, _ = h.shape
         cos, sin = turn
         b, at = (torch.tensor([look[i] for look in looks]) for i in range(2))
-        heads = slice(0, _LOOKING_HEADS)
         q = attention.q_norm(attention.q_proj(h[b, at]).view(len(b), -1, attention.head_dim))
         q = _turned(q[:, heads], cos[b, at][:, None], sin[b, at][:, None])
         k = attention.k_norm(attention.k_proj(h).view(n, length, -1, attention.head_dim))
@@ -394,19 +279,18 @@ def picture_batch(pool: Pool, frames: Sequence[tuple[int, bool]]) -> torch.Tenso
 
 def learn_to_speak(
     speaker: Speaker,
-    seen: Callable[[Sequence[tuple[int, bool]]], torch.Tensor],
-    lessons: Callable[[float], Batch],
+    lessons: Callable[[float], tuple[Batch, torch.Tensor]],
     schedule: Schedule,
     tell: Tell,
     *,
     blur: tuple[float, float] = (15.0, 5.0),
 ) -> None:
-    """Trains the language model on ``lessons`` of how far it has come (0…1); what counts as
-    near narrows from the first ``blur`` to the second."""
+    """Trains the language model on ``lessons`` (with the visual tokens of their frames) of how
+    far it has come (0…1); what counts as near narrows from the first ``blur`` to the second."""
 
     def lesson(fraction: float) -> tuple[torch.Tensor, Score]:
-        batch = lessons(fraction)
+        batch, tokens = lessons(fraction)
         width = blur[0] * (blur[1] / blur[0]) ** fraction
-        return speaker.loss(batch, seen(batch.frames), blur=width)
+        return speaker.loss(batch, tokens, blur=width)
 
     optimize([*speaker.text.parameters(), *speaker.pointers.parameters()], schedule, lesson, tell)

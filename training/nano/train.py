@@ -14,41 +14,37 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from training.nano.films import PER_FILM, film_pictures
 from training.nano.lessons import Teacher, sentences
 from training.nano.network import Sight, build_network
 from training.nano.optimizing import Schedule, Score
+from training.nano.plans import PER_TABLE, PlanTeacher
 from training.nano.pool import Pool, draw_pool
+from training.nano.rows import COLUMNS, ROWS, Batch, Row, Scribe, assemble
 from training.nano.save import provenance, save_checkpoint
-from training.nano.see import (
-    Heads,
-    Parts,
-    Truths,
-    learn_to_see,
-)
-from training.nano.speak import (
-    COLUMNS,
-    ROWS,
-    Batch,
-    Scribe,
-    SeenBefore,
-    Speaker,
-    assemble,
-    learn_to_speak,
-)
+from training.nano.see import Heads, Parts, Truths, learn_to_see
+from training.nano.speak import MOST_FRAMES, SeenBefore, Speaker, learn_to_speak
+from training.nano.turns import turn_pictures
 from training.nano.words import build_tokenizer
 
 NAME = "RynnBrain-nano"
 PARTS = (8, 10)
 """Rows and columns of visual tokens of the parts that are shown first."""
+_ONE_FRAME, _TWO_FILMS = 0.35, 0.2
+"""Of questions, how often a single frame is shown, and among several, frames of two films."""
+_MOST_QUESTIONS = 12
+_PLANS = 0.4
+"""How often it is plans, in the last stage."""
+TABLES, FILMS, TURNS = "tables", "films", "turns"
+"""The pool's folders."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +57,19 @@ class Recipe:
     see_parts: Schedule = field(default_factory=lambda: Schedule(2800, 2.5e-3))
     see_whole: Schedule = field(default_factory=lambda: Schedule(180, 1e-3))
     speak: Schedule = field(default_factory=lambda: Schedule(1100, 3e-3))
-    several: Schedule = field(default_factory=lambda: Schedule(900, 1.5e-3, 0.02))
+    everything: Schedule = field(default_factory=lambda: Schedule(1800, 1e-3, 0.02))
     parts_batch: int = 32
     whole_batch: int = 8
     lessons: int = 8
     questions: int = 6
     """Of each lesson."""
+    plans: int = 4
+    film_shards: int = 16
+    turn_shards: int = 12
+    scene_shard: int = 400
+    """Pictures of films and of turns, several of each table."""
     known_pictures: int = 5000
     """Of the pool, for learning to speak: their visual tokens are kept in memory."""
-    most_frames: int = 4
 
 
 QUICK = Recipe(
@@ -78,11 +78,17 @@ QUICK = Recipe(
     see_parts=Schedule(150, 2.5e-3),
     see_whole=Schedule(20, 1e-3),
     speak=Schedule(60, 3e-3),
-    several=Schedule(10, 1e-3),
+    everything=Schedule(20, 1e-3),
+    film_shards=2,
+    turn_shards=2,
+    scene_shard=40,
     known_pictures=400,
 )
 """Minutes, to see that all of it learns."""
 RECIPES = {"full": Recipe(), "quick": QUICK}
+
+
+Lessons = tuple[Batch, torch.Tensor]
 
 
 class Run:
@@ -91,7 +97,8 @@ class Run:
     def __init__(self, out: Path, pool: Path, recipe: Recipe) -> None:
         self.out, self.recipe = out, recipe
         out.mkdir(parents=True, exist_ok=True)
-        self.pool = Pool(pool)
+        self.pool = Pool(pool / TABLES)
+        self.films, self.turns = Pool(pool / FILMS), Pool(pool / TURNS)
         self.truths = Truths(self.pool)
         self.tokenizer = build_tokenizer(sentences())
         self.model = build_network(self.tokenizer, recipe.seed)
@@ -108,9 +115,11 @@ class Run:
         self._stage("see parts", self._see_parts)
         self._stage("see whole", self._see_whole)
         self._stage("speak", self._speak)
-        self._stage("several", self._several)
+        self._stage("everything", self._everything)
         path = self.out / NAME
-        recipe = {**asdict(self.recipe), "pool": " ".join(self.pool.shards)}
+        pools = {TABLES: self.pool, FILMS: self.films, TURNS: self.turns}
+        shards = {name: " ".join(pool.shards) for name, pool in pools.items()}
+        recipe = {**asdict(self.recipe), "pool": shards}
         told = provenance(recipe, self.seconds / 60)
         save_checkpoint(self.model, self.tokenizer, path, told)
         return path
@@ -131,57 +140,27 @@ class Run:
 
     def _speak(self, tell: Callable[[Score], None]) -> None:
         """On a part of the pool, each picture always or never mirrored: seen once, kept."""
-        recipe, rng = self.recipe, self._rng(1)
-        teacher, seen = Teacher(rng), SeenBefore(self.pool, self.sight)
-        n_known = min(recipe.known_pictures, len(self.pool))
-        n_things = np.array([len(self.pool.things(n)) for n in range(n_known)])
+        recipe, asking = self.recipe, _Asking(self, self._rng(1))
+        n_things = np.array([len(self.pool.things(n)) for n in range(asking.n_known)])
 
-        def lessons(fraction: float) -> Batch:
+        def lessons(fraction: float) -> Lessons:
             # Few things first: among many, which one is meant is hard to find out from nothing.
             easy = np.flatnonzero(n_things <= 3 + 20 * max(0.0, fraction - 0.05))
-            chosen = rng.choice(easy, recipe.lessons)
-            return self._batch(teacher, [[(int(n), bool(n % 2))] for n in chosen])
+            return asking.about_tables(asking.rng.choice(easy, recipe.lessons))
 
-        learn_to_speak(self.speaker, seen, lessons, recipe.speak, tell)
+        learn_to_speak(self.speaker, lessons, recipe.speak, tell)
 
-    def _several(self, tell: Callable[[Score], None]) -> None:
-        """Several frames: which one shows it, and which of these is the newest."""
-        recipe, rng = self.recipe, self._rng(3)
-        teacher, seen = Teacher(rng), SeenBefore(self.pool, self.sight)
-        n_tables = min(recipe.known_pictures, len(self.pool)) // 2
+    def _everything(self, tell: Callable[[Score], None]) -> None:
+        """Single pictures, films, and plans."""
+        rng = self._rng(3)
+        asking, planning = _Asking(self, rng), _Planning(self, rng)
 
-        def lessons(_: float) -> Batch:
-            n_frames = int(rng.choice(np.arange(1, recipe.most_frames + 1), p=self._few()))
-            n_lessons = max(1, recipe.lessons // n_frames)
-            asked = [self._frames(rng, n_tables, n_frames) for _ in range(n_lessons)]
-            return self._batch(teacher, asked)
+        def lessons(_: float) -> Lessons:
+            return planning.some() if rng.random() < _PLANS else asking.anything()
 
-        blur = (5.0, 5.0)
-        learn_to_speak(self.speaker, seen, lessons, recipe.several, tell, blur=blur)
+        learn_to_speak(self.speaker, lessons, self.recipe.everything, tell, blur=(5.0, 5.0))
 
     # --- their surroundings -----------------------------------------------------------------------
-
-    def _few(self) -> NDArray[np.float64]:
-        """How often 1, 2, … frames are shown: the more, the rarer."""
-        weights = 1 / np.arange(1, self.recipe.most_frames + 1)
-        return np.asarray(weights / weights.sum())
-
-    def _frames(
-        self, rng: np.random.Generator, n_tables: int, n_frames: int
-    ) -> list[tuple[int, bool]]:
-        """Both pictures of each table, one after the other, never mirrored between them."""
-        tables = rng.choice(n_tables, -(-n_frames // 2), replace=False)
-        frames = [(int(2 * t + k), bool(t % 2)) for t in tables for k in rng.permutation(2)]
-        return frames[:n_frames]
-
-    def _batch(self, teacher: Teacher, asked: Sequence[Sequence[tuple[int, bool]]]) -> Batch:
-        """Questions about each of the frame sets ``asked``."""
-        truths = [[self.truths[n] for n, _ in frames] for frames in asked]
-        lessons = [
-            teacher.lesson(frames, known, self.recipe.questions)
-            for frames, known in zip(asked, truths, strict=True)
-        ]
-        return assemble(self.scribe, lessons, truths)
 
     def _rng(self, salt: int) -> np.random.Generator:
         return np.random.default_rng((self.recipe.seed, salt))
@@ -219,16 +198,88 @@ class Run:
         self.seconds = kept["seconds"]
 
 
+class _Asking:
+    """Questions about single pictures of the tables and about films, of which each is always or
+    never mirrored."""
+
+    def __init__(self, run: Run, rng: np.random.Generator) -> None:
+        self._run, self.rng, self._teacher = run, rng, Teacher(rng)
+        self._tables = SeenBefore(run.pool, run.sight)
+        self._films, self._film_truths = SeenBefore(run.films, run.sight), Truths(run.films)
+        self.n_known = min(run.recipe.known_pictures, len(run.pool))
+
+    def anything(self) -> Lessons:
+        """One frame or several."""
+        if self.rng.random() < _ONE_FRAME:
+            pictures = self.rng.integers(self.n_known, size=self._run.recipe.lessons)
+            return self.about_tables(pictures)
+        n_frames = int(self.rng.integers(2, MOST_FRAMES + 1))
+        n_films = max(1, round(self._run.recipe.lessons / n_frames))
+        shown = [self._frames(n_frames) for _ in range(n_films)]
+        return self._lessons(shown, self._film_truths, self._films)
+
+    def about_tables(self, pictures: Iterable[int]) -> Lessons:
+        """About each of these alone."""
+        shown = [[(int(n), bool(n // 2 % 2))] for n in pictures]
+        return self._lessons(shown, self._run.truths, self._tables)
+
+    def _lessons(
+        self, shown: Sequence[list[tuple[int, bool]]], truths: Truths, seen: SeenBefore
+    ) -> Lessons:
+        run = self._run
+        n_questions = round(run.recipe.lessons * run.recipe.questions / len(shown))
+        known = [[truths[n] for n, _ in frames] for frames in shown]
+        rows = [
+            run.scribe.lesson(self._teacher.lesson(some, there, min(n_questions, _MOST_QUESTIONS)))
+            for some, there in zip(shown, known, strict=True)
+        ]
+        batch = assemble(run.scribe, rows, known)
+        return batch, seen(batch.frames)
+
+    def _frames(self, n_frames: int) -> list[tuple[int, bool]]:
+        """Some of a film's pictures in their order, now and then those of two films."""
+        films = self.rng.choice(len(self._run.films) // PER_FILM, 2, replace=False)
+        n_first = int(self.rng.integers(1, n_frames)) if self.rng.random() < _TWO_FILMS else 0
+        frames: list[tuple[int, bool]] = []
+        for film, count in zip(films, (n_first, n_frames - n_first), strict=True):
+            chosen = sorted(self.rng.choice(PER_FILM, count, replace=False))
+            frames += [(int(film * PER_FILM + n), bool(film % 2)) for n in chosen]
+        return frames
+
+
+class _Planning:
+    """Plans about pictures of turns."""
+
+    def __init__(self, run: Run, rng: np.random.Generator) -> None:
+        self._run, self._rng = run, rng
+        self._truths, self._teacher = Truths(run.turns), PlanTeacher(rng)
+        self._seen = SeenBefore(run.turns, run.sight)
+
+    def some(self) -> Lessons:
+        run, truths = self._run, []
+        rows: list[Row] = []
+        while len(rows) < run.recipe.plans:
+            row = self._row()
+            if row is not None:
+                rows.append(row)
+                truths.append([self._truths[n] for n, _ in row.frames])
+        batch = assemble(run.scribe, rows, truths)
+        return batch, self._seen(batch.frames)
+
+    def _row(self) -> Row | None:
+        table = int(self._rng.integers(len(self._run.turns) // PER_TABLE))
+        first = table * PER_TABLE
+        truths = [self._truths[first + n] for n in range(PER_TABLE)]
+        plan = self._teacher.plan(first, bool(table % 2), truths)
+        return None if plan is None else self._run.scribe.plan(plan)
+
+
 def draw(pool: Path, recipe: Recipe, workers: int) -> None:
     """The pool's pictures, by several processes."""
-    share = -(-recipe.shards // workers)
     context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork
     drawing = [
-        context.Process(
-            target=draw_pool,
-            args=(pool, recipe.seed, first, min(first + share, recipe.shards), recipe.shard),
-        )
-        for first in range(0, recipe.shards, share)
+        context.Process(target=_draw_share, args=(pool, recipe, worker, workers))
+        for worker in range(workers)
     ]
     for process in drawing:
         process.start()
@@ -236,6 +287,15 @@ def draw(pool: Path, recipe: Recipe, workers: int) -> None:
         process.join()
         if process.exitcode:
             raise SystemExit(f"drawing pictures failed (exit {process.exitcode}); see above")
+
+
+def _draw_share(pool: Path, recipe: Recipe, worker: int, workers: int) -> None:
+    tables = range(worker, recipe.shards, workers)
+    draw_pool(pool / TABLES, recipe.seed, tables, recipe.shard)
+    films = range(worker, recipe.film_shards, workers)
+    draw_pool(pool / FILMS, recipe.seed, films, recipe.scene_shard, film_pictures)
+    turns = range(worker, recipe.turn_shards, workers)
+    draw_pool(pool / TURNS, recipe.seed, turns, recipe.scene_shard, turn_pictures)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -28,6 +28,10 @@ class SeenThing:
     touches_border: bool
 
     @property
+    def kind(self) -> tuple[str, str]:
+        return self.thing.kind
+
+    @property
     def numbers(self) -> tuple[float, ...]:
         """Point and box in one."""
         return (*self.point, *self.box)
@@ -56,7 +60,13 @@ class Truth:
         return int(self.numbers[min(row, height - 1), min(column, width - 1)])
 
     def number(self, number: int) -> SeenThing | None:
+        """A thing, where it is seen."""
         return next((seen for seen in self.seen if seen.thing.number == number), None)
+
+    def known(self, number: int) -> Seen:
+        """A thing that is in the scene, seen or not."""
+        things = (*(seen.thing for seen in self.seen), *self.hidden)
+        return next(thing for thing in things if thing.number == number)
 
 
 def truth_of(numbers: NDArray[np.uint8], things: tuple[Seen, ...]) -> Truth:

@@ -1,0 +1,217 @@
+"""Conversations of a planner with their right answers, in RynnBrain-Plan's words.
+
+What comes next follows from what the newest picture shows: the thing on the table is picked up,
+the thing in the hand is placed, the thing in its place means ``Done.``. Now and then a step has
+failed and is taken again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rynn_brain_ros.language import compose, format_grounding
+from rynn_brain_ros.sim.objects import PAINT
+from rynn_brain_ros.sim.table_tasks import Relation
+from rynn_brain_ros.values import Affordance, Area, Box, FrameSet, Message, Query, Task, TextPart
+from rynn_brain_ros.values import Turn as Past
+from training.nano.lessons import ABSTENTION, GENERATION, NO_PICTURE, Mark, Teacher, kinds_in
+from training.nano.truth import SeenThing, Truth
+from training.nano.turns import PLACE, THING, Turn
+
+PER_TABLE = len(Turn)
+_WORDS: Mapping[Relation, tuple[str, ...]] = {
+    Relation.IN: (
+        "put the {} into the {}",
+        "place the {} into the {}",
+        "move the {} into the {}",
+        "put the {} in the {}",
+        "drop the {} into the {}",
+    ),
+    Relation.ON: (
+        "put the {} onto the {}",
+        "place the {} onto the {}",
+        "put the {} on the {}",
+        "stack the {} on the {}",
+    ),
+    Relation.NEXT_TO: (
+        "move the {} next to the {}",
+        "put the {} next to the {}",
+        "place the {} beside the {}",
+    ),
+    Relation.HELD: ("pick up the {}", "grasp the {}", "lift the {}", "take the {}"),
+}
+_PREPOSITIONS = {Relation.IN: "into", Relation.ON: "onto", Relation.NEXT_TO: "next to"}
+_ASK_TO_HOLD, _ABSENT, _FAILS, _TWO_FRAMES, _SHAPE_ALONE = 0.2, 0.12, 0.12, 0.5, 0.25
+"""How often."""
+
+
+@dataclass(frozen=True)
+class PlanTurn:
+    """``place`` is where the thing is: (frame of all that the plan shows, thing's number)."""
+
+    frames: tuple[tuple[int, bool], ...]
+    answer: str
+    marks: tuple[Mark, ...]
+    place: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``nouns`` with their kinds by the number of their thing."""
+
+    instruction: str
+    nouns: Mapping[int, tuple[str, tuple[str, str]]]
+    turns: tuple[PlanTurn, ...]
+
+    def messages(self) -> tuple[Message, ...]:
+        """All, with the last answer; pictures are stand-ins."""
+        shown = [FrameSet((NO_PICTURE,) * len(turn.frames), 10240) for turn in self.turns]
+        pairs = zip(shown, self.turns, strict=True)
+        *past, last = (Past(frames, turn.answer) for frames, turn in pairs)
+        query = Query("q", Task.PLAN, self.instruction, last.frames, history=tuple(past))
+        answer = Message("assistant", (TextPart(last.answer),))
+        return (*compose(query, GENERATION), answer)
+
+
+class PlanTeacher:
+    """Makes plans of the four pictures of a table (`turns.Turn`)."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng, self._teacher = rng, Teacher(rng)
+
+    def plan(self, first: int, mirrored: bool, truths: Sequence[Truth]) -> Plan | None:
+        """Of the pictures from number ``first`` on. ``None`` where something that matters is
+        hidden."""
+        relation = _relation(truths)
+        if relation is None:
+            return None
+        if self._rng.random() < _ASK_TO_HOLD:
+            relation = Relation.HELD
+        if self._rng.random() < _ABSENT:
+            return self._absent(first, mirrored, truths, relation)
+        turns: list[PlanTurn] = []
+        for state in self._states(relation):
+            shown = [Turn.MOVING, state] if turns and self._rng.random() < _TWO_FRAMES else [state]
+            before = sum(len(turn.frames) for turn in turns)
+            said = _Saying(truths, mirrored, relation, state, before, len(shown) - 1)
+            frames = tuple((first + picture, mirrored) for picture in shown)
+            turns.append(PlanTurn(frames, *said.answer()))
+        nouns = {number: self._noun(truths, number) for number in (THING, PLACE)}
+        return Plan(self._sentence(relation, nouns), nouns, tuple(turns))
+
+    def _states(self, relation: Relation) -> list[Turn]:
+        """What each turn finds."""
+        ends = [Turn.HELD] if relation is Relation.HELD else [Turn.HELD, Turn.PLACED]
+        states = [Turn.BEFORE, *ends]
+        if self._rng.random() < _FAILS:
+            failed = int(self._rng.integers(1, len(states)))
+            states = [*states[:failed], *states]
+        return states[:4]
+
+    def _absent(
+        self, first: int, mirrored: bool, truths: Sequence[Truth], relation: Relation
+    ) -> Plan:
+        """One of the two is not there."""
+        missing = PLACE if relation is not Relation.HELD and self._rng.random() < 0.3 else THING
+        there = self._noun(truths, PLACE if missing == THING else THING)
+        color, shape = truths[Turn.BEFORE].known(missing).kind
+        taken = {c for c, s in kinds_in(truths[Turn.BEFORE]) if s == shape}
+        free = [c for c in PAINT if c not in taken] or [color]
+        kind = (str(self._rng.choice(free)), shape)
+        nouns = {missing: (" ".join(kind), kind), PLACE + THING - missing: there}
+        answer = f"I see no {' '.join(kind)}. {ABSTENTION}"
+        turn = PlanTurn(((first + Turn.BEFORE, mirrored),), answer, (), None)
+        return Plan(self._sentence(relation, nouns), nouns, (turn,))
+
+    def _noun(self, truths: Sequence[Truth], number: int) -> tuple[str, tuple[str, str]]:
+        """Now and then only the shape, where nothing else has it."""
+        kind = truths[Turn.BEFORE].known(number).kind
+        shapes = [shape for _, shape in kinds_in(truths[Turn.BEFORE])]
+        if shapes.count(kind[1]) == 1 and self._rng.random() < _SHAPE_ALONE:
+            return kind[1], ("", kind[1])
+        return " ".join(kind), kind
+
+    def _sentence(self, relation: Relation, nouns: dict[int, tuple[str, tuple[str, str]]]) -> str:
+        words = str(self._rng.choice(_WORDS[relation]))
+        text = words.format(nouns[THING][0], nouns[PLACE][0])
+        if relation is Relation.HELD:
+            del nouns[PLACE]
+        return text[0].upper() + text[1:] if self._rng.random() < 0.4 else text
+
+
+def _relation(truths: Sequence[Truth]) -> Relation | None:
+    """What the table's pictures show; ``None`` where thing or place are hidden when needed."""
+    seen = [truths[turn].number(THING) for turn in (Turn.BEFORE, Turn.HELD, Turn.PLACED)]
+    places = [truths[turn].number(PLACE) for turn in (Turn.BEFORE, Turn.HELD)]
+    before, _, placed = seen
+    if before is None or placed is None or None in seen or None in places:
+        return None
+    if placed.thing.holder != PLACE:
+        return Relation.NEXT_TO
+    place = truths[Turn.BEFORE].known(PLACE)
+    return Relation.IN if place.shape == "bowl" else Relation.ON
+
+
+@dataclass(frozen=True)
+class _Saying:
+    """The answer to one turn, whose newest frame is number ``index`` of it."""
+
+    truths: Sequence[Truth]
+    mirrored: bool
+    relation: Relation
+    state: Turn
+    before: int
+    index: int
+
+    def answer(self) -> tuple[str, tuple[Mark, ...], tuple[int, int] | None]:
+        thing = self._seen(THING)
+        where = (self.before + self.index, THING)
+        if self.state is Turn.BEFORE:
+            x, y, *box = self._whole(thing.mirrored(self.mirrored))
+            point = Affordance(self.index, ((x, y),), (0, 0), "affordance")
+            text = f"Pick up {format_grounding(point)} of {self._box(box)}."
+            return text, (*self._marks(THING, x, y), *self._marks(THING, *box)), where
+        if self.state is Turn.PLACED or self.relation is Relation.HELD:
+            return "Done.", (), where
+        _, _, *box = self._whole(thing.mirrored(self.mirrored))
+        x, y = self._whole(self._end())
+        area = Area(self.index, ((x, y),), (0, 0), "area")
+        words = _PREPOSITIONS[self.relation]
+        text = f"Place {self._box(box)} {words} {format_grounding(area)}."
+        return text, (*self._marks(THING, *box), *self._marks(PLACE, x, y)), where
+
+    def _end(self) -> tuple[float, float]:
+        """Where the thing is to go: onto what is seen of the place, on top of a block, or to the
+        spot beside it."""
+        if self.relation is Relation.NEXT_TO:
+            _, _, x0, _, x1, y1 = self._numbers(self.truths[Turn.PLACED].number(THING))
+            return (x0 + x1) / 2, y1 - 15
+        x, y, x0, y0, x1, y1 = self._numbers(self._seen(PLACE))
+        if self._seen(PLACE).thing.shape == "cube":
+            return (x0 + x1) / 2, y0 + 0.28 * (y1 - y0)
+        return x, y
+
+    def _seen(self, number: int) -> SeenThing:
+        seen = self.truths[self.state].number(number)
+        assert seen is not None  # `_relation` has looked
+        return seen
+
+    def _numbers(self, seen: SeenThing | None) -> tuple[float, ...]:
+        assert seen is not None
+        return seen.mirrored(self.mirrored)
+
+    def _whole(self, numbers: Sequence[float]) -> list[int]:
+        return [min(1000, max(0, round(number))) for number in numbers]
+
+    def _box(self, box: Sequence[int]) -> str:
+        x0, y0, x1, y1 = box
+        return format_grounding(Box(self.index, ((x0, y0), (x1, y1)), (0, 0), "object"))
+
+    def _marks(self, number: int, *values: float) -> tuple[Mark, ...]:
+        """The frame's number and the coordinates behind it."""
+        place = (self.before + self.index, number)
+        told = (Mark(value, place, exact=False) for value in values)
+        return (Mark(self.index, place, exact=True), *told)

@@ -1,0 +1,300 @@
+"""Lessons as rows of token ids, and what is to be learned at which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rynn_brain_ros.models.local.prompt import ImageSpan, Prompt
+from rynn_brain_ros.sim.objects import SHAPES
+from rynn_brain_ros.values import ImagePart
+from training.nano.lessons import Exchange, Lesson, Mark, frame_label
+from training.nano.network import TOKEN_PX
+from training.nano.pictures import SEEN_PX
+from training.nano.plans import Plan
+from training.nano.truth import COLORS, Truth
+from training.nano.words import number_tokens
+
+ROWS, COLUMNS = SEEN_PX[1] // TOKEN_PX, SEEN_PX[0] // TOKEN_PX
+N_CELLS = ROWS * COLUMNS
+PLAIN_WEIGHT = 0.4
+"""Of what is the same in every answer."""
+_LOOKING_TOKENS = 16
+"""So many of each picture are taught to look at its number."""
+
+Look = tuple[int, int, NDArray[np.bool_]]
+"""Row, position, and the positions [L] that it should look at."""
+Asked = tuple[int, int, "NDArray[np.bool_] | None"]
+"""The same, at visual tokens that show the thing; none where it is absent."""
+Place = tuple[int, int]
+"""A frame, and a thing's number."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture among token ids: where its visual tokens begin, the number it is called by, and
+    where that stands."""
+
+    start: int
+    number: int
+    label_at: int | None
+
+
+@dataclass(frozen=True)
+class Noun:
+    """Where a noun ends and what it says; ``place`` is where its thing is, where the pictures
+    stand before it."""
+
+    at: int
+    kind: tuple[int, int]
+    sees: bool = False
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer from ``start`` up to ``end``, the marks of its numbers, and where the thing is
+    that it is about; ``noun_at`` is, by thing, where the noun stands that is looked back at."""
+
+    start: int
+    end: int
+    marks: dict[int, Mark]
+    place: Place | None
+    noun_at: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class Row:
+    """Token ids with all that is known of them. What is on a ``branch`` sees the trunk (0) and
+    its own branch; on each, positions go on behind the trunk's."""
+
+    frames: list[tuple[int, bool]] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    branch: list[int] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
+    nouns: list[Noun] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
+
+    def add(self, ids: Sequence[int], branch: int = 0) -> int:
+        """Where they begin."""
+        start = len(self.ids)
+        self.ids += ids
+        self.branch += [branch] * len(ids)
+        return start
+
+    def positions(self) -> NDArray[np.int64]:
+        """[3, L]"""
+        spans = [ImageSpan(("", 0, 0), shown.start, ROWS, COLUMNS) for shown in self.shown]
+        trunk = [token for token, on in zip(self.ids, self.branch, strict=True) if on == 0]
+        opening = Prompt(np.array(trunk, np.int64), tuple(spans))
+        following = opening.next_position()
+        sizes = [self.branch.count(number) for number in range(1, max(self.branch) + 1)]
+        branches = [np.tile(following + np.arange(size), (3, 1)) for size in sizes]
+        return np.concatenate([opening.positions(), *branches], 1)
+
+
+class Scribe:
+    """Lessons as rows."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[str, list[int]] = {}
+        self.numbers = number_tokens(tokenizer)
+        self._is_number = set(self.numbers)
+        self.image = int(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
+        self.pad = int(tokenizer.pad_token_id)
+
+    def lesson(self, lesson: Lesson) -> Row:
+        """The frames, and each question on a branch of its own."""
+        row = Row(list(lesson.frames))
+        row.add(self._ids("<|im_start|>user\n"))
+        for index in range(len(lesson.frames)):
+            self._show(row, frame_label(index, len(lesson.frames)), index)
+        for number, exchange in enumerate(lesson.exchanges, start=1):
+            self._ask(row, exchange, number)
+        return row
+
+    def plan(self, plan: Plan) -> Row:
+        """The whole conversation; nouns stand before the pictures."""
+        row = Row([frame for turn in plan.turns for frame in turn.frames])
+        turns = iter(plan.turns)
+        noun_at: dict[int, int] = {}
+        for message in plan.messages():
+            row.add(self._ids(f"<|im_start|>{message.role}\n"))
+            if message.role == "assistant":
+                turn = next(turns)
+                self._answer(row, turn.answer, turn.marks, turn.place, 0, noun_at)
+                row.add(self._ids("\n"))
+                continue
+            text, index = "", 0
+            for part in message.parts:
+                if isinstance(part, ImagePart):
+                    noun_at |= self._write(row, text, plan, index)
+                    index, text = index + 1, ""
+                else:
+                    text += part.text
+            row.add(self._ids("<|im_end|>\n"))
+        return row
+
+    def _write(self, row: Row, text: str, plan: Plan, index: int) -> dict[int, int]:
+        """A picture with the words before it; where the nouns among these end, by thing."""
+        found = {}
+        goal = text.find(plan.instruction)
+        if goal >= 0:
+            for thing, (noun, kind) in plan.nouns.items():
+                end = goal + plan.instruction.index(noun) + len(noun)
+                at = len(row.ids) + len(self._ids(text[:end])) - 1
+                row.nouns.append(Noun(at, _kind(kind)))
+                found[thing] = at
+        self._show(row, text, index)
+        return found
+
+    def _show(self, row: Row, label: str, index: int) -> None:
+        start = row.add(self._ids(label))
+        at = [start + n for n, t in enumerate(row.ids[start:]) if t in self._is_number]
+        row.add(self._ids("<|vision_start|>"))
+        first = row.add([self.image] * N_CELLS)
+        row.shown.append(Shown(first, index, at[-1] if at else None))
+        row.add(self._ids("<|vision_end|>"))
+
+    def _ask(self, row: Row, exchange: Exchange, branch: int) -> None:
+        before = exchange.instruction[: exchange.instruction.index(exchange.noun)]
+        start = row.add(self._ids(exchange.instruction), branch)
+        at = start + len(self._ids(before + exchange.noun)) - 1
+        row.nouns.append(Noun(at, _kind(exchange.kind), sees=True, place=exchange.place))
+        row.add(self._ids(exchange.rest + "<|im_end|>\n<|im_start|>assistant\n"), branch)
+        self._answer(row, exchange.answer, exchange.marks, exchange.place, branch, {})
+
+    def _answer(  # noqa: PLR0917
+        self,
+        row: Row,
+        answer: str,
+        marks: Sequence[Mark],
+        place: Place | None,
+        branch: int,
+        noun_at: dict[int, int],
+    ) -> None:
+        ids = self._tokenizer(answer + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        start = row.add(ids, branch)
+        at = [start + n for n, token in enumerate(ids) if token in self._is_number]
+        marked = dict(zip(at, marks, strict=True))
+        row.said.append(Said(start, start + len(ids), marked, place, dict(noun_at)))
+
+    def _ids(self, text: str) -> list[int]:
+        if text not in self._known:
+            self._known[text] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._known[text]
+
+
+def _kind(kind: tuple[str, str]) -> tuple[int, int]:
+    color, shape = kind
+    return (COLORS.index(color) + 1 if color else 0, SHAPES.index(shape) + 1 if shape else 0)
+
+
+# --- rows read together ---------------------------------------------------------------------------
+
+
+@dataclass
+class Batch:
+    """Rows padded to one length."""
+
+    ids: torch.Tensor  # [B, L]
+    positions: torch.Tensor  # [3, B, L]
+    mask: torch.Tensor  # [B, 1, L, L], true where it may look
+    visual: torch.Tensor  # [B, L], true at visual tokens
+    frames: list[tuple[int, bool]] = field(default_factory=list)
+    targets: list[tuple[int, int, int, float]] = field(default_factory=list)  # b, at, token, weight
+    coordinates: list[tuple[int, int, float]] = field(default_factory=list)  # b, at, value
+    kinds: list[tuple[int, int, int, int]] = field(default_factory=list)  # b, at, colour, shape
+    looks: list[Look] = field(default_factory=list)
+    nouns: list[Asked] = field(default_factory=list)
+    places: list[Asked] = field(default_factory=list)
+    asks: list[Look] = field(default_factory=list)
+    """Of answers: where the noun stands."""
+    labels: list[Look] = field(default_factory=list)
+    """Of visual tokens: where the number of their frame stands."""
+    numbered: list[tuple[int, int, int]] = field(default_factory=list)  # b, start, frame's number
+
+
+def assemble(scribe: Scribe, rows: Sequence[Row], truths: Sequence[Sequence[Truth]]) -> Batch:
+    """``truths`` are those of each row's frames, not mirrored."""
+    length = (max(len(row.ids) for row in rows) + 7) // 8 * 8
+    ids = torch.full((len(rows), length), scribe.pad)
+    positions = torch.zeros(3, len(rows), length, dtype=torch.long)
+    branch = torch.full((len(rows), length), -1)
+    for b, row in enumerate(rows):
+        ids[b, : len(row.ids)] = torch.tensor(row.ids)
+        positions[:, b, : len(row.ids)] = torch.from_numpy(row.positions())
+        branch[b, : len(row.ids)] = torch.tensor(row.branch)
+    before = torch.ones(length, length, dtype=torch.bool).tril()
+    shared = (branch == 0)[:, None, :]
+    same = branch[:, :, None] == branch[:, None, :]
+    batch = Batch(ids, positions, (before & (shared | same))[:, None], ids == scribe.image)
+    for b, (row, known) in enumerate(zip(rows, truths, strict=True)):
+        _Telling(b, row, known, length).tell(batch)
+    return batch
+
+
+@dataclass(frozen=True)
+class _Telling:
+    """Adds what is to be learned from one row."""
+
+    b: int
+    row: Row
+    truths: Sequence[Truth]
+    length: int
+
+    def tell(self, batch: Batch) -> None:
+        batch.frames += self.row.frames
+        for shown in self.row.shown:
+            if shown.label_at is not None:
+                label, last = self._at(shown.label_at), shown.start + N_CELLS
+                tokens = range(shown.start, last, N_CELLS // _LOOKING_TOKENS)
+                batch.labels += [(self.b, at, label) for at in tokens]
+                batch.numbered.append((self.b, shown.start, shown.number))
+        for noun in self.row.nouns:
+            batch.kinds.append((self.b, noun.at, *noun.kind))
+            if noun.sees:
+                batch.nouns.append((self.b, noun.at, self._where(noun.place)))
+        for said in self.row.said:
+            self._tell_said(said, batch)
+
+    def _tell_said(self, said: Said, batch: Batch) -> None:
+        batch.places.append((self.b, said.start - 1, self._where(said.place)))
+        if said.place is not None and said.noun_at:
+            thing_at = self._at(said.noun_at[said.place[1]])
+            batch.asks.append((self.b, said.start - 1, thing_at))
+        for at in range(said.start, said.end):
+            mark, before = said.marks.get(at), at - 1
+            if mark is not None:
+                where = self._where(mark.place)
+                assert where is not None
+                batch.looks.append((self.b, before, where))
+                if said.noun_at:
+                    batch.asks.append((self.b, before, self._at(said.noun_at[mark.place[1]])))
+            if mark is not None and not mark.exact:
+                batch.coordinates.append((self.b, before, mark.value))
+                continue
+            decides = at == said.start or mark is not None
+            weight = 1.0 if decides else PLAIN_WEIGHT
+            batch.targets.append((self.b, before, self.row.ids[at], weight))
+
+    def _at(self, position: int) -> NDArray[np.bool_]:
+        where: NDArray[np.bool_] = np.arange(self.length) == position
+        return where
+
+    def _where(self, place: Place | None) -> NDArray[np.bool_] | None:
+        if place is None:
+            return None
+        frame, number = place
+        cells = self.truths[frame].cells == number
+        cells = cells[:, ::-1] if self.row.frames[frame][1] else cells
+        where = np.zeros(self.length, np.bool_)
+        start = self.row.shown[frame].start
+        where[start : start + N_CELLS] = cells.ravel()
+        return where

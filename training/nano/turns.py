@@ -1,0 +1,119 @@
+"""Pictures of a task's turns: before it, with the thing in the hand, with the thing in its place.
+
+Four pictures of each table, in the order of `Turn`. Thing 1 is to be moved, thing 2 is what it
+goes into, onto or beside. Between turns the arm stands where the brain parks it, out of the way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from enum import IntEnum
+
+import numpy as np
+
+from rynn_brain_ros.sim.objects import PAINT, foot_radius_m
+from rynn_brain_ros.sim.table_layout import X_M, Y_M, Kind, random_scene
+from rynn_brain_ros.sim.table_scene import TableScene
+from rynn_brain_ros.sim.tabletop import Thing
+from rynn_brain_ros.values import InputError, Point2, Vector3
+from training.nano.pictures import Pose, TablePicture, pictures_of, random_table, upon
+
+THING, PLACE = 1, 2
+"""Their numbers."""
+_GRIPPABLE = ("cube", "ball", "cylinder")
+_EPISODES = 0.7
+"""How many tables are set as episodes set them, the others wildly."""
+
+
+class Turn(IntEnum):
+    """What a picture shows; ``MOVING`` is on the way from one to another."""
+
+    BEFORE = 0
+    HELD = 1
+    PLACED = 2
+    MOVING = 3
+
+
+def turn_pictures(seed: int) -> Iterator[TablePicture]:
+    """Without end, the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    while True:
+        scene = _table(rng)
+        if scene is not None:
+            end = _end(scene, rng)
+            if end is not None:
+                yield from pictures_of(scene, _poses(scene, end, rng), rng)
+
+
+def _poses(
+    scene: TableScene, end: tuple[Vector3, int], rng: np.random.Generator
+) -> tuple[Pose, ...]:
+    thing = scene.things[THING - 1]
+    before, placed = Pose(mixed=False), Pose(moved={thing.name: end}, mixed=False)
+    held = Pose(held=thing, mixed=False)
+    on_the_way = thing if rng.random() < 0.5 else None
+    moving = Pose(held=on_the_way, mixed=False, arm_moves=True)
+    return before, held, placed, moving
+
+
+def _table(rng: np.random.Generator) -> TableScene | None:
+    """With a thing to move and a place for it as its first two things."""
+    thing, place = _kinds(rng)
+    if rng.random() < _EPISODES:
+        try:
+            seed, n_clutter = int(rng.integers(1 << 30)), int(rng.integers(1, 4))
+            return random_scene(seed, (thing, place), n_clutter)
+        except InputError:  # no room for so many
+            return None
+    scene = random_table(rng)
+    things = list(scene.things)
+    kinds = [(each.color, each.shape) for each in things]
+    movable = [n for n, kind in enumerate(kinds) if kind[1] in _GRIPPABLE and kinds.count(kind) < 2]
+    places = [n for n, kind in enumerate(kinds) if kind[1] != "mug" and kinds.count(kind) < 2]
+    pairs = [(a, b) for a in movable for b in places if a != b]
+    if not pairs:
+        return None
+    a, b = pairs[int(rng.integers(len(pairs)))]
+    others = [each for n, each in enumerate(things) if n not in (a, b)]
+    return replace(scene, things=(things[a], things[b], *others))
+
+
+def _kinds(rng: np.random.Generator) -> tuple[Kind, Kind]:
+    color, other = (str(c) for c in rng.permutation(list(PAINT))[:2])
+    place = str(rng.choice(("bowl", "bowl", "plate", "plate", "cube", "cube", "ball", "cylinder")))
+    shapes = ("cube",) if place == "cube" and rng.random() < 0.5 else _GRIPPABLE
+    return (color, str(rng.choice(shapes))), (other, place)
+
+
+def _end(scene: TableScene, rng: np.random.Generator) -> tuple[Vector3, int] | None:
+    """Where the thing's middle will be, and what will hold it: the place, or the table (0)."""
+    thing, place = scene.things[THING - 1], scene.things[PLACE - 1]
+    stacks = thing.shape == place.shape == "cube" and rng.random() < 0.5
+    if place.shape in ("bowl", "plate") or stacks:
+        return upon(place, thing, rng), PLACE
+    spot = free_spot(thing, place, scene.things[PLACE:])
+    return None if spot is None else ((*spot, thing.size_m[2] / 2), 0)
+
+
+def free_spot(thing: Thing, place: Thing, others: Sequence[Thing]) -> Point2 | None:
+    """The freest of eight places beside ``place``; of free ones that nearest to the camera."""
+    reach = foot_radius_m(thing) + foot_radius_m(place) + 0.035
+    spots = [
+        (place.xy_m[0] + reach * math.cos(a), place.xy_m[1] + reach * math.sin(a))
+        for a in (n * math.pi / 4 for n in range(8))
+    ]
+
+    def room_m(spot: Point2) -> float:
+        gaps = [math.dist(spot, o.xy_m) - foot_radius_m(o) - foot_radius_m(thing) for o in others]
+        return min(gaps, default=1.0)
+
+    inside = [
+        spot
+        for spot in spots
+        if X_M[0] < spot[0] < X_M[1] and Y_M[0] < spot[1] < Y_M[1] and room_m(spot) > 0.02
+    ]
+    if not inside:
+        return None
+    return max(inside, key=lambda spot: min(room_m(spot), 0.06) + 0.1 * spot[0])
