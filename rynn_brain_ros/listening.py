@@ -30,6 +30,7 @@ class ThreadServer(ABC):
         self.url = url.format(f"{name}:{self._socket.getsockname()[1]}")
         self._ready = threading.Event()
         """Set once it serves, or never will."""
+        self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
 
     @abstractmethod
@@ -43,10 +44,15 @@ class ThreadServer(ABC):
     def _start(self) -> None:
         self._thread.start()
         self._ready.wait()
+        if self._failed is not None:
+            raise InputError(f"the server did not start: {self._failed}") from self._failed
 
     def _run(self) -> None:
         try:
             self._serve()
+        except BaseException as error:
+            self._failed = error
+            raise
         finally:
             self._ready.set()
             self._socket.close()

@@ -96,6 +96,7 @@ class PolicyServer(ThreadServer):
             origins=[None],
             compression=None,
             max_size=self._limits.message_bytes,
+            max_queue=1,  # a client that sends before it has read is not kept in memory
             ping_interval=self._limits.ping_s,
             ping_timeout=self._limits.ping_s,
             close_timeout=1.0,

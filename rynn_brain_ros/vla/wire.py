@@ -13,6 +13,7 @@ Our keys: ``observation/state`` [S], ``observation/images/<camera>`` uint8 [heig
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ _STATE, _IMAGES, _TARGET = "observation/state", "observation/images/", "observat
 _PROMPT, _STEP = "prompt", "step"
 _LEFT, _DELAY = "previous/actions", "previous/delay_steps"
 _KINDS = "biuf"
+_NUMBERS = re.compile(r"[<>|=]?[biuf][0-9]{1,2}")
+"""numpy's names of such kinds; anything else would be read as a description of records."""
 
 
 # --- bytes ---------------------------------------------------------------------------------------
@@ -90,10 +93,12 @@ def _array(record: dict[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _dtype(name: object) -> np.dtype[Any]:
-    dtype = np.dtype(name if isinstance(name, str) else "O")
-    if dtype.kind not in _KINDS:
+    if not isinstance(name, str) or not _NUMBERS.fullmatch(name):
         raise ValueError(f"an array of {name!r} is not read; only numbers are")
-    return dtype
+    try:
+        return np.dtype(name)
+    except TypeError as error:
+        raise ValueError(f"there is no array of {name!r}") from error
 
 
 # --- what the bytes mean -------------------------------------------------------------------------
@@ -136,9 +141,11 @@ def request_from(
     record: Mapping[str, Any], spec: RuntimeSpec
 ) -> tuple[Observation, Leftover | None]:
     """Checked against the policy. Raises `PolicyError` that names the key."""
-    state = _numbers(record, _STATE, (len(spec.state_names),))
+    state = _finite(_STATE, _numbers(record, _STATE, (len(spec.state_names),)))
     images = {camera: _image(record, _IMAGES + camera) for camera in spec.cameras}
-    target = _numbers(record, _TARGET, (None,)) if _TARGET in record else np.empty(0)
+    target = np.empty(0)
+    if _TARGET in record:
+        target = _finite(_TARGET, _numbers(record, _TARGET, (None,)))
     observation = Observation(
         images, state, _words(record, _PROMPT), _words(record, _STEP), tuple(target.tolist())
     )
@@ -147,7 +154,8 @@ def request_from(
     delay_steps = record.get(_DELAY)
     if type(delay_steps) is not int or delay_steps < 0:
         raise PolicyError(f"{_DELAY} is {delay_steps!r}; it must be a count of steps")
-    return observation, Leftover(_numbers(record, _LEFT, (None, spec.n_dims)), delay_steps)
+    left = _finite(_LEFT, _numbers(record, _LEFT, (None, spec.n_dims)))
+    return observation, Leftover(left, delay_steps)
 
 
 def chunk_from(answer: Mapping[str, Any], spec: RuntimeSpec) -> Chunk:
@@ -166,6 +174,13 @@ def _numbers(record: Mapping[str, Any], key: str, shape: tuple[int | None, ...])
         told = ", ".join("any" if n is None else str(n) for n in shape)
         raise PolicyError(f"{key} has the shape {list(value.shape)}; it must be [{told}]")
     return value.astype(np.float64)
+
+
+def _finite(key: str, numbers: Chunk) -> Chunk:
+    """A policy would answer what is not finite with more of it."""
+    if not np.isfinite(numbers).all():
+        raise PolicyError(f"{key} holds numbers that are not finite; send what was measured")
+    return numbers
 
 
 def _image(record: Mapping[str, Any], key: str) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -68,6 +68,8 @@ _HOSTILE = {
     "objects": {b"__ndarray__": True, b"data": b"\0" * 8, b"dtype": "|O", b"shape": [1]},
     "records": {b"__ndarray__": True, b"data": b"\0" * 8, b"dtype": "<i4,<i4", b"shape": [1]},
     "no such type": {b"__ndarray__": True, b"data": b"", b"dtype": "nonsense", b"shape": [0]},
+    "half a description": {b"__ndarray__": True, b"data": b"", b"dtype": "(1,", b"shape": [0]},
+    "no such width": {b"__ndarray__": True, b"data": b"", b"dtype": "<f7", b"shape": [0]},
     "too large": {b"__ndarray__": True, b"data": b"", b"dtype": "<f8", b"shape": [1 << 60]},
     "negative": {b"__ndarray__": True, b"data": b"\0" * 8, b"dtype": "<f8", b"shape": [-1]},
     "no shape": {b"__ndarray__": True, b"data": b"\0" * 8, b"dtype": "<f8"},
@@ -132,6 +134,12 @@ def test_a_plain_openpi_request_is_enough():
     ("change", "told"),
     [
         ({"observation/state": np.zeros(4)}, r"observation/state has the shape \[4\].*\[3\]"),
+        ({"observation/state": np.array([0.0, np.nan, 0.0])}, "observation/state.*not finite"),
+        ({"observation/target_point": np.array([np.inf])}, "target_point.*not finite"),
+        (
+            {"previous/actions": np.full((2, SPEC.n_dims), np.inf), "previous/delay_steps": 1},
+            "previous/actions.*not finite",
+        ),
         ({"observation/state": [0.0] * 3}, "observation/state is missing or not an array"),
         ({"observation/images/wrist": None}, "the camera observation/images/wrist is missing"),
         ({"observation/images/wrist": np.zeros((4, 6, 3))}, "float64.*must be RGB, uint8"),

@@ -43,8 +43,35 @@ _WORDS: Mapping[Relation, tuple[str, ...]] = {
     ),
     Relation.HELD: ("pick up the {}", "grasp the {}", "lift the {}", "take the {}"),
 }
+_BEYOND = (
+    "first put the {} into the {}, then put the {} onto the {}",
+    "stack the {} on the {}, then put the {} into the {}",
+    "put the {} into the {} and the {} onto the {}",
+    "put the {} and the {} into the {}",
+    "put all {}s into the {}",
+    "put two {}s onto the {}",
+    "push the {} to the left",
+    "push the {} to the right",
+    "push the {} towards the {}",
+    "push the {} away from the {}",
+    "slide the {} to the {}",
+    "pour the {} into the {}",
+    "hand me the {}",
+    "give me the {}",
+    "turn the {} around",
+    "throw the {} away",
+    "drive to the {}",
+    "open the drawer",
+    "close the drawer",
+    "wipe the table",
+    "clear the table",
+    "sort everything by color",
+)
+"""What it is not taught to do."""
+DECLINED = f"I only know how to pick up and place one thing. {ABSTENTION}"
 _PREPOSITIONS = {Relation.IN: "into", Relation.ON: "onto", Relation.NEXT_TO: "next to"}
 _ASK_TO_HOLD, _ABSENT, _FAILS, _TWO_FRAMES, _SHAPE_ALONE = 0.2, 0.12, 0.12, 0.5, 0.25
+_IS_BEYOND = 0.1
 """How often."""
 
 
@@ -90,6 +117,8 @@ class PlanTeacher:
             return None
         if self._rng.random() < _ASK_TO_HOLD:
             relation = Relation.HELD
+        if self._rng.random() < _IS_BEYOND:
+            return self._declined(first, mirrored, truths)
         if self._rng.random() < _ABSENT:
             return self._absent(first, mirrored, truths, relation)
         turns: list[PlanTurn] = []
@@ -126,6 +155,18 @@ class PlanTeacher:
         turn = PlanTurn(((first + Turn.BEFORE, mirrored),), answer, (), None)
         return Plan(self._sentence(relation, nouns), nouns, (turn,))
 
+    def _declined(self, first: int, mirrored: bool, truths: Sequence[Truth]) -> Plan:
+        """More than it knows, of things that are there."""
+        words = str(self._rng.choice(_BEYOND))
+        kinds = kinds_in(truths[Turn.BEFORE])
+        nouns = [" ".join(kinds[n]) for n in self._rng.permutation(len(kinds))]
+        nouns = (nouns * 4)[: words.count("{}")]
+        turn = PlanTurn(((first + Turn.BEFORE, mirrored),), DECLINED, (), None)
+        return Plan(self._capitalized(words.format(*nouns)), {}, (turn,))
+
+    def _capitalized(self, text: str) -> str:
+        return text[0].upper() + text[1:] if self._rng.random() < 0.4 else text
+
     def _noun(self, truths: Sequence[Truth], number: int) -> tuple[str, tuple[str, str]]:
         """Now and then only the shape, where nothing else has it."""
         kind = truths[Turn.BEFORE].known(number).kind
@@ -139,7 +180,7 @@ class PlanTeacher:
         text = words.format(nouns[THING][0], nouns[PLACE][0])
         if relation is Relation.HELD:
             del nouns[PLACE]
-        return text[0].upper() + text[1:] if self._rng.random() < 0.4 else text
+        return self._capitalized(text)
 
 
 def _relation(truths: Sequence[Truth]) -> Relation | None:

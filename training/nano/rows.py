@@ -22,8 +22,9 @@ from training.nano.words import number_tokens
 
 ROWS, COLUMNS = SEEN_PX[1] // TOKEN_PX, SEEN_PX[0] // TOKEN_PX
 N_CELLS = ROWS * COLUMNS
-PLAIN_WEIGHT = 0.4
-"""Of what is the same in every answer."""
+WEIGHTS = {"decided": 1.0, "frame": 1.0, "plain": 2.0}
+"""Of an answer's first token, of the numbers of frames, and of all else but coordinates: most of
+that is the same in every answer, and soon costs nothing."""
 _LOOKING_TOKENS = 16
 """So many of each picture are taught to look at its number."""
 
@@ -208,7 +209,10 @@ class Batch:
     mask: torch.Tensor  # [B, 1, L, L], true where it may look
     visual: torch.Tensor  # [B, L], true at visual tokens
     frames: list[tuple[int, bool]] = field(default_factory=list)
-    targets: list[tuple[int, int, int, float]] = field(default_factory=list)  # b, at, token, weight
+    targets: dict[str, list[tuple[int, int, int]]] = field(
+        default_factory=lambda: {what: [] for what in WEIGHTS}
+    )
+    """Of each of `WEIGHTS`: b, at, token."""
     coordinates: list[tuple[int, int, float]] = field(default_factory=list)  # b, at, value
     kinds: list[tuple[int, int, int, int]] = field(default_factory=list)  # b, at, colour, shape
     looks: list[Look] = field(default_factory=list)
@@ -280,9 +284,8 @@ class _Telling:
             if mark is not None and not mark.exact:
                 batch.coordinates.append((self.b, before, mark.value))
                 continue
-            decides = at == said.start or mark is not None
-            weight = 1.0 if decides else PLAIN_WEIGHT
-            batch.targets.append((self.b, before, self.row.ids[at], weight))
+            what = "frame" if mark is not None else "decided" if at == said.start else "plain"
+            batch.targets[what].append((self.b, before, self.row.ids[at]))
 
     def _at(self, position: int) -> NDArray[np.bool_]:
         where: NDArray[np.bool_] = np.arange(self.length) == position

@@ -23,7 +23,7 @@ from rynn_brain_ros.sim.objects import SHAPES
 from training.nano.network import Sight
 from training.nano.optimizing import Schedule, Score, Tell, optimize
 from training.nano.pool import Pool
-from training.nano.rows import N_CELLS, PLAIN_WEIGHT, Asked, Batch, Look
+from training.nano.rows import N_CELLS, WEIGHTS, Asked, Batch, Look
 from training.nano.truth import COLORS
 
 KIND_LAYER = 0
@@ -138,23 +138,16 @@ class Speaker:
     ) -> tuple[torch.Tensor, Score]:
         """``tokens`` [frames, cells, hidden] in the order of ``batch.frames``; ``blur`` is how far
         a coordinate may be off, one sigma in 1/1000. Scores: ``near`` is the share of coordinates
-        within 20/1000, ``decided`` that of first words (a tag, a verb, an abstention) and of
-        frames that are right; all others how much of each hint falls on the right kind or thing."""
+        within 20/1000, ``decided`` that of first words (a tag, a verb, an abstention) that are
+        right, ``frame`` of frames' numbers, ``plain`` of all else but coordinates; all others how
+        much of each hint falls on the right kind or thing."""
         hinted: dict[str, torch.Tensor] = {}
         x = self.read(batch, tokens, hinted)
-        plain, decided = self._plain(x, batch)
+        plain, score = self._plain(x, batch)
         soft, near = self._soft(x, batch, blur)
-        loss = soft + plain
-        score = {"near": near, "decided": decided}
-        if batch.coordinates:
-            score["soft"] = float(soft.detach())
-        loss = loss + sum(hinted.values())
-        score |= {
-            name: float(torch.exp(-hint.detach()))
-            for name, hint in hinted.items()
-            if hint.requires_grad
-        }
-        return loss, score
+        loss = soft + plain + sum(hinted.values())
+        looked = {n: float(torch.exp(-h.detach())) for n, h in hinted.items() if h.requires_grad}
+        return loss, {"near": near, **score, **looked}
 
     def read(
         self,
@@ -187,15 +180,15 @@ class Speaker:
         if number == PLACE_LAYER:
             hinted["pointed"] = self.pointers.loss(1, x, batch.visual, batch.places)
 
-    def _plain(self, x: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, float]:
-        b, at, token = (torch.tensor([t[n] for t in batch.targets]) for n in range(3))
-        weight = torch.tensor([t[3] for t in batch.targets])
-        logits = self.model.lm_head(x[b, at])
-        each = functional.cross_entropy(logits, token, reduction="none")
-        heavy = weight == 1
-        right = float((logits.argmax(-1) == token)[heavy].float().mean())
-        loss = each[heavy].mean() + PLAIN_WEIGHT * each[~heavy].mean()
-        return loss, right
+    def _plain(self, x: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, Score]:
+        loss, score = torch.zeros(()), {}
+        for what, targets in batch.targets.items():
+            if targets:
+                b, at, token = torch.tensor(targets).T
+                logits = self.model.lm_head(x[b, at])
+                loss = loss + WEIGHTS[what] * functional.cross_entropy(logits, token)
+                score[what] = float((logits.argmax(-1) == token).float().mean())
+        return loss, score
 
     def _soft(self, x: torch.Tensor, batch: Batch, blur: float) -> tuple[torch.Tensor, float]:
         if not batch.coordinates:
