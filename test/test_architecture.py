@@ -38,8 +38,8 @@ MODELS = {"values", "language", "memory", "files"}
 SERVING = {"values", "listening", "memory", "models"}
 VLA = {"values", "config", "files", "listening", "models", "data"}
 VLA_NETWORKS = {
-    *("flow", "network", "expert", "reading", "checkpoint", "export", "export_checks"),
-    "onnx_policy",
+    *("flow", "network", "expert", "reading", "checkpoint", "demonstrations", "export"),
+    *("export_checks", "onnx_policy"),
 }
 """Modules of `vla` that are of no use without torch; the others can be imported without it."""
 HEAVY = {"rclpy", "torch", "mujoco", "transformers"}

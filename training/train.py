@@ -27,7 +27,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,18 @@ from rynn_brain_ros.files import remedy, write_whole
 from rynn_brain_ros.values import ConfigError, OutputError, RynnBrainError
 from rynn_brain_ros.vla.actions import PartKind, matrix_from_rot6d
 from rynn_brain_ros.vla.checkpoint import LoadedPolicy, new_policy, save_policy
-from rynn_brain_ros.vla.flow import sample, sample_times
+from rynn_brain_ros.vla.demonstrations import (
+    Collator,
+    Demonstrations,
+    Key,
+    Sample,
+    Shown,
+    without_brain,
+)
+from rynn_brain_ros.vla.flow import sample, sample_times, squared_errors
 from rynn_brain_ros.vla.network import ChunkNetwork, SingleStream
 from rynn_brain_ros.vla.normalization import load_statistics
 from rynn_brain_ros.vla.values import ExpertSize, Floats, PolicyError, PolicySpec, Variant
-from training.policy_data import Collator, Demonstrations, Key, Sample, Shown, without_brain
 from training.policy_pictures import draw_chunks
 
 STATISTICS = "statistics.json"
@@ -295,14 +302,8 @@ class FlowLoss(nn.Module):  # type: ignore[misc]
 
     def forward(self, shown: Shown, t: Tensor, noise: Tensor) -> Tensor:
         """``t`` [B], ``noise`` [B, H, D] → a number. See `vla.flow.flow_loss`."""
-        network, at = self.network, t[:, None, None]  # [B, 1, 1]
-        x_t = at * noise + (1 - at) * shown.chunk  # [B, H, D]
-        if isinstance(network, SingleStream):
-            velocity = network.velocity_at_once(shown.seen, shown.state, x_t, t)
-        else:
-            velocity = network.velocity(network.prefix(shown.seen), shown.state, x_t, t)
-        error = (velocity.float() - (noise - shown.chunk)) ** 2  # [B, H, D]
-        return (error * shown.counts).sum()
+        velocity = partial(self.network.velocity_at_once, shown.seen, shown.state)
+        return (squared_errors(velocity, shown.chunk, t, noise) * shown.counts).sum()
 
 
 # --- what is shown at which step -----------------------------------------------------------------

@@ -15,11 +15,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -28,10 +29,18 @@ from rynn_brain_ros.files import remedy
 from rynn_brain_ros.models.local.loading import Loaded, load
 from rynn_brain_ros.values import OutputError
 from rynn_brain_ros.vla.expert import SmallExpert
+from rynn_brain_ros.vla.flow import Guidance, sample
 from rynn_brain_ros.vla.network import ChunkNetwork, SingleStream
 from rynn_brain_ros.vla.normalization import Provenance, Statistics, statistics_from
 from rynn_brain_ros.vla.reading import Reader
-from rynn_brain_ros.vla.values import ExpertSize, PolicyError, PolicySpec, Variant
+from rynn_brain_ros.vla.values import (
+    ExpertSize,
+    Floats,
+    Observation,
+    PolicyError,
+    PolicySpec,
+    Variant,
+)
 
 FORMAT = 1
 BACKBONE, HEAD, POLICY = "backbone", "head.safetensors", "policy.json"
@@ -59,6 +68,21 @@ class LoadedPolicy:
     @property
     def statistics(self) -> Statistics:
         return self.reader.statistics
+
+    def sampled(
+        self,
+        observations: Sequence[Observation],
+        noise: torch.Tensor,
+        guidance: Guidance | None = None,
+    ) -> Floats:
+        """Absolute actions [B, H, D] of B observations, from ``noise`` of that shape."""
+        network, device = self.network, self.network.vlm.device
+        with torch.no_grad():
+            prefix = network.prefix(self.reader.batch(observations).to(device))
+            state = self.reader.states(observations).to(device)
+            chunk = sample(network, prefix, state, noise.to(device), guidance=guidance)
+        states = np.stack([each.state for each in observations])  # [B, S]
+        return self.statistics.chunk_out(chunk.double().cpu().numpy(), states)
 
 
 def new_policy(

@@ -75,10 +75,19 @@ def flow_loss(
         actions.shape, device=actions.device, dtype=actions.dtype, generator=generator
     )
     mask = _mask(actions, active)
-    at = t[:, None, None].to(actions.dtype)
-    x_t = (at * noise + (1 - at) * actions) * mask
-    error = (velocity(x_t, t) - (noise - actions)) ** 2
+    error = squared_errors(lambda x_t, t: velocity(x_t * mask, t), actions, t, noise)
     return (error * mask).sum() / mask.sum()
+
+
+def squared_errors(
+    velocity: Callable[[Tensor, Tensor], Tensor], actions: Tensor, t: Tensor, noise: Tensor
+) -> Tensor:
+    """[B, H, D]: of what ``velocity`` says at the times ``t`` [B] on the straight line from
+    ``actions`` [B, H, D] to ``noise`` of that shape."""
+    at = t[:, None, None].to(actions.dtype)
+    x_t = at * noise + (1 - at) * actions
+    error: Tensor = velocity(x_t, t).to(actions.dtype) - (noise - actions)
+    return error**2
 
 
 def sample(

@@ -17,7 +17,7 @@ graph gives no gradient (ONNX).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -136,13 +136,12 @@ class _Loaded(Protocol):
     """A `checkpoint.LoadedPolicy`, whose module needs torch."""
 
     @property
-    def network(self) -> Any: ...
-    @property
-    def reader(self) -> Any: ...
-    @property
     def spec(self) -> PolicySpec: ...
     @property
     def statistics(self) -> Statistics: ...
+    def sampled(
+        self, observations: Sequence[Observation], noise: Any, guidance: Any = None
+    ) -> Floats: ...
 
 
 class CheckpointPolicy:
@@ -164,17 +163,10 @@ class CheckpointPolicy:
         """Raises `PolicyError` for an observation that the policy cannot read."""
         import torch  # noqa: PLC0415
 
-        from rynn_brain_ros.vla.flow import sample  # noqa: PLC0415
-
-        network, reader = self._loaded.network, self._loaded.reader
-        device = network.vlm.device
-        noise = torch.randn((1, network.horizon, network.n_dims), generator=self._noise)
+        noise = torch.randn((1, self.spec.horizon, self.spec.n_dims), generator=self._noise)
         guidance = None if previous is None else self._guidance(observation, previous)
-        with torch.no_grad():
-            prefix = network.prefix(reader.batch([observation]).to(device))
-            state = reader.states([observation]).to(device)
-            chunk = sample(network, prefix, state, noise.to(device), guidance=guidance)
-        return self.spec.statistics.chunk_out(chunk[0].double().cpu().numpy(), observation.state)
+        chunk: Chunk = self._loaded.sampled([observation], noise, guidance)[0]
+        return chunk
 
     def _guidance(self, observation: Observation, previous: Leftover) -> Callable[..., Any]:
         """The leftover as the network would say it: relative to where the robot is now."""

@@ -127,6 +127,10 @@ class ChunkNetwork(nn.Module, ABC):  # type: ignore[misc]
         suffix = self.tokens(state, prefix.target, x_t, t)
         return self.tokens.velocity(self._behind(prefix, suffix))
 
+    def velocity_at_once(self, batch: Batch, state: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The same as ``velocity`` behind ``prefix``, for training."""
+        return self.velocity(self.prefix(batch), state, x_t, t)
+
     def head(self) -> dict[str, nn.Parameter]:
         """The weights that are not the backbone's, by name."""
         return {k: v for k, v in self.named_parameters() if not k.startswith("vlm.")}

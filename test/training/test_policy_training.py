@@ -33,12 +33,13 @@ from rynn_brain_ros.data import (  # noqa: E402
 from rynn_brain_ros.values import ConfigError, RynnBrainError  # noqa: E402
 from rynn_brain_ros.vla import Observation, Variant  # noqa: E402
 from rynn_brain_ros.vla.actions import IDENTITY_ROT6D, PartKind, rot6d_from_matrix  # noqa: E402
+from rynn_brain_ros.vla.aiming import Aim  # noqa: E402
 from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: E402
+from rynn_brain_ros.vla.demonstrations import Demonstrations, Key  # noqa: E402
 from rynn_brain_ros.vla.flow import flow_loss  # noqa: E402
 from rynn_brain_ros.vla.guidance import CheckpointPolicy  # noqa: E402
 from rynn_brain_ros.vla.normalization import load_statistics, provenance_of  # noqa: E402
 from rynn_brain_ros.vla.values import PolicyError  # noqa: E402
-from training.policy_data import Aim, Demonstrations, Key  # noqa: E402
 from training.train import (  # noqa: E402
     Config,
     FlowLoss,

@@ -6,7 +6,6 @@ sets have one contract.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,52 +20,13 @@ from rynn_brain_ros.data import Contract, Dataset, Episode
 from rynn_brain_ros.data.conditioning import GROUNDINGS, PLAN
 from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.data.layout import OURS
+from rynn_brain_ros.vla.aiming import Aim
 from rynn_brain_ros.vla.network import Batch
 from rynn_brain_ros.vla.normalization import Provenance, Statistics, compute, provenance_of
 from rynn_brain_ros.vla.reading import Reader, resized
 from rynn_brain_ros.vla.values import Floats, Observation, PolicyError
 
 STATE = "observation.state"
-_OBJECT, _AREA, _AFFORDANCE, _TRAJECTORY, _CONTACT = 1, 2, 3, 4, 6
-_AIMS = (_AFFORDANCE, _CONTACT, _AREA, _TRAJECTORY, _OBJECT)
-"""Kinds of rynn_brain_ros/Grounding that a hand goes to, the surest first: what is held while it
-is placed is an object too."""
-
-
-@dataclass(frozen=True)
-class Aim:
-    """Which numbers tell the target point: ``n`` is 0 (none), 2 (x, y in 0…1000 of the pictures of
-    the topic ``camera``) or 3 (metres in the frame ``frame``)."""
-
-    n: int = 0
-    frame: str = ""
-    camera: str = ""
-
-    def point(self, groundings: str) -> tuple[float, ...]:
-        """Where a hand goes, of what ``annotation.groundings`` holds; empty where it is not told.
-
-        Raises `PolicyError` for metres in another frame.
-        """
-        told = json.loads(groundings) if groundings and self.n else []
-        for kind in _AIMS:
-            found = [g for g in told if g["kind"] == kind and g["points"]]
-            if found:
-                return self._place(found[-1])
-        return ()
-
-    def _place(self, grounding: dict[str, Any]) -> tuple[float, ...]:
-        if self.n == 2:
-            points, kind = np.asarray(grounding["points"]), grounding["kind"]
-            x, y = points[-1] if kind == _TRAJECTORY else points.mean(axis=0)
-            return (float(x), float(y)) if grounding["camera"] == self.camera else ()
-        if "point_m" not in grounding:
-            return ()
-        if grounding["frame"] != self.frame:
-            raise PolicyError(
-                f"the brain's points are told in {grounding['frame']}, not in {self.frame!r}: set "
-                f"data.target_frame={grounding['frame']}"
-            )
-        return tuple(map(float, grounding["point_m"]))
 
 
 @dataclass(frozen=True, eq=False)
