@@ -48,7 +48,8 @@ class Observer:
             self._task = str(message.data)
         return self._streams.receive(topic, message, received_ns)
 
-    def at(self, t_ns: int) -> Observation:
-        """``t_ns``: on the clock of ``received_ns``."""
-        features = sample(self._contract, self._streams, t_ns)
+    def at(self, t_ns: int, *, decoded: bool = True) -> Observation:
+        """``t_ns``: on the clock of ``received_ns``. Not ``decoded``: pictures are in ``images``
+        alone, for who looks at few of them."""
+        features = sample(self._contract, self._streams, t_ns, decoded=decoded)
         return Observation(features, self._said.values, self._task)

@@ -33,11 +33,11 @@ class Features:
     faults: tuple[Fault, ...] = ()
 
 
-def sample(contract: Contract, streams: Streams, t_ns: int) -> Features:
+def sample(contract: Contract, streams: Streams, t_ns: int, *, decoded: bool = True) -> Features:
     """The features at ``t_ns``, from nothing but what had been received by then.
 
     That is what makes the live path and the converter agree: a bag may hold what came later, and
-    it is not looked at. Changes nothing.
+    it is not looked at. Changes nothing. Not ``decoded``: the values are the numbers alone.
     """
     values: dict[str, Value] = {}
     images: dict[str, StoredImage] = {}
@@ -51,7 +51,9 @@ def sample(contract: Contract, streams: Streams, t_ns: int) -> Features:
                 value, age_s = _aligned(contract, streams.series[source], t_ns)
                 ages_s[source.channel.topic] = age_s
                 if isinstance(value, StoredImage):
-                    images[feature.key], values[feature.key] = value, value.rgb
+                    images[feature.key] = value
+                    if decoded:
+                        values[feature.key] = value.rgb
                 else:
                     parts.append(_represented(source, value, absolute))
             except FieldError as error:

@@ -1,4 +1,4 @@
-"""Nested dicts → real message objects."""
+"""Nested dicts → real message objects, and the classes of those."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from rosidl_runtime_py.set_message import set_message_fields
+from rosidl_runtime_py.utilities import get_message
+
+from rynn_brain_ros.values import InputError
 
 M = TypeVar("M")
 
@@ -31,3 +34,11 @@ def _own(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _own(item) for key, item in value.items()}
     return [_own(item) for item in value] if isinstance(value, list) else value
+
+
+def message_class(topic: str, type_: str) -> Any:
+    """Of ``type_``, such as sensor_msgs/msg/Image. Raises `InputError` that names the topic."""
+    try:
+        return get_message(type_)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{topic}: {type_} is not installed: {error}") from error

@@ -18,7 +18,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rosidl_runtime_py.utilities import get_message
 from sensor_msgs.msg import Joy
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -31,7 +30,7 @@ from rynn_brain_ros.data.marks import MarkEvent
 from rynn_brain_ros.data.record_config import RecordConfig
 from rynn_brain_ros.data.recording_report import line, parts
 from rynn_brain_ros.data.recording_session import RecordingSession, is_static
-from rynn_brain_ros.ros.conversion import to_ros
+from rynn_brain_ros.ros.conversion import message_class, to_ros
 from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.qos import mismatches
@@ -78,7 +77,7 @@ class RecordNode(LifecycleNode):
             self._buttons = Buttons(config)
             provenance = {"rynn_brain_ros": __version__, "operator": config.operator}
             session = RecordingSession(find_contract(config.contract), config, provenance)
-            self._types = {t: _message_class(c) for t, c in session.channels.items()}
+            self._types = {t: message_class(t, c.type) for t, c in session.channels.items()}
         except RynnBrainError as error:
             self.get_logger().error(f"cannot configure: {error}")
             return TransitionCallbackReturn.FAILURE
@@ -218,14 +217,6 @@ class RecordNode(LifecycleNode):
     def _say(self, text: str) -> None:
         if text:
             self.get_logger().info(text)
-
-
-def _message_class(channel: Channel) -> Any:
-    try:
-        return get_message(channel.type)
-    except (ImportError, AttributeError, ValueError) as error:
-        text = f"{channel.topic}: {channel.type} is not installed: {error}"
-        raise InputError(text) from error
 
 
 def main(arguments: list[str] | None = None) -> int:

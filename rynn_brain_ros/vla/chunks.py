@@ -174,6 +174,11 @@ class ActionQueue:
         with self._lock:
             return self._ahead[0] if self._ahead else None
 
+    def planned(self) -> tuple[Floats, ...]:
+        """All actions [D] that `pop` would give, if no chunk came."""
+        with self._lock:
+            return tuple(self._ahead)
+
     def clear(self) -> None:
         """Gives up what was planned, and whatever is being computed to continue it."""
         with self._lock:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from rynn_brain_ros.data.fields import GRIPPER_OUTSIDE
 from rynn_brain_ros.values import ConfigError, InputError
+from rynn_brain_ros.vla.actions import PartKind
 from rynn_brain_ros.vla.chunks import Chunk, RuntimeSpec
 from rynn_brain_ros.vla.values import Floats, PolicyError
 
@@ -32,6 +34,10 @@ class HoldCause(str, Enum):
     """The measured state holds NaN or infinity, or has another length than in training."""
     OUT_OF_RANGE = "out_of_range"
     """The state lies outside what the policy was trained with."""
+    NO_TASK = "no_task"
+    """Nobody has said what is to be done."""
+    TARGET_UNUSABLE = "target_unusable"
+    """The brain's point is told in another frame than in training."""
     OUT_OF_ACTIONS = "out_of_actions"
     """The chunk was played to its end before the next one came."""
     POLICY_SILENT = "policy_silent"
@@ -44,6 +50,8 @@ class HoldCause(str, Enum):
     """No motion to the next action was found within the limits."""
     TOO_MANY_FAILURES = "too_many_failures"
     """So many requests failed one after the other that a person must look: `Runner.reset`."""
+    ROBOT_FAILED = "robot_failed"
+    """The robot's controller is not there, or does not do what it is sent."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +100,14 @@ def unusual_state(spec: RuntimeSpec, state: Floats, max_z: float) -> Hold | None
 
 
 def broken_chunk(spec: RuntimeSpec, chunk: Chunk) -> Hold | None:
-    """``chunk`` must be [H, D] and finite."""
+    """``chunk`` must be [H, D] and finite, and its grippers about between 0 and 1."""
     wanted = (spec.horizon, spec.n_dims)
     if chunk.shape != wanted:
         text = f"the policy gave a chunk of shape {chunk.shape} instead of {wanted}"
         return Hold(HoldCause.POLICY_FAILED, text)
     bad = ~np.isfinite(chunk)
     if not bad.any():
-        return None
+        return _broken_gripper(spec, chunk)
     step, dim = np.argwhere(bad)[0]
     return Hold(
         HoldCause.NOT_FINITE,
@@ -108,7 +116,23 @@ def broken_chunk(spec: RuntimeSpec, chunk: Chunk) -> Hold | None:
     )
 
 
+def _broken_gripper(spec: RuntimeSpec, chunk: Chunk) -> Hold | None:
+    is_gripper = spec.statistics.provenance.action_space.is_part(PartKind.GRIPPER)
+    outside = (np.abs(chunk - 0.5) > 0.5 + GRIPPER_OUTSIDE) & is_gripper
+    if not outside.any():
+        return None
+    step, dim = np.argwhere(outside)[0]
+    return Hold(
+        HoldCause.POLICY_FAILED,
+        f"{spec.action_names[dim]} of step {step} is {chunk[step, dim]:.2f}; a gripper is 1 open "
+        "and 0 closed",
+    )
+
+
 # --- motion --------------------------------------------------------------------------------------
+
+_STANDS = 1e-6
+"""Velocity and acceleration below which a dimension is at rest."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +170,23 @@ class Shaper:
                 "motion within limits needs ruckig, not installed in this Python: "
                 "pip install 'rynn_brain_ros[policy]'"
             )
-        self._limits, self._period_s = limits, period_s
+        self._limits, self._period_s, self._n_samples = limits, period_s, n_samples
         self._times_s = [period_s * (i + 1) / n_samples for i in range(n_samples)]
         self._axes = [
             _Axis(*limit)
             for limit in zip(limits.velocity, limits.acceleration, limits.jerk, strict=True)
         ]
+
+    @property
+    def at_rest(self) -> bool:
+        return all(axis.at_rest for axis in self._axes)
+
+    def branch(self) -> Shaper:
+        """Another one in the state of this one, which changes no more with it."""
+        other = Shaper(self._limits, self._period_s, self._n_samples)
+        for axis, from_axis in zip(other._axes, self._axes, strict=True):
+            axis.go_on_as(from_axis)
+        return other
 
     def start(self, position: Floats) -> None:
         """At rest at the measured ``position`` [D]."""
@@ -193,6 +228,15 @@ class _Axis:
         self._input.max_velocity = [velocity]
         self._input.max_acceleration = [acceleration]
         self._input.max_jerk = [jerk]
+
+    @property
+    def at_rest(self) -> bool:
+        now = self._input
+        return bool(abs(now.current_velocity[0]) + abs(now.current_acceleration[0]) < _STANDS)
+
+    def go_on_as(self, other: _Axis) -> None:
+        state = other._input
+        self._go_on_from(state.current_position, state.current_velocity, state.current_acceleration)
 
     def start(self, position: float) -> None:
         self._go_on_from([position], [0.0], [0.0])

@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 import numpy as np
 
@@ -52,10 +54,12 @@ class RunnerConfig:
 @dataclass(frozen=True, eq=False)
 class Command:
     """``positions`` [n, D] for the step that begins now, evenly spaced, the last at its end; none,
-    [0, D], before the robot's state was known. ``hold`` says why they only bring it to rest."""
+    [0, D], before the robot's state was known. ``hold`` says why they only bring it to rest.
+    ``renewed``: this step and those after it are others than `Runner.ahead` told before."""
 
     positions: Floats = field(repr=False)
     hold: Hold | None = None
+    renewed: bool = False
 
 
 @dataclass(eq=False)
@@ -103,28 +107,47 @@ class Runner:
         self._why: Hold | None = Hold(HoldCause.WAITING, "nothing was asked yet")
         self._stopped: Hold | None = None
         self._before: Floats | None = None
-        self._started = False
+        self._started, self._renewed = False, False
         self._n_failures, self._asked_step, self._not_before_ns = 0, 0, 0
 
-    def tick(self, observation: Observation, stamps_ns: Mapping[str, int]) -> Command:
+    def tick(
+        self, observation: Observation, stamps_ns: Mapping[str, int], fault: Hold | None = None
+    ) -> Command:
         """``stamps_ns``: when each picture of ``observation`` was taken, by camera, and the state
-        (`STATE`), on the clock of ``now_ns``."""
+        (`STATE`), on the clock of ``now_ns``. ``fault``: why it must not be acted on, where its
+        maker knows."""
         now_ns = self._now_ns()
         self._collect(now_ns)
-        fault = self._stopped or self._fault_of(observation, stamps_ns, now_ns)
+        fault = self._stopped or fault or self._fault_of(observation, stamps_ns, now_ns)
         if fault is not None:
             self._give_up(fault)
         else:
             self._start(observation.state)
             if self._may_ask(now_ns):
                 self._ask(observation, now_ns)
-        return self._command()
+        command, self._renewed = replace(self._command(), renewed=self._renewed), False
+        return command
+
+    def ahead(self) -> Floats:
+        """[m, D], spaced as a command's: what the steps after the last `tick` command if nothing
+        new happens, to the last action and on until the robot is at rest."""
+        shaper, before, told = self._shaper.branch(), self._before, [self._nothing()]
+        actions = self._queue.planned()
+        with suppress(PolicyError):  # `tick` holds there too, and says why
+            for action, after in zip_longest(actions, actions[1:]):
+                told.append(shaper.towards(action, self._velocity(before, action, after)))
+                before = action
+        while not shaper.at_rest:
+            told.append(shaper.rest())
+        return np.concatenate(told)
 
     def reset(self) -> None:
-        """A person has looked: forgets failures and begins from wherever the robot is."""
+        """A person has looked: forgets failures and begins from wherever the robot is. What
+        `ahead` told is void."""
         self._n_failures, self._not_before_ns = 0, 0
         self._stopped, self._started = None, False
         self._give_up(Hold(HoldCause.WAITING, "the loop was reset"))
+        self._renewed = False
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -168,8 +191,10 @@ class Runner:
         fault = broken_chunk(self._spec, chunk)
         if fault is not None:
             return fault
-        if self._queue.join(pending.request, chunk) is not None:
+        joined = self._queue.join(pending.request, chunk)
+        if joined is not None:
             self._n_failures, self._why = 0, None
+            self._renewed |= joined.n_new > 0
         return None
 
     def _fail(self, hold: Hold, now_ns: int) -> None:
@@ -186,6 +211,7 @@ class Runner:
     # --- holding ---------------------------------------------------------------------------------
 
     def _give_up(self, hold: Hold) -> None:
+        self._renewed |= self._queue.n_ahead > 0
         self._queue.clear()
         self._why = hold
 
@@ -215,12 +241,13 @@ class Runner:
 
     def _command(self) -> Command:
         if not self._started:
-            return Command(np.zeros((0, self._spec.n_dims)), self._why)
+            return Command(self._nothing(), self._why)
         action = self._queue.pop()
         if action is None:
             return self._at_rest(self._why or Hold(HoldCause.OUT_OF_ACTIONS, "no action is left"))
         try:
-            positions = self._shaper.towards(action, self._velocity_at(action))
+            velocity = self._velocity(self._before, action, self._queue.peek())
+            positions = self._shaper.towards(action, velocity)
         except PolicyError as error:
             self._give_up(Hold(HoldCause.NO_MOTION, str(error)))
             return self._at_rest(self._why)
@@ -231,13 +258,15 @@ class Runner:
         self._before = None
         return Command(self._shaper.rest(), hold)
 
-    def _velocity_at(self, action: Floats) -> Floats:
+    def _velocity(self, before: Floats | None, action: Floats, after: Floats | None) -> Floats:
         """[D]: by central difference; 0 at the last action that is known."""
-        after = self._queue.peek()
         if after is None:
             return np.zeros_like(action)
-        before = action if self._before is None else self._before
+        before = action if before is None else before
         return (after - before) * self._spec.rate_hz / 2
+
+    def _nothing(self) -> Floats:
+        return np.zeros((0, self._spec.n_dims))
 
 
 def _places(action_names: tuple[str, ...], state_names: tuple[str, ...]) -> list[int]:

@@ -344,6 +344,16 @@ def test_what_is_stale_or_missing_is_named():
     assert "0.300 s are allowed" in seen.faults[1].text
 
 
+def test_pictures_are_left_as_they_came_for_who_looks_at_few_of_them():
+    observer = Observer(contract())
+    for one in sent(0.2):
+        observer.receive(one.topic, decoded(one), one.received_ns)
+    seen, whole = (observer.at(ns(0.2), decoded=d).features for d in (False, True))
+    assert set(seen.values) == {"observation.state"}
+    key = "observation.images.main"
+    assert np.array_equal(seen.images[key].rgb, whole.values[key])
+
+
 def test_the_task_is_the_last_one_that_was_said():
     text = "tasks:\n  task: {channel: {topic: /task, type: std_msgs/msg/String}}\n"
     observer = Observer(contract(lambda yaml: yaml + text))

@@ -1,0 +1,246 @@
+"""From the runner's commands to messages for a robot, in the form that it takes them.
+
+A form that streams sends one message after the other while a step lasts; where it falls silent the
+robot stays where it is. A trajectory tells all that is planned, up to standing still, whenever that
+changes: whoever sends it may die, and the robot still comes to rest within its limits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from rynn_brain_ros.data.commands import Command as Message
+from rynn_brain_ros.data.commands import Commander
+from rynn_brain_ros.data.contract import JOINT_STATE, Contract, Source
+from rynn_brain_ros.data.sampling import Features
+from rynn_brain_ros.values import ConfigError
+from rynn_brain_ros.vla.actions import PartKind, matrix_from_rot6d, rot6d_from_matrix
+from rynn_brain_ros.vla.chunks import RuntimeSpec
+from rynn_brain_ros.vla.runner import Command
+from rynn_brain_ros.vla.settings import Output, PolicyConfig
+from rynn_brain_ros.vla.values import Floats
+
+TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
+FOLLOW = "control_msgs/action/FollowJointTrajectory"
+GRIPPER = "control_msgs/action/GripperCommand"
+_POINT_S = 0.02
+"""Points of a trajectory are no closer."""
+_STOP_S = 0.2
+"""How long a robot may take to where it was measured when it was stopped."""
+_OPENS, _CLOSES = 0.6, 0.4
+_POSITION = "position."
+
+
+class Sending(Protocol):
+    """Messages whose type is an action's are goals, whose topic is the server."""
+
+    def begin(
+        self, command: Command, ahead: Callable[[], Floats], start_ns: int
+    ) -> tuple[Message, ...]:
+        """A step begins with ``command`` [n, D]; ``ahead`` is `Runner.ahead`."""
+        ...
+
+    def due(self, now_ns: int) -> tuple[Message, ...]:
+        """What else is to be sent now."""
+        ...
+
+    def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
+        """The safe action beside the cancel of what is in flight. ``measured`` [D] is where the
+        robot is; None where that is not known, and then it has been brought to rest before."""
+        ...
+
+
+class Translator:
+    """Actions of a policy → messages of the contract. Raises `ConfigError` where it cannot."""
+
+    def __init__(self, contract: Contract, spec: RuntimeSpec) -> None:
+        space, at = spec.statistics.provenance.action_space, 0
+        self._slices: dict[str, slice] = {}
+        for feature in contract.actions:
+            self._slices[feature.key] = slice(at, at + len(feature.names))
+            at += len(feature.names)
+        names = {key: spec.action_names[part] for key, part in self._slices.items()}
+        self.commander = Commander(contract, names)
+        self._is_gripper = space.is_part(PartKind.GRIPPER)
+        self._rotations = [part for kind, part in space.slices if kind is PartKind.ROT6D]
+
+    def messages(self, position: Floats, stamp_ns: int) -> tuple[Message, ...]:
+        """Of one action [D]. What was shaped number by number becomes a rotation again, and a hand
+        that swings past its end is at its end."""
+        action = np.where(self._is_gripper, np.clip(position, 0.0, 1.0), position)
+        for part in self._rotations:
+            action[part] = rot6d_from_matrix(matrix_from_rot6d(action[part]))
+        actions = {key: action[part] for key, part in self._slices.items()}
+        # A policy's actions are absolute, and coming to rest must not wait for observations.
+        return self.commander.commands(actions, Features(stamp_ns, {}, {}, {}), stamp_ns)
+
+
+def servers_of(config: PolicyConfig) -> dict[str, str]:
+    """Actions that goals go to: types by name."""
+    if config.output == Output.CONTRACT.value:
+        return {}
+    hand = {config.gripper_action: GRIPPER} if config.gripper_action else {}
+    is_goal = config.output == Output.ACTION.value
+    return {**({config.follow_action: FOLLOW} if is_goal else {}), **hand}
+
+
+def sending_of(config: PolicyConfig, contract: Contract, spec: RuntimeSpec) -> Sending:
+    """As ``config.output`` says. Raises `ConfigError`."""
+    translator, period_ns = Translator(contract, spec), round(1e9 / spec.rate_hz)
+    if config.output == Output.CONTRACT.value:
+        return Streamed(translator, period_ns)
+    return Planned(config, contract, translator, period_ns)
+
+
+# --- the contract's own messages -----------------------------------------------------------------
+
+
+class Streamed:
+    """One message of each topic for each row of a command, at its time."""
+
+    def __init__(self, translator: Translator, period_ns: int) -> None:
+        self._translator, self._period_ns = translator, period_ns
+        self._rows: Floats = np.zeros((0, 0))
+        self._start_ns, self._n_sent = 0, 0
+        self._last: tuple[Message, ...] = ()
+
+    def begin(
+        self, command: Command, ahead: Callable[[], Floats], start_ns: int
+    ) -> tuple[Message, ...]:
+        self._rows, self._start_ns, self._n_sent = command.positions, start_ns, 0
+        return ()
+
+    def due(self, now_ns: int) -> tuple[Message, ...]:
+        """The newest row whose time has come; those before it are late and left out."""
+        n = len(self._rows)
+        i = min(n, 1 + (now_ns - self._start_ns) * n // self._period_ns)
+        if i <= self._n_sent:
+            return ()
+        self._n_sent = i
+        self._last = self._translator.messages(self._rows[i - 1], now_ns)
+        return self._last
+
+    def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
+        self._rows = self._rows[:0]
+        return self._translator.commander.stop(self._last, now_ns)
+
+
+# --- trajectories --------------------------------------------------------------------------------
+
+
+class Planned:
+    """A trajectory whenever the plan changes, on a controller's topic or as its goal; and the hand
+    as goals of its own, each time it is to open or to close."""
+
+    def __init__(
+        self, config: PolicyConfig, contract: Contract, translator: Translator, period_ns: int
+    ) -> None:
+        sources = [source for feature in contract.actions for source in feature.sources]
+        for source in sources:
+            _check_joints(source)
+        hands = [source for source in sources if source.gripper is not None]
+        self._hand = _only(hands) if config.gripper_action else None
+        left_out = () if self._hand is None else self._hand.select
+        names = [name for source in sources for name in source.select]
+        self._hand_at = names.index(left_out[0]) if left_out else -1
+        self._joints = [n.removeprefix(_POSITION) for n in names if n not in left_out]
+        self._is_goal = config.output == Output.ACTION.value
+        self._config, self._translator, self._period_ns = config, translator, period_ns
+        self._wants_open: bool | None = None
+
+    def begin(
+        self, command: Command, ahead: Callable[[], Floats], start_ns: int
+    ) -> tuple[Message, ...]:
+        found = []
+        if command.renewed and len(command.positions):
+            rows = np.concatenate([command.positions, ahead()])
+            found.append(self._trajectory(rows, self._period_ns / len(command.positions), start_ns))
+        if self._hand is not None and command.hold is None:
+            found += self._gripped(self._hand, command.positions[-1, self._hand_at])
+        return tuple(found)
+
+    def due(self, now_ns: int) -> tuple[Message, ...]:
+        return ()
+
+    def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
+        """A goal's server holds by itself when it is cancelled."""
+        if self._is_goal or measured is None:
+            return ()
+        return (self._trajectory(measured[None], _STOP_S * 1e9, now_ns),)
+
+    def _trajectory(self, rows: Floats, spacing_ns: float, start_ns: int) -> Message:
+        """``rows`` [m, D], of which as many become points as are far enough apart, and the last."""
+        apart = max(1, math.ceil(_POINT_S * 1e9 / spacing_ns))
+        kept = [*range(apart - 1, len(rows) - 1, apart), len(rows) - 1]
+        raw = np.array([self._raw(rows[i], start_ns) for i in kept])
+        times_ns = np.array([round((i + 1) * spacing_ns) for i in kept])
+        message = {
+            "header": {"stamp": _duration(start_ns)},
+            "joint_names": self._joints,
+            "points": [
+                {
+                    "positions": positions.tolist(),
+                    "velocities": velocities.tolist(),
+                    "time_from_start": _duration(int(time_ns)),
+                }
+                for positions, velocities, time_ns in zip(
+                    raw, _velocities(raw, times_ns / 1e9), times_ns, strict=True
+                )
+            ],
+        }
+        if self._is_goal:
+            return Message(self._config.follow_action, FOLLOW, {"trajectory": message})
+        return Message(f"{self._config.controller}/joint_trajectory", TRAJECTORY, message)
+
+    def _raw(self, row: Floats, stamp_ns: int) -> list[float]:
+        """Positions of the controller's joints, in the units of ROS."""
+        found: dict[str, float] = {}
+        for sent in self._translator.messages(row, stamp_ns):
+            found.update(zip(sent.message["name"], sent.message["position"], strict=True))
+        return [found[joint] for joint in self._joints]
+
+    def _gripped(self, hand: Source, opening: float) -> list[Message]:
+        """Between the two thresholds the hand does what it did."""
+        wants_open = self._wants_open
+        if opening > _OPENS or opening < _CLOSES:
+            wants_open = opening > _OPENS
+        if wants_open is None or wants_open == self._wants_open:
+            return []
+        self._wants_open = wants_open
+        assert hand.gripper is not None
+        position = hand.gripper.open if wants_open else hand.gripper.closed
+        goal = {"command": {"position": position, "max_effort": self._config.gripper_effort}}
+        return [Message(self._config.gripper_action, GRIPPER, goal)]
+
+
+def _check_joints(source: Source) -> None:
+    of_joints = source.channel.type == JOINT_STATE
+    if not of_joints or not all(name.startswith(_POSITION) for name in source.select):
+        raise ConfigError(
+            f"a trajectory holds positions of joints; the contract's actions on "
+            f"{source.channel.topic} are {', '.join(source.select)}: set output to contract"
+        )
+
+
+def _only(hands: list[Source]) -> Source:
+    if len(hands) != 1:
+        raise ConfigError(f"gripper_action is for one gripper; the contract has {len(hands)}")
+    return hands[0]
+
+
+def _velocities(positions: Floats, times_s: Floats) -> Floats:
+    """[m, n]: by central differences; 0 at the end, where the robot stands."""
+    if len(positions) < 3:
+        return np.zeros_like(positions)
+    found: Floats = np.gradient(positions, times_s, axis=0)
+    found[-1] = 0.0
+    return found
+
+
+def _duration(ns: int) -> dict[str, Any]:
+    seconds, nanosec = divmod(ns, 1_000_000_000)
+    return {"sec": seconds, "nanosec": nanosec}

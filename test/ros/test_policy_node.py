@@ -1,0 +1,236 @@
+"""The real policy node under real rclpy: a robot publishes, a policy is served over a socket, and a
+controller keeps what it is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.ros
+rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
+for package in ("websockets", "msgpack", "ruckig"):
+    pytest.importorskip(package, reason="the extra policy is not installed")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vla"))
+
+from launched import Launched  # noqa: E402
+from lifecycle_msgs.msg import Transition  # noqa: E402
+from policy_graph import LEFT, STEP_RAD, Graph, a_of  # noqa: E402
+from policy_parts import CONTRACT_TEXT, HOME, HORIZON  # noqa: E402
+from rynn_brain_ros.msg import Plan, PlanStep  # noqa: E402
+
+TOPIC = {"output": "trajectory_topic", "controller": "arm"}
+GOALS = {"output": "trajectory_action", "controller": "arm"}
+WORDS = "conditioning: {plan: /rynn_brain/plan}\n"
+
+MORTAL = """
+import time
+import rclpy
+from control_msgs.action import FollowJointTrajectory
+from rclpy.action import ActionServer
+
+def work(goal):
+    print("taken", flush=True)
+    time.sleep(1e4)
+
+rclpy.init()
+node = rclpy.create_node("mortal")
+server = ActionServer(node, FollowJointTrajectory, "mortal/follow_joint_trajectory", work)
+rclpy.spin(node)
+"""
+"""A controller in a process of its own, which can be killed."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ros() -> Iterator[None]:
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Iterator[Callable[..., Graph]]:
+    graphs: list[Graph] = []
+
+    def make(**parameters: Any) -> Graph:
+        graphs.append(Graph(tmp_path, **parameters))
+        return graphs[-1]
+
+    yield make
+    for each in graphs:
+        each.close()
+
+
+# --- dry run and arming --------------------------------------------------------------------------
+
+
+def test_a_dry_run_previews_and_commands_nothing(graph: Callable[..., Graph]) -> None:
+    running = graph().bring_up()
+    running.wait_until(lambda: running.goes(running.previews), "a preview that moves")
+    answer = running.arm()
+    assert (answer.success, answer.message) == (
+        True,
+        "armed for 60 s; dry_run is on: nothing moves",
+    )
+    running.previews.clear()
+    running.wait_until(lambda: running.goes(running.previews), "another")
+    assert running.robot.commands == []
+    assert running.status[-1].dry_run
+
+
+def test_armed_it_follows_the_policy_in_the_contracts_messages(graph: Callable[..., Graph]) -> None:
+    running = graph(dry_run=False).bring_up()
+    running.wait_until(lambda: running.goes(running.previews), "a preview that moves")
+    assert running.robot.commands == []
+    running.moving()
+    commands = running.robot.commands
+    assert a_of(commands[0]) == pytest.approx(HOME[0])
+    assert max(map(a_of, commands)) <= HOME[0] + STEP_RAD * HORIZON + 1e-6
+    running.wait_until(lambda: running.status[-1].armed, "a status that says so")
+    assert 0 < running.status[-1].armed_for <= 60.0
+
+
+def test_what_is_disarmed_moves_no_more(graph: Callable[..., Graph]) -> None:
+    running = graph(dry_run=False).bring_up().moving()
+    assert running.arm(False).message == "disarmed"
+    running.problem("stopped: a person disarmed it")
+    n = len(running.robot.commands)
+    running.previews.clear()
+    running.wait_until(lambda: running.goes(running.previews), "a preview that moves")
+    assert len(running.robot.commands) == n
+
+
+def test_an_arming_expires(graph: Callable[..., Graph]) -> None:
+    running = graph(dry_run=False, armed_s=1.0).bring_up()
+    assert running.arm().success
+    running.problem("arming has expired after 1 s")
+    assert not running.status[-1].armed
+
+
+# --- what it holds for ---------------------------------------------------------------------------
+
+
+def test_a_policy_that_dies_in_the_middle_of_a_chunk_holds_and_says_so(
+    graph: Callable[..., Graph],
+) -> None:
+    running = graph(dry_run=False, max_failures=1000).bring_up().moving()
+    running.endpoint.stop()
+    running.problem("policy_failed: ")
+    running.robot.commands.clear()
+    running.wait_until(lambda: len(running.robot.commands) > 40, "commands to stay")
+    told = [a_of(command) for command in running.robot.commands[20:]]
+    assert max(told) - min(told) < 1e-6
+
+
+def test_a_policy_that_is_gone_for_good_disarms(graph: Callable[..., Graph]) -> None:
+    running = graph(dry_run=False, max_failures=2, retry_s=0.1).bring_up().moving()
+    running.endpoint.stop()
+    running.problem("stopped: too_many_failures: 2 requests failed in a row")
+    assert not running.status[-1].armed
+
+
+def test_a_camera_that_is_missing_is_named(graph: Callable[..., Graph]) -> None:
+    running = graph()
+    running.robot.has_camera = False
+    running.bring_up().problem("camera_missing: no picture of wrist: /wrist: nothing usable has")
+    running.robot.has_camera = True
+    running.wait_until(lambda: running.goes(running.previews), "a preview that moves")
+
+
+# --- trajectories --------------------------------------------------------------------------------
+
+
+def test_a_controllers_topic_gets_whole_plans_and_a_hold(graph: Callable[..., Graph]) -> None:
+    running = graph(dry_run=False, **TOPIC).bring_up()
+    running.wait_until(lambda: running.previews, "a preview")
+    assert running.robot.trajectories == []
+    assert running.arm().success
+    running.wait_until(lambda: running.robot.trajectories, "a trajectory")
+    told = running.robot.trajectories[0]
+    assert list(told.joint_names) == ["a", "b", "finger"]
+    assert list(told.points[-1].velocities) == [0.0] * 3
+    assert told.points[-1].positions[0] > HOME[0] + STEP_RAD
+    running.arm(False)
+    running.wait_until(lambda: len(running.robot.trajectories[-1].points) == 1, "the hold")
+    assert running.robot.trajectories[-1].points[0].positions[0] == pytest.approx(HOME[0])
+
+
+def test_a_controllers_goal_is_replaced_and_at_the_end_cancelled(
+    graph: Callable[..., Graph],
+) -> None:
+    running = graph(dry_run=False, **GOALS)
+    running.bring_up()
+    assert "no server at arm/follow_joint_trajectory" in running.arm().message
+    running.robot.serve()
+    running.wait_until(lambda: running.arm().success, "the server")
+    running.wait_until(lambda: len(running.robot.goals) >= 3, "newer goals")
+    assert running.robot.n_cancels == 0
+    assert running.transition(Transition.TRANSITION_DEACTIVATE)
+    assert running.robot.n_cancels >= 1
+    n = len(running.robot.goals)
+    assert running.transition(Transition.TRANSITION_ACTIVATE)
+    running.wait_until(lambda: not running.status[-1].armed, "a status")
+    assert len(running.robot.goals) == n
+
+
+def test_a_controller_that_dies_disarms(graph: Callable[..., Graph]) -> None:
+    running = graph(dry_run=False, **{**GOALS, "controller": "mortal"})
+    command = [sys.executable, "-c", MORTAL]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as mortal:
+        try:
+            running.bring_up()
+            running.wait_until(lambda: running.arm().success, "the server")
+            assert mortal.stdout is not None
+            assert mortal.stdout.readline() == "taken\n"
+        finally:
+            mortal.kill()
+    running.problem("stopped: robot_failed: no server at mortal/follow_joint_trajectory")
+    assert not running.status[-1].armed
+
+
+def test_a_process_that_is_ended_cancels_what_is_in_flight(
+    graph: Callable[..., Graph], tmp_path: Path
+) -> None:
+    running = graph(launched=True, **{**GOALS, "controller": "/arm"})
+    running.robot.serve()
+    arguments = (f"params_file:={running.file}", f"namespace:={LEFT}", "dry_run:=false")
+    with Launched(tmp_path / "log", "policy.launch.py", *arguments, "max_velocity:=2"):
+        running.wait_until(lambda: running.status, "an active node")
+        running.wait_until(lambda: running.arm().success, "the server")
+        running.wait_until(lambda: len(running.robot.goals) > 1, "goals")
+        assert running.robot.n_cancels == 0
+    assert running.robot.n_cancels >= 1
+
+
+# --- what must fit -------------------------------------------------------------------------------
+
+
+def test_a_policy_of_another_contract_is_refused_with_the_difference(
+    graph: Callable[..., Graph], capfd: pytest.CaptureFixture[str]
+) -> None:
+    running = graph(trained=CONTRACT_TEXT.replace("fps: 10", "fps: 30"))
+    assert not running.transition(Transition.TRANSITION_CONFIGURE)
+    assert "rate_hz is 30.0, here it is 10.0" in capfd.readouterr().err
+
+
+def test_an_endpoint_that_is_not_there_is_told(
+    graph: Callable[..., Graph], capfd: pytest.CaptureFixture[str]
+) -> None:
+    running = graph(url="ws://127.0.0.1:9")
+    assert not running.transition(Transition.TRANSITION_CONFIGURE)
+    assert "no policy answers at ws://127.0.0.1:9" in capfd.readouterr().err
+
+
+def test_the_brains_step_comes_from_the_topic_that_is_named(graph: Callable[..., Graph]) -> None:
+    running = graph(text=CONTRACT_TEXT + WORDS, plan_topic="/act/plan").bring_up()
+    text = "Pick up the <object> cup </object>."
+
+    def told() -> bool:
+        running.plans.publish(Plan(steps=[PlanStep(text=text)]))
+        return any(seen.step == text for seen, _ in running.policy.asked)
+
+    running.wait_until(told, "a policy that is told the step")

@@ -1,0 +1,203 @@
+"""The forms in which a robot takes what a policy wants, and the node's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from pilot_parts import Flight
+from policy_parts import HOME, HORIZON, ramp
+
+pytest.importorskip("ruckig", reason="the extra policy is not installed")
+
+from rynn_brain_ros.config import settings
+from rynn_brain_ros.data import contract_from
+from rynn_brain_ros.values import ConfigError
+from rynn_brain_ros.vla.actions import IDENTITY_ROT6D
+from rynn_brain_ros.vla.chunks import Joining, RuntimeSpec
+from rynn_brain_ros.vla.normalization import compute, provenance_of
+from rynn_brain_ros.vla.runner import RunnerConfig
+from rynn_brain_ros.vla.sending import (
+    FOLLOW,
+    GRIPPER,
+    TRAJECTORY,
+    Translator,
+    sending_of,
+    servers_of,
+)
+from rynn_brain_ros.vla.settings import PolicyConfig
+
+FILE = Path(__file__).resolve().parents[2] / "config" / "policy.yaml"
+TOPIC = {"output": "trajectory_topic", "controller": "arm"}
+GOALS = {"output": "trajectory_action", "controller": "arm"}
+_PARTS = """
+    - channel: {topic: TOPIC, type: std_msgs/msg/Float64MultiArray}
+      align: {strategy: hold, timeline: receive}
+      select: [data.0, data.1, data.2]
+      units: m
+    - channel: {topic: TOPIC, type: std_msgs/msg/Float64MultiArray}
+      align: {strategy: hold, timeline: receive}
+      select: [data.3, data.4, data.5, data.6, data.7, data.8]
+      kind: rotation_6d
+"""
+POSES = contract_from(
+    "robot_type: hand\nrobot_interface: ros2\nfps: 10\nobservations:\n  observation.state:"
+    + _PARTS.replace("TOPIC", "/measured")
+    + "actions:\n  action:"
+    + _PARTS.replace("TOPIC", "/wanted")
+)
+"""Of a hand that is told where to be."""
+
+
+def posing() -> RuntimeSpec:
+    state = np.array((0.5, 0.0, 0.2, *IDENTITY_ROT6D))
+    return RuntimeSpec(1, compute([(state, state[None], ())] * 2, provenance_of(POSES)))
+
+
+def points(message) -> list[dict]:
+    told = message.message
+    return told.get("trajectory", told)["points"]
+
+
+# --- trajectories --------------------------------------------------------------------------------
+
+
+def test_a_new_chunk_is_one_trajectory_that_ends_at_rest():
+    flight = Flight(runner=RunnerConfig(replan_steps=100), **TOPIC)
+    flight.pilot.arm()
+    flight.fly(2 + HORIZON)
+    told = [message for message in flight.robot.sent if message.type == TRAJECTORY]
+    assert len(told) == 1
+    assert told[0].topic == "arm/joint_trajectory"
+    assert told[0].message["joint_names"] == ["a", "b", "finger"]
+    last = points(told[0])[-1]
+    assert last["positions"] == pytest.approx([ramp()[-1][0], 1.0, 0.02], abs=1e-6)
+    assert last["velocities"] == [0.0, 0.0, 0.0]
+
+
+def test_the_points_of_a_trajectory_are_those_of_the_steps_at_their_time():
+    flight = Flight(runner=RunnerConfig(replan_steps=100), **TOPIC)
+    flight.pilot.arm()
+    flight.fly(1)
+    begun_ns = flight.clock.ns
+    flight.fly(1)
+    (told,) = flight.robot.sent
+    stamp = told.message["header"]["stamp"]
+    assert abs(stamp["sec"] * 10**9 + stamp["nanosec"] - begun_ns) < 100
+    by_time = {
+        p["time_from_start"]["sec"] * 10**9 + p["time_from_start"]["nanosec"]: p["positions"][0]
+        for p in points(told)
+    }
+    steps_s = np.arange(1, HORIZON + 1) * 0.1
+    found = np.interp(steps_s, np.array(list(by_time)) / 1e9, list(by_time.values()))
+    np.testing.assert_allclose(found, ramp()[:, 0], atol=1e-3)
+
+
+def test_a_hold_replaces_the_plan_by_coming_to_rest_where_it_is():
+    flight = Flight(lambda seen: ramp(seen.state, 0.1), **TOPIC).moving()
+    planned = points(flight.robot.sent[-1])[-1]["positions"][0]
+    flight.state = np.array([9.0, 1.0, 0.5])
+    flight.fly()
+    rest = points(flight.robot.sent[-1])
+    assert rest[-1]["positions"][0] < planned - 0.1
+    assert rest[-1]["velocities"] == [0.0, 0.0, 0.0]
+    assert flight.cause == "out_of_range"
+
+
+def test_a_controllers_topic_is_stopped_where_the_robot_is_measured():
+    flight = Flight(**TOPIC).moving()
+    flight.state = HOME + 0.03
+    flight.fly()
+    flight.pilot.disarm("a person disarmed it")
+    (point,) = points(flight.robot.sent[-1])
+    a, b, opening = HOME + 0.03
+    assert point["positions"] == pytest.approx([a, b, 0.04 * opening], abs=1e-6)
+
+
+def test_a_loop_that_stood_still_stops_the_robot_where_it_is_now():
+    flight = Flight(**TOPIC).moving()
+    flight.clock.pass_s(0.8)
+    flight.state = HOME + 0.3
+    flight.fly(ticks=1)
+    (point,) = points(flight.robot.sent[-1])
+    assert point["positions"][0] == pytest.approx(HOME[0] + 0.3)
+
+
+def test_where_the_joints_are_silent_a_controllers_topic_was_brought_to_rest_before():
+    flight = Flight(**TOPIC).moving()
+    flight.joints = False
+    flight.fly(4)
+    rest = points(flight.robot.sent[-1])
+    assert flight.cause == "stale_observation"
+    flight.pilot.disarm("a person disarmed it")
+    assert points(flight.robot.sent[-1]) is rest
+
+
+def test_a_controllers_goal_is_stopped_by_its_cancel_alone():
+    flight = Flight(**GOALS).moving()
+    n = len(flight.robot.sent)
+    assert {message.type for message in flight.robot.sent} == {FOLLOW}
+    flight.pilot.disarm("a person disarmed it")
+    assert (flight.robot.n_cancels, len(flight.robot.sent)) == (1, n)
+
+
+def test_the_hand_is_told_when_it_is_to_open_or_to_close_and_not_between():
+    opening = [0.5]
+    flight = Flight(
+        lambda seen: np.tile([0.0, 1.0, opening[0]], (HORIZON, 1)), gripper_action="hand", **GOALS
+    )
+    flight.pilot.arm()
+    told = []
+    for wanted in (0.5, 1.0, 0.5, 0.0, 0.5):
+        opening[0] = wanted
+        flight.fly(8)
+        hand = [m for m in flight.robot.sent if m.type == GRIPPER]
+        told.append([m.message["command"]["position"] for m in hand])
+    assert told == [[], [0.04], [0.04], [0.04, 0.0], [0.04, 0.0]]
+    arm = next(m for m in flight.robot.sent if m.type == FOLLOW)
+    assert arm.message["trajectory"]["joint_names"] == ["a", "b"]
+
+
+def test_only_goals_need_servers():
+    hand = {"gripper_action": "hand"}
+    assert servers_of(PolicyConfig(**hand)) == {}
+    assert servers_of(PolicyConfig(**TOPIC)) == {}
+    assert servers_of(PolicyConfig(**GOALS, **hand)) == {
+        "arm/follow_joint_trajectory": FOLLOW,
+        "hand": GRIPPER,
+    }
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+def test_the_yaml_file_has_every_setting_with_its_default():
+    parameters = yaml.safe_load(FILE.read_text(encoding="utf-8"))["/**/policy"]["ros__parameters"]
+    every = [item for kind in (PolicyConfig, RunnerConfig, Joining) for item in settings(kind)]
+    assert list(parameters.items()) == [(item.name, item.default) for item in every]
+
+
+def test_limits_are_for_all_numbers_or_for_each():
+    names = ("a", "b", "finger")
+    limits = PolicyConfig(max_velocity="1, 2, 3").limits(names)
+    assert (limits.velocity, limits.jerk) == ((1.0, 2.0, 3.0), (20.0,) * 3)
+    with pytest.raises(ConfigError, match=r"max_jerk has 2 numbers; give one, or 3, for a, b, fin"):
+        PolicyConfig(max_jerk="1,2").limits(names)
+    with pytest.raises(ConfigError, match="max_velocity is 'fast'"):
+        PolicyConfig(max_velocity="fast").limits(names)
+
+
+def test_a_path_of_the_hand_is_no_trajectory_of_joints():
+    with pytest.raises(ConfigError, match=r"positions of joints; .* set output to contract"):
+        sending_of(PolicyConfig(**TOPIC), POSES, posing())
+
+
+def test_what_was_shaped_number_by_number_is_sent_as_a_rotation():
+    action = np.array((0.1, 0.2, 0.3, 0.9, 0.1, 0.0, 1.2, 0.0, 0.0))
+    (sent,) = Translator(POSES, posing()).messages(action, 0)
+    told = sent.message["data"]
+    assert told[:3] == [0.1, 0.2, 0.3]
+    columns = np.reshape(told[3:], (3, 2))
+    np.testing.assert_allclose(columns.T @ columns, np.eye(2), atol=1e-12)
