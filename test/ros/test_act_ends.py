@@ -1,0 +1,299 @@
+"""How what the act node does ends: failures by their own cause, stops, and its own end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.ros
+rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "planning"))
+
+from act_graph import (  # noqa: E402
+    GRIPPER,
+    Graph,
+    first_pick,
+    making_graphs,
+    profile,
+)
+from lifecycle_msgs.msg import Transition  # noqa: E402
+from lifecycle_msgs.srv import GetState  # noqa: E402
+from played_robot import ScriptedEngine  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+from rynn_brain_ros.action import ExecuteTask  # noqa: E402
+
+from rynn_brain_ros.models import Engines  # noqa: E402
+from rynn_brain_ros.planning.goals import GoalTimeouts  # noqa: E402
+from rynn_brain_ros.values import (  # noqa: E402
+    EngineError,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ros() -> Iterator[None]:
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def graphs() -> Iterator[Callable[..., Graph]]:
+    yield from making_graphs()
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+def ended_by(graph: Graph, server: str, behaviour: str) -> Any:
+    graph.robot.does[server].name = behaviour
+    graph.bring_up(first_pick(graph))
+    graph.arm()
+    return graph.carry_out(max_turns=1)
+
+
+def why(graph: Graph) -> str:
+    return str(graph.plans[-1].steps[-1].reason_text)
+
+
+@pytest.mark.parametrize(
+    ("server", "behaviour", "cause", "told"),
+    [
+        ("move_action", "abort", "aborted", "PLANNING_FAILED"),
+        ("move_action", "reject", "rejected", "the server does not take the goal"),
+        ("move_action", "hang", "timeout", "not done within 3 s"),
+        ("move_action", "deaf", "timeout", "the cancel was not answered within 1 s"),
+        ("execute_trajectory", "abort", "aborted", "execute_trajectory aborted"),
+        (GRIPPER, "abort", "aborted", "gripper_cmd aborted"),
+        (GRIPPER, "reject", "rejected", "does not take the goal"),
+    ],
+)
+def test_every_failure_ends_with_its_own_cause(
+    graphs: Callable[..., Graph], server: str, behaviour: str, cause: str, told: str
+) -> None:
+    graph = graphs()
+    ended_by(graph, server, behaviour)
+    graph.wait_until(lambda: graph.plans and graph.plans[-1].steps[-1].reason_code == cause, cause)
+    assert told in why(graph)
+    if cause == "timeout":
+        graph.wait_until(lambda: graph.robot.stops, "the declared stop")
+
+
+def test_a_path_that_is_not_whole_is_not_begun(graphs: Callable[..., Graph]) -> None:
+    graph = graphs()
+    graph.robot.fraction = 0.5
+    graph.bring_up(first_pick(graph))
+    graph.arm()
+    graph.carry_out(max_turns=1)
+    graph.wait_until(lambda: graph.plans and "only 50 %" in why(graph), "the plan")
+    assert "execute_trajectory" not in graph.robot.order
+
+
+MORTAL = """
+import time, rclpy
+from moveit_msgs.action import MoveGroup
+from rclpy.action import ActionServer
+
+def work(goal):
+    print("taken", flush=True)
+    time.sleep(1e4)
+
+rclpy.init()
+node = rclpy.create_node("mortal")
+server = ActionServer(node, MoveGroup, "mortal/move_action", work)
+rclpy.spin(node)
+"""
+
+
+def test_a_server_whose_process_dies_is_lost_and_the_stop_is_published(
+    graphs: Callable[..., Graph], tmp_path: Path
+) -> None:
+    graph = graphs(robot=profile(tmp_path, move_action="mortal/move_action"))
+    command = [sys.executable, "-c", MORTAL]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as mortal:
+        try:
+            graph.bring_up(first_pick(graph), timeouts=GoalTimeouts())
+            graph.arm()
+            ending = graph.send().get_result_async()
+            assert mortal.stdout is not None
+            assert mortal.stdout.readline() == "taken\n"
+        finally:
+            mortal.kill()
+    result = graph.result(ending, "the end").result
+    assert (result.status, result.cause) == (ExecuteTask.Result.STATUS_FAILED, "lost_server")
+    assert "mortal/move_action is gone" in result.message
+    graph.wait_until(lambda: graph.robot.stops, "the declared stop")
+    graph.wait_until(
+        lambda: any("stopped: lost_server" in p for p in graph.status[-1].problems), "the reason"
+    )
+
+
+def test_without_servers_there_are_previews_only(
+    graphs: Callable[..., Graph], tmp_path: Path
+) -> None:
+    graph = graphs(robot=profile(tmp_path, move_action="nobody/move_action"))
+    graph.bring_up(first_pick(graph))
+    graph.arm()
+    result = graph.carry_out()
+    assert result.cause == "lost_server"
+    assert "there is no action server at nobody/move_action" in result.message
+    graph.wait_until(lambda: graph.texts, "previews")
+    missing = "no server at nobody/move_action: previews only"
+    graph.wait_until(lambda: graph.status and missing in graph.status[-1].problems, "the status")
+
+
+def test_a_cancelled_task_cancels_the_goal(graphs: Callable[..., Graph]) -> None:
+    graph = graphs()
+    graph.robot.does["move_action"].name = "hang"
+    graph.bring_up(first_pick(graph), timeouts=GoalTimeouts())
+    graph.arm()
+    handle = graph.send()
+    ending = handle.get_result_async()
+    graph.wait_until(lambda: graph.goals("move_action"), "the goal")
+    graph.result(handle.cancel_goal_async())
+    response = graph.result(ending, "the end")
+    assert response.status == 5  # action_msgs/GoalStatus.STATUS_CANCELED
+    assert response.result.cause == "cancelled"
+    assert graph.robot.does["move_action"].cancels == 1
+
+
+def test_deactivation_cancels_what_is_in_flight(graphs: Callable[..., Graph]) -> None:
+    graph = graphs()
+    graph.robot.does["move_action"].name = "hang"
+    graph.bring_up(first_pick(graph), timeouts=GoalTimeouts())
+    graph.arm()
+    ending = graph.send().get_result_async()
+    graph.wait_until(lambda: graph.goals("move_action"), "the goal")
+    assert graph.transition(Transition.TRANSITION_DEACTIVATE)
+    assert graph.robot.does["move_action"].cancels == 1
+    assert graph.result(ending, "the end").result.status == ExecuteTask.Result.STATUS_CANCELLED
+    assert graph.act.acting.armed_for_s == 0.0
+    assert not graph.send().accepted
+
+
+@pytest.mark.parametrize("gone", ["camera_on", "with_pose"])
+def test_a_camera_or_transforms_that_stop_stop_the_robot(
+    graphs: Callable[..., Graph], gone: str
+) -> None:
+    graph = graphs()
+    graph.robot.does["move_action"].name = "hang"
+    graph.bring_up(first_pick(graph), timeouts=GoalTimeouts())
+    graph.arm()
+    ending = graph.send().get_result_async()
+    graph.wait_until(lambda: graph.goals("move_action"), "the goal")
+    setattr(graph.robot.world, gone, False)
+    result = graph.result(ending, "the end").result
+    assert result.cause == "stale"
+    assert graph.robot.does["move_action"].cancels == 1
+    graph.wait_until(lambda: graph.robot.stops, "the declared stop")
+
+
+def test_an_engine_that_fails_is_told_and_moves_nothing(graphs: Callable[..., Graph]) -> None:
+    graph = graphs()
+    graph.bring_up(*[EngineError("the server is gone")] * 4)
+    graph.arm()
+    result = graph.carry_out()
+    assert (result.cause, "the server is gone" in result.message) == ("engine_failed", True)
+
+
+class SlowEngine(ScriptedEngine):
+    """Thinks until it is cancelled."""
+
+    def ask(self, query: Any, on_text: Any = None, cancel: Any = None) -> Any:
+        self.queries.append(query)
+        while not cancel.is_set():
+            time.sleep(0.005)
+        return super().ask(query, on_text, cancel)
+
+
+def test_an_engine_that_thinks_blocks_nobody_and_is_cancelled(
+    graphs: Callable[..., Graph],
+) -> None:
+    graph = graphs()
+    graph.bring_up()
+    engine = SlowEngine(forever="Done.")
+    graph.act.acting._engines = Engines.one(engine)
+    handle = graph.send()
+    ending = handle.get_result_async()
+    graph.wait_until(lambda: engine.queries, "the question")
+    frames = graph.act.acting.eyes.perception.buffer.stats().frames
+    grown = graph.act.acting.eyes.perception.buffer.stats
+    graph.wait_until(lambda: grown().frames > frames + 3, "pictures meanwhile")
+    assert graph.arm().success
+    graph.result(handle.cancel_goal_async())
+    assert graph.result(ending, "the end").result.cause == "cancelled"
+
+
+def test_one_task_at_a_time(graphs: Callable[..., Graph]) -> None:
+    graph = graphs()
+    graph.bring_up()
+    engine = SlowEngine(forever="Done.")
+    graph.act.acting._engines = Engines.one(engine)
+    first = graph.send()
+    graph.wait_until(lambda: engine.queries, "the question")
+    assert not graph.send().accepted
+    ending = first.get_result_async()
+    graph.result(first.cancel_goal_async())
+    graph.result(ending, "the end")
+
+
+# --- life -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"robot": "r2d2"}, {"engine": "telepathy"}, {"engine_verdict": "/nowhere/verdict.json"}],
+)
+def test_what_cannot_be_configured_fails_configuration(
+    graphs: Callable[..., Graph], parameters: dict[str, str]
+) -> None:
+    assert not graphs(**parameters).transition(Transition.TRANSITION_CONFIGURE)
+
+
+def test_it_goes_up_and_down_and_still_moves(graphs: Callable[..., Graph]) -> None:
+    graph = graphs()
+    for _ in range(10):
+        assert graph.transition(Transition.TRANSITION_CONFIGURE)
+        assert graph.transition(Transition.TRANSITION_ACTIVATE)
+        assert graph.transition(Transition.TRANSITION_DEACTIVATE)
+        assert graph.transition(Transition.TRANSITION_CLEANUP)
+    graph.bring_up(first_pick(graph))
+    graph.arm()
+    graph.carry_out(max_turns=1)
+    assert graph.robot.order
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_launch_file_brings_it_up_and_a_signal_ends_it(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    onlooker = Node("onlooker")
+    client = onlooker.create_client(GetState, "/launched/act/get_state")
+    executor = SingleThreadedExecutor()
+    executor.add_node(onlooker)
+    command = ["ros2", "launch", "rynn_brain_ros", "act.launch.py", "namespace:=launched"]
+    environment = {**os.environ, "ROS_LOG_DIR": str(tmp_path)}
+    process = subprocess.Popen(command, env=environment, stdout=sys.stderr, start_new_session=True)
+    try:
+        deadline, label = time.monotonic() + 60, ""
+        while label != "active" and time.monotonic() < deadline:
+            if client.wait_for_service(timeout_sec=0.2):
+                future = client.call_async(GetState.Request())
+                executor.spin_until_future_complete(future, timeout_sec=2.0)
+                state = future.result().current_state if future.done() else None
+                label = state.label if state else ""
+        assert label == "active"
+    finally:
+        os.killpg(process.pid, number)
+        os.killpg(process.pid, number)  # an impatient person does it twice
+        code = process.wait(timeout=30)
+        onlooker.destroy_node()
+    assert code == 0 if number is signal.SIGINT else code in (0, -number, 1)
