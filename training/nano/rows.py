@@ -165,10 +165,10 @@ class Scribe:
 
     def _ask(self, row: Row, exchange: Exchange, branch: int) -> None:
         before = exchange.instruction[: exchange.instruction.index(exchange.noun)]
-        start = row.add(self._ids(exchange.instruction), branch)
+        start = row.add(self._ids(exchange.instruction + exchange.rest), branch)
         at = start + len(self._ids(before + exchange.noun)) - 1
         row.nouns.append(Noun(at, _kind(exchange.kind), sees=True, place=exchange.place))
-        row.add(self._ids(exchange.rest + "<|im_end|>\n<|im_start|>assistant\n"), branch)
+        row.add(self._ids("<|im_end|>\n<|im_start|>assistant\n"), branch)
         self._answer(row, exchange.answer, exchange.marks, exchange.place, branch, {})
 
     def _answer(  # noqa: PLR0917

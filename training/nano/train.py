@@ -38,11 +38,10 @@ from training.nano.words import build_tokenizer
 NAME = "RynnBrain-nano"
 PARTS = (8, 10)
 """Rows and columns of visual tokens of the parts that are shown first."""
-_ONE_FRAME, _TWO_FILMS = 0.35, 0.2
-"""Of questions, how often a single frame is shown, and among several, frames of two films."""
+_ONE_FRAME, _LONGEST, _TWO_FILMS = 0.35, 0.45, 0.2
+"""Of questions, how often a single frame is shown, and of those about several, how often as many
+as there may be, and frames of two films."""
 _MOST_QUESTIONS = 12
-_PLANS = 0.4
-"""How often it is plans, in the last stage."""
 TABLES, FILMS, TURNS = "tables", "films", "turns"
 """The pool's folders."""
 
@@ -63,6 +62,9 @@ class Recipe:
     lessons: int = 8
     questions: int = 6
     """Of each lesson."""
+    plan_share: float = 0.0
+    """Of the last stage's steps, how many teach it to plan: 0.4 was tried, and was not enough in
+    1000 steps for plans that can be relied on."""
     plans: int = 4
     film_shards: int = 16
     turn_shards: int = 12
@@ -151,12 +153,13 @@ class Run:
         learn_to_speak(self.speaker, lessons, recipe.speak, tell)
 
     def _everything(self, tell: Callable[[Score], None]) -> None:
-        """Single pictures, films, and plans."""
+        """Single pictures and films, and plans where the recipe says so."""
         rng = self._rng(3)
         asking, planning = _Asking(self, rng), _Planning(self, rng)
 
         def lessons(_: float) -> Lessons:
-            return planning.some() if rng.random() < _PLANS else asking.anything()
+            plans = rng.random() < self.recipe.plan_share
+            return planning.some() if plans else asking.anything()
 
         learn_to_speak(self.speaker, lessons, self.recipe.everything, tell, blur=(5.0, 5.0))
 
@@ -213,7 +216,9 @@ class _Asking:
         if self.rng.random() < _ONE_FRAME:
             pictures = self.rng.integers(self.n_known, size=self._run.recipe.lessons)
             return self.about_tables(pictures)
-        n_frames = int(self.rng.integers(2, MOST_FRAMES + 1))
+        # Only the longest films have the highest numbers.
+        longest = self.rng.random() < _LONGEST
+        n_frames = MOST_FRAMES if longest else int(self.rng.integers(2, MOST_FRAMES + 1))
         n_films = max(1, round(self._run.recipe.lessons / n_frames))
         shown = [self._frames(n_frames) for _ in range(n_films)]
         return self._lessons(shown, self._film_truths, self._films)
