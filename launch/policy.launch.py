@@ -33,7 +33,6 @@ OVERRIDES = {
     "task": "what is to be done, in words",
     "plan_topic": "rynn_brain_ros/Plan with the brain's step",
     "groundings_topic": "rynn_brain_ros/GroundingArray with the brain's points",
-    "target_frame": "frame of the target points that the policy was trained with",
     "output": "contract, trajectory_topic or trajectory_action",
     "controller": "name of the joints' controller",
     "gripper_action": "control_msgs/GripperCommand of the hand",

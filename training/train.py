@@ -209,7 +209,8 @@ class Processes:
             _need("accelerate", "several processes", "accelerate")
             from accelerate import Accelerator  # noqa: PLC0415
 
-            self._accelerator = Accelerator(cpu=device == "cpu")
+            # Left out, the environment would choose the precision, and not `computing`.
+            self._accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
             self.rank, self.device = self._accelerator.process_index, self._accelerator.device
 
     def share(self, model: nn.Module) -> nn.Module:
@@ -432,7 +433,15 @@ def computing(config: Config, device: torch.device) -> Any:
 def save_state(
     out: Path, step: int, state: Mapping[str, Mapping[str, Tensor]], optimizer: Any
 ) -> None:
-    """``step-NNNNNN``, whole or not at all; older ones go when it is there."""
+    """``step-NNNNNN``, whole or not at all; older ones go when it is there. Raises `PolicyError`
+    for numbers that are not finite, and `OutputError`."""
+    for name, tensors in state.items():
+        for key, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise PolicyError(
+                    f"{name}/{key} is not finite at step {step}: lower optimizer.lr and go on from "
+                    f"{kept_step(out) or 'the beginning'}"
+                )
     target, partial = out / f"step-{step:06d}", out / f".step-{step:06d}.partial"
     try:
         for unfinished in out.glob(".step-*.partial"):
@@ -655,6 +664,8 @@ class Run:
             loss += errors.detach()
         optimizer, settings = self.optimizer, self.config.optimizer
         norm = nn.utils.clip_grad_norm_(list(self.weights.values()), settings.clip)
+        if not torch.isfinite(norm):
+            raise PolicyError(f"the gradient of step {step + 1} is {float(norm)}: {_DIVERGED}")
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate(step, self.config)
         optimizer.step()
@@ -708,6 +719,9 @@ def _is_due(done: int, every: int, config: Config) -> bool:
     return done % every == 0 or done == config.steps
 
 
+_DIVERGED = "lower optimizer.lr; what was kept is finite, and from before"
+
+
 class Stopwatch:
     """What the steps since the last look cost."""
 
@@ -717,7 +731,7 @@ class Stopwatch:
 
     def add(self, loss: float) -> None:
         if not math.isfinite(loss):
-            raise PolicyError(f"the loss is {loss}: lower optimizer.lr; what was kept is good")
+            raise PolicyError(f"the loss is {loss}: {_DIVERGED}")
         self._losses.append(loss)
 
     @contextlib.contextmanager

@@ -4,8 +4,9 @@
     head.safetensors   the weights that are not the backbone's
     policy.json        the network's `PolicySpec` and the `Statistics` with their provenance
 
-The head carries the hash of policy.json: a head beside statistics that it was not trained with
-is refused.
+The head carries the hash of policy.json, and the backbone's files the identity in it: a head
+beside statistics or a backbone that it was not saved with is refused. (Policies that were saved
+before there were identities have none.)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from safetensors.torch import save_file
 from rynn_brain_ros.files import remedy
 from rynn_brain_ros.models.local.loading import Loaded, load
 from rynn_brain_ros.values import OutputError
+from rynn_brain_ros.vla.binding import IDENTITY, mark
 from rynn_brain_ros.vla.expert import SmallExpert
 from rynn_brain_ros.vla.flow import Guidance, sample
 from rynn_brain_ros.vla.network import ChunkNetwork, SingleStream
@@ -106,7 +109,10 @@ def save_policy(policy: LoadedPolicy, companions: Path, target: Path) -> None:
         (temporary / BACKBONE).mkdir(parents=True)
         _copy(companions, temporary / BACKBONE)
         policy.network.vlm.save_pretrained(temporary / BACKBONE)
-        told = json.dumps(_record(policy), indent=1).encode()
+        identity = uuid.uuid4().hex
+        for file in (temporary / BACKBONE).glob("*.safetensors"):
+            mark(file, identity)
+        told = json.dumps({IDENTITY: identity, **_record(policy)}, indent=1).encode()
         (temporary / POLICY).write_bytes(told)
         head = {name: v.detach().contiguous() for name, v in policy.network.head().items()}
         save_file(head, temporary / HEAD, metadata={_BOUND_TO: hashlib.sha256(told).hexdigest()})
@@ -125,6 +131,7 @@ def load_policy(
             f"{path} holds no readable {POLICY}: it is no policy ({error})"
         ) from error
     spec = _spec(record, path)
+    _check_backbone(path, str(record.get(IDENTITY, "")))
     statistics = statistics_from(record.get("statistics"), str(path / POLICY), expected)
     policy = _policy(load(path / BACKBONE, device, dtype), spec, statistics)
     _read_head(policy.network, path, hashlib.sha256(told).hexdigest())
@@ -179,6 +186,20 @@ def _spec(record: Any, path: Path) -> PolicySpec:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PolicyError(f"{path / POLICY} tells no network ({error!r}): save it again") from error
+
+
+def _check_backbone(path: Path, identity: str) -> None:
+    for file in sorted((path / BACKBONE).glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt") as opened:
+                found = (opened.metadata() or {}).get(IDENTITY, "")
+        except (OSError, SafetensorError) as error:
+            raise PolicyError(f"{file} cannot be read: {error}") from error
+        if found != identity:
+            raise PolicyError(
+                f"{file} was not saved with this {POLICY}: it is another policy's backbone; copy "
+                "the whole directory again"
+            )
 
 
 def _read_head(network: ChunkNetwork, path: Path, policy_sha256: str) -> None:

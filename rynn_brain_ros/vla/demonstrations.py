@@ -115,7 +115,8 @@ class Demonstrations(torch.utils.data.Dataset[Sample]):  # type: ignore[misc]
         self.contract = opened[0][1]
         self.provenance: Provenance = provenance_of(self.contract)
         topic = self.contract.cameras[0].sources[0].channel.topic
-        self.aim = Aim({"none": 0, "image": 2, "metres": 3}[target], target_frame, topic)
+        aims = {"none": Aim(), "image": Aim(2, camera=topic), "metres": Aim(3, target_frame)}
+        self.aim = aims[target]
         self.horizon, self._size, self._learn_padding = horizon, image_size, learn_padding
         self._left_bytes, self._kept = cache_mib << 20, dict[tuple[int, int], Any]()
         for dataset, own in opened:
@@ -166,7 +167,7 @@ class Demonstrations(torch.utils.data.Dataset[Sample]):  # type: ignore[misc]
                 actions = each.chunk(key.row, self.horizon)[: self.n_counting(key)]
                 yield each.states[key.row], actions, each.targets[key.row]
 
-        return compute(told(), self.provenance)
+        return compute(told(), self.provenance, self.aim)
 
     def __getitem__(self, key: Key) -> Sample:
         each, row = self.demonstrations[key.episode], key.row

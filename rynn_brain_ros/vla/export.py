@@ -6,7 +6,8 @@ An exported folder is the policy's own folder, which `checkpoint.load_policy` st
     action_step.fp32.onnx, ….int8.onnx    one velocity behind a prefix of any length
     vision.fp32.onnx, ….int8.onnx         one picture of the policy's size → its visual tokens
 
-Graphs above 2 GiB keep their weights in a file ``….data`` beside them.
+Each graph carries the identity in that policy.json; those above 2 GiB keep their weights in a file
+``….data`` beside them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from rynn_brain_ros.files import remedy
 from rynn_brain_ros.models.progress import Progress, untold
 from rynn_brain_ros.values import OutputError
+from rynn_brain_ros.vla.binding import IDENTITY
 from rynn_brain_ros.vla.checkpoint import BACKBONE, HEAD, POLICY, LoadedPolicy
 from rynn_brain_ros.vla.export_checks import (
     Check,
@@ -224,6 +226,9 @@ def _save(
             raise PolicyError(
                 f"torch {torch.__version__} cannot export {path.name.split('.')[0]}: {cause[:300]}"
             ) from error
+    # policy.json is copied before
+    identity = json.loads((path.parent / POLICY).read_bytes()).get(IDENTITY, "")
+    program.model.metadata_props[IDENTITY] = str(identity)
     program.save(path)
 
 

@@ -21,7 +21,7 @@ from rynn_brain_ros.vla.onnx_policy import (
     Precision,
     Provider,
     check_graphs,
-    graph_file,
+    graphs_of,
     velocity_of,
 )
 from rynn_brain_ros.vla.values import Observation, PolicyError
@@ -72,9 +72,7 @@ def compared(
     torch.manual_seed(0)
     for done, precision in enumerate(precisions):
         progress("verifying", done, len(precisions))
-        step, vision = (
-            Graph(folder / graph_file(name, precision), provider) for name in (ACTION_STEP, VISION)
-        )
+        step, vision = graphs_of(folder, precision, provider)
         checks += _step_checks(policy.network, step, precision, prefix, state)
         checks += _vision_checks(policy, vision, precision, batch)
     return tuple(checks)

@@ -18,6 +18,7 @@ from rynn_brain_ros.data.fields import GRIPPER_OUTSIDE
 from rynn_brain_ros.values import ConfigError, InputError
 from rynn_brain_ros.vla.actions import PartKind
 from rynn_brain_ros.vla.chunks import Chunk, RuntimeSpec
+from rynn_brain_ros.vla.normalization import CONSTANT_BELOW, Moments
 from rynn_brain_ros.vla.values import Floats, PolicyError
 
 
@@ -37,7 +38,7 @@ class HoldCause(str, Enum):
     NO_TASK = "no_task"
     """Nobody has said what is to be done."""
     TARGET_UNUSABLE = "target_unusable"
-    """The brain's point is told in another frame than in training."""
+    """The brain's point is told in another frame than in training, or lies outside it."""
     OUT_OF_ACTIONS = "out_of_actions"
     """The chunk was played to its end before the next one came."""
     POLICY_SILENT = "policy_silent"
@@ -46,6 +47,8 @@ class HoldCause(str, Enum):
     """The policy, or the way to it, gave an error instead of a chunk."""
     NOT_FINITE = "not_finite"
     """The chunk holds NaN or infinity."""
+    NOT_FOLLOWED = "not_followed"
+    """The robot is not where it was commanded to be."""
     NO_MOTION = "no_motion"
     """No motion to the next action was found within the limits."""
     TOO_MANY_FAILURES = "too_many_failures"
@@ -67,9 +70,10 @@ class Hold:
 
 # --- guards --------------------------------------------------------------------------------------
 
-_NUDGE = 1e-7
 _LEAST_STD = 0.01
 """A number that never changed in training may still be measured a little differently."""
+_PICTURE = 1000.0
+"""Points of a picture are told in thousandths of it."""
 
 
 def unusual_state(spec: RuntimeSpec, state: Floats, max_z: float) -> Hold | None:
@@ -81,33 +85,64 @@ def unusual_state(spec: RuntimeSpec, state: Floats, max_z: float) -> Hold | None
             f"the state is {np.round(state, 4).tolist()}; the policy needs {len(spec.state_names)} "
             f"finite numbers: {', '.join(spec.state_names)}",
         )
-    trained = spec.statistics.state
-    z = np.abs(state - np.array(trained.mean)) / np.maximum(trained.std, _LEAST_STD)
+    outside = _outside(spec.state_names, state, spec.statistics.state, _LEAST_STD, max_z)
+    if not outside:
+        return None
+    return Hold(HoldCause.OUT_OF_RANGE, f"{outside}; bring the robot back, or train there")
+
+
+def unusual_target(spec: RuntimeSpec, point: Sequence[float], max_z: float) -> Hold | None:
+    """The same of the target point, where one is told; a standard deviation counts for at least
+    1 cm, or a hundredth of the picture."""
+    trained, aim = spec.statistics.target, spec.statistics.aim
+    if not len(point):
+        return None
+    if trained is None or len(point) != aim.n or not np.all(np.isfinite(point)):
+        return Hold(
+            HoldCause.TARGET_UNUSABLE,
+            f"the target point {tuple(point)} has {len(point)} numbers; the policy was trained "
+            f"with {f'{aim.n} in {aim.place}, finite numbers' if aim.n else 'none'}",
+        )
+    least = _LEAST_STD * (_PICTURE if aim.n == 2 else 1.0)
+    outside = _outside("xyz"[: aim.n], np.asarray(point), trained, least, max_z)
+    if not outside:
+        return None
+    text = f"of the target point {outside}; the brain is mistaken, or train there"
+    return Hold(HoldCause.TARGET_UNUSABLE, text)
+
+
+def _outside(
+    names: Sequence[str], values: Floats, trained: Moments, least_std: float, max_z: float
+) -> str:
+    """Which of the numbers are where the policy was not trained; empty where none is."""
+    z = np.abs(values - np.array(trained.mean)) / np.maximum(trained.std, least_std)
+    told = zip(names, values, trained.mean, trained.std, z, strict=True)
     outside = [
         f"{name} is {value:.4g} (trained {mean:.4g} ± {std:.4g})"
-        for name, value, mean, std, at in zip(
-            spec.state_names, state, trained.mean, trained.std, z, strict=True
-        )
+        for name, value, mean, std, at in told
         if at > max_z
     ]
     if not outside:
-        return None
-    return Hold(
-        HoldCause.OUT_OF_RANGE,
+        return ""
+    return (
         f"{'; '.join(outside)}: more than {max_z:g} standard deviations from what the policy was "
-        "trained with; bring the robot back, or train there",
+        "trained with"
     )
 
 
-def broken_chunk(spec: RuntimeSpec, chunk: Chunk) -> Hold | None:
-    """``chunk`` must be [H, D] and finite, and its grippers about between 0 and 1."""
+def broken_chunk(spec: RuntimeSpec, chunk: Chunk, state: Floats, max_z: float) -> Hold | None:
+    """``chunk`` must be [H, D] and finite, each number within ``max_z`` standard deviations of
+    training as the network sees it from ``state`` [S], and its grippers about between 0 and 1.
+
+    A number that never changed counts for `_LEAST_STD`. Raises `PolicyError` where a rotation is
+    none."""
     wanted = (spec.horizon, spec.n_dims)
     if chunk.shape != wanted:
         text = f"the policy gave a chunk of shape {chunk.shape} instead of {wanted}"
         return Hold(HoldCause.POLICY_FAILED, text)
     bad = ~np.isfinite(chunk)
     if not bad.any():
-        return _broken_gripper(spec, chunk)
+        return _broken_gripper(spec, chunk) or _unusual_chunk(spec, chunk, state, max_z)
     step, dim = np.argwhere(bad)[0]
     return Hold(
         HoldCause.NOT_FINITE,
@@ -129,10 +164,27 @@ def _broken_gripper(spec: RuntimeSpec, chunk: Chunk) -> Hold | None:
     )
 
 
+def _unusual_chunk(spec: RuntimeSpec, chunk: Chunk, state: Floats, max_z: float) -> Hold | None:
+    constant = np.array(spec.statistics.chunk.std) < CONSTANT_BELOW
+    z = np.abs(spec.statistics.chunk_in(chunk, state)) / np.where(constant, _LEAST_STD, 1.0)
+    if z.max() <= max_z:
+        return None
+    step, dim = np.unravel_index(z.argmax(), z.shape)
+    return Hold(
+        HoldCause.POLICY_FAILED,
+        f"{spec.action_names[dim]} of step {step} is {chunk[step, dim]:.4g}; from where the robot "
+        f"is, that is more than {max_z:g} standard deviations from what the policy was trained "
+        f"with ({z[step, dim]:.3g})",
+    )
+
+
 # --- motion --------------------------------------------------------------------------------------
 
 _STANDS = 1e-6
 """Velocity and acceleration below which a dimension is at rest."""
+_NUDGE = 1e-7
+_LATE = 1.001
+"""Of a step: what lasts longer is not there in time."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +233,11 @@ class Shaper:
     def at_rest(self) -> bool:
         return all(axis.at_rest for axis in self._axes)
 
+    @property
+    def position(self) -> Floats:
+        """[D]: where the last command ends."""
+        return np.array([axis.position for axis in self._axes])
+
     def branch(self) -> Shaper:
         """Another one in the state of this one, which changes no more with it."""
         other = Shaper(self._limits, self._period_s, self._n_samples)
@@ -195,8 +252,8 @@ class Shaper:
 
     def towards(self, target: Floats, velocity: Floats) -> Floats:
         """[n_samples, D]: the next step, to be at ``target`` [D] with ``velocity`` [D] at its end
-        where the limits allow, and on the way there otherwise. Raises `PolicyError` where no
-        motion is found, and then nothing has changed."""
+        where the limits allow; otherwise on the way there, to stop at it. Raises `PolicyError`
+        where no motion is found, and then nothing has changed."""
         most = np.array(self._limits.velocity)
         aims = zip(self._axes, target, np.clip(velocity, -most, most), strict=True)
         return self._sampled(
@@ -234,6 +291,10 @@ class _Axis:
         now = self._input
         return bool(abs(now.current_velocity[0]) + abs(now.current_acceleration[0]) < _STANDS)
 
+    @property
+    def position(self) -> float:
+        return float(self._input.current_position[0])
+
     def go_on_as(self, other: _Axis) -> None:
         state = other._input
         self._go_on_from(state.current_position, state.current_velocity, state.current_acceleration)
@@ -242,6 +303,13 @@ class _Axis:
         self._go_on_from([position], [0.0], [0.0])
 
     def towards(self, position: float, velocity: float, period_s: float) -> Any:
+        found = self._reaching(position, velocity, period_s)
+        if velocity and found.duration > period_s * _LATE:
+            # To have that velocity there, it would first run back for a run-up, in each step anew.
+            found = self._reaching(position, 0.0, period_s)
+        return found
+
+    def _reaching(self, position: float, velocity: float, period_s: float) -> Any:
         self._input.control_interface = self._ruckig.ControlInterface.Position
         self._input.target_position = [position]
         self._input.target_velocity = [velocity]
@@ -274,7 +342,7 @@ class _Axis:
         trajectory = self._ruckig.Trajectory(1)
         try:
             result = self._solver.calculate(self._input, trajectory)
-        except self._ruckig.RuckigError as error:
+        except (self._ruckig.RuckigError, ValueError) as error:  # its binding knows no -101
             raise PolicyError(f"no motion within the limits: {error}") from error
         if result not in (self._ruckig.Result.Working, self._ruckig.Result.Finished):
             raise PolicyError(f"no motion within the limits: ruckig says {result}")

@@ -21,6 +21,7 @@ from rynn_brain_ros import __version__
 from rynn_brain_ros.data.contract import Contract
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.vla.actions import ActionSpace, action_space_from, contract_space
+from rynn_brain_ros.vla.aiming import NOT_AIMED, Aim
 from rynn_brain_ros.vla.values import Floats, PolicyError
 
 FORMAT = 1
@@ -138,12 +139,14 @@ def provenance_of(contract: Contract, state: str = "observation.state") -> Prove
 
 @dataclass(frozen=True)
 class Statistics:
-    """``target`` is there where target points are told, with as many numbers."""
+    """``target`` is there where target points are told, with as many numbers, in what ``aim``
+    says."""
 
     provenance: Provenance
     state: Moments
     chunk: Moments
     target: Moments | None = None
+    aim: Aim = NOT_AIMED
     code_version: str = __version__
     """Of what computed them: for people, it is not compared."""
 
@@ -177,6 +180,7 @@ class Statistics:
             "format": FORMAT,
             "code_version": self.code_version,
             "provenance": self.provenance.record(),
+            "aim": dict(vars(self.aim)),
             **{name: None if m is None else dict(vars(m)) for name, m in parts.items()},
         }
 
@@ -186,9 +190,12 @@ class Statistics:
 
 
 def compute(
-    samples: Iterable[tuple[ArrayLike, ArrayLike, Sequence[float]]], provenance: Provenance
+    samples: Iterable[tuple[ArrayLike, ArrayLike, Sequence[float]]],
+    provenance: Provenance,
+    aim: Aim = NOT_AIMED,
 ) -> Statistics:
-    """Of (state [S], absolute actions [H, D], target point or nothing), one after the other.
+    """Of (state [S], absolute actions [H, D], target point or nothing), one after the other; the
+    points are told as ``aim`` says.
 
     Raises `PolicyError` for an empty or broken data set.
     """
@@ -202,7 +209,9 @@ def compute(
             targets.add(np.asarray(point))
             pointed = True
     target = targets.moments() if pointed else None
-    return Statistics(provenance, states.moments(), chunks.moments(), target)
+    found = Statistics(provenance, states.moments(), chunks.moments(), target, aim)
+    _check_aim(found, "the data set")
+    return found
 
 
 def statistics_from(record: object, where: str, expected: Provenance | None = None) -> Statistics:
@@ -223,11 +232,13 @@ def statistics_from(record: object, where: str, expected: Provenance | None = No
             tuple(map(str, told["state_names"])),
         )
         target = None if record["target"] is None else _moments(record["target"])
+        aim = record.get("aim", {"n": 0, "frame": "", "camera": ""})  # older ones have none
         found = Statistics(
             provenance,
             _moments(record["state"]),
             _moments(record["chunk"]),
             target,
+            Aim(int(aim["n"]), str(aim["frame"]), str(aim["camera"])),
             str(record["code_version"]),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -235,6 +246,7 @@ def statistics_from(record: object, where: str, expected: Provenance | None = No
             f"the statistics in {where} are not complete ({error!r}): compute them again"
         ) from error
     _check_sizes(found, where)
+    _check_aim(found, where)
     if expected is not None:
         found.provenance.check_same(expected, where)
     return found
@@ -265,6 +277,16 @@ def _check_sizes(found: Statistics, where: str) -> None:
         n = len(getattr(found, name).mean)
         if n != size:
             raise PolicyError(f"{where} has statistics of {n} {name} numbers and names of {size}")
+
+
+def _check_aim(found: Statistics, where: str) -> None:
+    n = 0 if found.target is None else len(found.target.mean)
+    if n != found.aim.n or not found.aim.place:
+        raise PolicyError(
+            f"{where} has target points of {n} numbers and does not tell the frame of the metres "
+            f"(3) or the camera of the picture (2) that they are told in (it says {found.aim}): "
+            "compute the statistics and train again with it"
+        )
 
 
 def _short(value: object) -> str:

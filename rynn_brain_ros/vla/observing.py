@@ -14,13 +14,13 @@ from rynn_brain_ros.data.contract import Contract
 from rynn_brain_ros.data.faults import Fault, FaultKind
 from rynn_brain_ros.data.fields import RGB, FieldError
 from rynn_brain_ros.data.streams import StoredImage
-from rynn_brain_ros.vla.aiming import Aim
 from rynn_brain_ros.vla.chunks import RuntimeSpec
 from rynn_brain_ros.vla.limits import Hold, HoldCause
 from rynn_brain_ros.vla.runner import STATE
 from rynn_brain_ros.vla.values import Observation, PolicyError
 
 _STATE_KEY = "observation.state"
+_OTHER_FRAME = "have the brain keep its poses in the frame that the policy was trained with"
 _NO_WORDS = "say what is to be done: the parameter task, or a message on ~/task"
 
 
@@ -54,17 +54,10 @@ class Shown:
 
 
 class Presenter:
-    """Shows a policy of ``spec`` what is seen live by ``contract``. ``target_frame`` is what its
-    target points in metres are told in; `PolicyError` where it needs one and has none."""
+    """Shows a policy of ``spec`` what is seen live by ``contract``. `PolicyError` where its target
+    points are told in the pictures of a camera that the contract does not have."""
 
-    def __init__(self, contract: Contract, spec: RuntimeSpec, target_frame: str = "") -> None:
-        target = spec.statistics.target
-        n_target = 0 if target is None else len(target.mean)
-        if n_target == 3 and not target_frame:
-            raise PolicyError(
-                "the policy takes target points in metres: set target_frame to the frame that it "
-                "was trained with (data.target_frame)"
-            )
+    def __init__(self, contract: Contract, spec: RuntimeSpec) -> None:
         cameras = {f.key.rpartition(".")[2]: f for f in contract.cameras}
         self._keys = {role: feature.key for role, feature in cameras.items()}
         self._topics = {
@@ -76,13 +69,12 @@ class Presenter:
                 for source in feature.sources
             ],
         }
-        first = next(iter(cameras)) if cameras else STATE
-        self._aim = Aim(
-            n_target,
-            target_frame,
-            self._topics[first][0],
-            "have the brain keep its poses in the frame that the policy was trained with",
-        )
+        self._aim, seen = spec.statistics.aim, [t for role in cameras for t in self._topics[role]]
+        if self._aim.n == 2 and self._aim.camera not in seen:
+            raise PolicyError(
+                f"the policy was trained with points in the pictures of {self._aim.camera}; the "
+                f"contract's cameras are {', '.join(seen) or 'none'}: train for this one"
+            )
         self._n_state = len(spec.state_names)
 
     def shown(self, seen: live.Observation, task: str, broken: Mapping[str, Fault]) -> Shown:
@@ -96,7 +88,7 @@ class Presenter:
         fault = self._fault(seen, words, broken)
         point: tuple[float, ...] = ()
         try:
-            point = self._aim.point(seen.words.get(GROUNDINGS, ""))
+            point = self._aim.point(seen.words.get(GROUNDINGS, ""), _OTHER_FRAME)
         except PolicyError as error:
             fault = fault or Hold(HoldCause.TARGET_UNUSABLE, str(error))
         step = seen.words.get(PLAN, "")

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rynn_brain_ros.vla.binding import IDENTITY
 from rynn_brain_ros.vla.checkpoint import POLICY, LoadedPolicy, load_policy
 from rynn_brain_ros.vla.chunks import Chunk, Leftover, RuntimeSpec
 from rynn_brain_ros.vla.flow import N_STEPS
@@ -107,6 +108,11 @@ class Graph:
         self._value = onnxruntime.OrtValue.ortvalue_from_numpy
         self._device = "cpu" if provider is Provider.CPU else "cuda"
 
+    @property
+    def identity(self) -> str:
+        """Of the policy that it was exported with; empty for older ones."""
+        return str(self._session.get_modelmeta().custom_metadata_map.get(IDENTITY, ""))
+
     def placed(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
         """``inputs`` where the graph computes, for all calls that are alike in them."""
         return {
@@ -118,6 +124,19 @@ class Graph:
         """``inputs`` are `placed`. The outputs in the graph's order."""
         outputs = self._session.run_with_ort_values(None, inputs)
         return [output.numpy() for output in outputs]
+
+
+def graphs_of(path: Path, precision: Precision, provider: Provider) -> tuple[Graph, Graph]:
+    """The action step and the vision tower in the exported folder ``path``. Raises `PolicyError`,
+    also for a graph that was not exported with the policy beside it."""
+    identity = str(json.loads((path / POLICY).read_bytes()).get(IDENTITY, ""))
+    found = []
+    for name in (ACTION_STEP, VISION):
+        file = path / graph_file(name, precision)
+        found.append(Graph(file, provider))
+        if found[-1].identity != identity:
+            raise PolicyError(f"{file} was not exported with this {POLICY}: export it again")
+    return found[0], found[1]
 
 
 def step_inputs(prefix: Prefix, state: Tensor) -> dict[str, Array]:
@@ -245,9 +264,7 @@ def open_policy(
     there.
     """
     check_graphs(path, precision)
-    step, vision = (
-        Graph(path / graph_file(name, precision), provider) for name in (ACTION_STEP, VISION)
-    )
+    step, vision = graphs_of(path, precision, provider)
     return OnnxPolicy(load_policy(path, expected), step, vision, chunking, seed)
 
 

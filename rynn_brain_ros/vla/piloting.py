@@ -99,7 +99,7 @@ class Pilot:
             config=runner,
             joining=joining,
         )
-        self._presenter = Presenter(contract, policy.spec, config.target_frame)
+        self._presenter = Presenter(contract, policy.spec)
         names = list(policy.spec.state_names)
         self._measured_at = [names.index(name) for name in policy.spec.action_names]
         self._period_ns = round(1e9 / policy.spec.rate_hz)
@@ -194,7 +194,9 @@ class Pilot:
             self._next_ns += self._period_ns
 
     def _advance(self, shown: Shown) -> Command:
-        command = self._runner.tick(shown.observation, shown.stamps_ns, shown.fault)
+        command = self._runner.tick(
+            shown.observation, shown.stamps_ns, shown.fault, obeyed=self._moving
+        )
         self.hold = command.hold
         if command.hold is not None and command.hold.cause is HoldCause.TOO_MANY_FAILURES:
             self._stop(str(command.hold))

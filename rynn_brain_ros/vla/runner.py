@@ -20,6 +20,7 @@ import numpy as np
 from rynn_brain_ros.config import setting
 from rynn_brain_ros.data.contract import Contract
 from rynn_brain_ros.values import ConfigError
+from rynn_brain_ros.vla.actions import PartKind
 from rynn_brain_ros.vla.chunks import ActionQueue, Chunk, Joining, Policy, Request
 from rynn_brain_ros.vla.limits import (
     Hold,
@@ -28,6 +29,7 @@ from rynn_brain_ros.vla.limits import (
     Shaper,
     broken_chunk,
     unusual_state,
+    unusual_target,
 )
 from rynn_brain_ros.vla.normalization import provenance_of
 from rynn_brain_ros.vla.values import Floats, Observation, PolicyError
@@ -45,7 +47,20 @@ class RunnerConfig:
     answer_budget_s: float = setting(1.0, "longest time that an answer may take [s]", 0.01, 60.0)
     max_age_s: float = setting(0.3, "oldest picture or state that is acted on [s]", 0.01, 60.0)
     max_z: float = setting(
-        6.0, "how far the state may be from training, in standard deviations", 0.1, 1000.0
+        6.0,
+        "how far the state and the target point may be from training, in standard deviations",
+        0.1,
+        1000.0,
+    )
+    max_action_z: float = setting(
+        15.0, "how far an action may be from training, in standard deviations", 0.1, 1000.0
+    )
+    max_lag: float = setting(
+        0.2,
+        "how far the robot may be from where it is commanded to be, in each number's unit, "
+        "grippers aside",
+        0.001,
+        1000.0,
     )
     max_failures: int = setting(5, "failed requests in a row that stop the loop", 1, 1000)
     retry_s: float = setting(0.5, "wait after a failed request [s]", 0.0, 60.0)
@@ -67,6 +82,7 @@ class _Pending:
     """A request under way; ``over`` where nobody wants its answer any more."""
 
     request: Request
+    state: Floats
     chunk: Future[Chunk]
     asked_ns: int
     over: bool = False
@@ -96,6 +112,8 @@ class Runner:
         self._policy, self._spec, self._thread = policy, spec, thread
         self._now_ns, self._config = now_ns, config or RunnerConfig()
         self._measured = _places(spec.action_names, spec.state_names)
+        space = spec.statistics.provenance.action_space
+        self._is_gripper = space.is_part(PartKind.GRIPPER)
         if len(limits.velocity) != spec.n_dims:
             raise ConfigError(
                 f"motion limits of {len(limits.velocity)} dimensions for a policy of "
@@ -111,20 +129,24 @@ class Runner:
         self._n_failures, self._asked_step, self._not_before_ns = 0, 0, 0
 
     def tick(
-        self, observation: Observation, stamps_ns: Mapping[str, int], fault: Hold | None = None
+        self,
+        observation: Observation,
+        stamps_ns: Mapping[str, int],
+        fault: Hold | None = None,
+        *,
+        obeyed: bool = True,
     ) -> Command:
         """``stamps_ns``: when each picture of ``observation`` was taken, by camera, and the state
         (`STATE`), on the clock of ``now_ns``. ``fault``: why it must not be acted on, where its
-        maker knows."""
+        maker knows. ``obeyed`` is false where the commands do not reach the robot."""
         now_ns = self._now_ns()
         self._collect(now_ns)
         fault = self._stopped or fault or self._fault_of(observation, stamps_ns, now_ns)
+        fault = fault or self._start(observation.state, obeyed)
         if fault is not None:
             self._give_up(fault)
-        else:
-            self._start(observation.state)
-            if self._may_ask(now_ns):
-                self._ask(observation, now_ns)
+        elif self._may_ask(now_ns):
+            self._ask(observation, now_ns)
         command, self._renewed = replace(self._command(), renewed=self._renewed), False
         return command
 
@@ -159,7 +181,7 @@ class Runner:
     def _ask(self, observation: Observation, now_ns: int) -> None:
         request = self._queue.request()
         chunk = self._thread.submit(self._policy.infer, observation, request.leftover)
-        self._pending = _Pending(request, chunk, now_ns)
+        self._pending = _Pending(request, observation.state, chunk, now_ns)
         self._asked_step = request.step
         if self._why is not None:
             self._why = Hold(HoldCause.WAITING, "a chunk is being computed")
@@ -171,10 +193,12 @@ class Runner:
             return
         if not pending.chunk.done():
             waited_s = (now_ns - pending.asked_ns) / 1e9
-            if waited_s > self._config.answer_budget_s and not pending.over:
-                pending.over = True
+            if waited_s > self._config.answer_budget_s:
                 text = f"no answer for {waited_s:.2f} s; {self._config.answer_budget_s:g} s allowed"
-                self._fail(Hold(HoldCause.POLICY_SILENT, text), now_ns)
+                self._why = Hold(HoldCause.POLICY_SILENT, text)  # after a reset too
+                if not pending.over:
+                    pending.over = True
+                    self._fail(self._why, now_ns)
             return
         self._pending = None
         if not pending.over:
@@ -185,10 +209,10 @@ class Runner:
     def _joined(self, pending: _Pending) -> Hold | None:
         """The chunk is queued, unless the motion that it continues was given up. Why not."""
         try:
-            chunk = pending.chunk.result()
+            chunk = np.asarray(pending.chunk.result(), np.float64)
+            fault = broken_chunk(self._spec, chunk, pending.state, self._config.max_action_z)
         except Exception as error:  # noqa: BLE001  (the policy is anybody's, and the robot moves)
             return Hold(HoldCause.POLICY_FAILED, str(error) or type(error).__name__)
-        fault = broken_chunk(self._spec, chunk)
         if fault is not None:
             return fault
         joined = self._queue.join(pending.request, chunk)
@@ -230,14 +254,41 @@ class Runner:
             if abs(age_s) > self._config.max_age_s:
                 text = f"{name} is {age_s:.3f} s old; {self._config.max_age_s:g} s are allowed"
                 return Hold(HoldCause.STALE_OBSERVATION, text)
-        return unusual_state(self._spec, observation.state, self._config.max_z)
+        max_z = self._config.max_z
+        return unusual_state(self._spec, observation.state, max_z) or unusual_target(
+            self._spec, observation.target_point, max_z
+        )
 
     # --- moving ----------------------------------------------------------------------------------
 
-    def _start(self, state: Floats) -> None:
+    def _start(self, state: Floats, obeyed: bool) -> Hold | None:
+        """Motion begins where the robot is. Why not, where it is not where it was commanded to be.
+
+        A gripper that holds something never is; it goes on with what it was told.
+        """
+        measured = state[self._measured]
         if not self._started:
-            self._shaper.start(state[self._measured])
+            self._shaper.start(measured)
             self._started = True
+        commanded = self._shaper.position
+        far = (np.abs(measured - commanded) > self._config.max_lag) & ~self._is_gripper
+        if not far.any():
+            return None
+        if self._shaper.at_rest and not self._queue.n_ahead:
+            self._shaper.start(np.where(self._is_gripper, commanded, measured))
+            return None
+        if not obeyed:
+            return None
+        told = [
+            f"{self._spec.action_names[i]} is at {measured[i]:.4g} and was commanded to "
+            f"{commanded[i]:.4g}"
+            for i in np.flatnonzero(far)
+        ]
+        return Hold(
+            HoldCause.NOT_FOLLOWED,
+            f"{'; '.join(told)}: more than max_lag={self._config.max_lag:g} apart; see what holds "
+            "the robot, or lower its limits",
+        )
 
     def _command(self) -> Command:
         if not self._started:

@@ -42,9 +42,6 @@ class PolicyConfig:
         "rynn_brain_ros/GroundingArray with the brain's points, such as /brain/groundings; empty: "
         "the contract's",
     )
-    target_frame: str = setting(
-        "", "frame of the target points that the policy was trained with, where they are in metres"
-    )
     output: str = setting(
         Output.CONTRACT.value,
         "contract: the messages of its actions; trajectory_topic: a JointTrajectory on "

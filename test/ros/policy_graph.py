@@ -12,8 +12,7 @@ import yaml
 from control_msgs.action import FollowJointTrajectory
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from pilot_parts import spec_for
-from policy_parts import CONTRACT_TEXT, HOME, ScriptedPolicy, ramp
+from policy_parts import CONTRACT_TEXT, HOME, ScriptedPolicy, ramp, spec_for
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.exceptions import InvalidHandle

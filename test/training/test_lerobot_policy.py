@@ -304,6 +304,14 @@ def test_a_policy_learns_only_from_demonstrations_of_its_own_contract(
         opened(trained).forward(batch(action=torch.zeros(1, HORIZON, 4)))
 
 
+def test_a_policy_learns_only_from_points_in_its_own_frame(tmp_path: Path, trained: Path):
+    config = PreTrainedConfig.from_pretrained(trained)
+    config.target_frame = "odom"
+    other = meta(demonstrate(tmp_path / "other", 1, frame="odom"))
+    with pytest.raises(PolicyError, match=r"3 numbers in base, here they are 3 in odom"):
+        opened(trained, config=config, dataset_meta=other)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -49,6 +49,7 @@ from training.train import (  # noqa: E402
     distance,
     rate,
     read_config,
+    save_state,
 )
 
 NAMES = ("position.x", "position.y", "position.z", "position.hand")
@@ -85,7 +86,9 @@ def grounding(point: np.ndarray, **changes: Any) -> str:
     return json.dumps([{**told, **place, **changes}])
 
 
-def demonstrate(root: Path, n: int, contract: str = CONTRACT, seed: int = 0) -> Path:
+def demonstrate(
+    root: Path, n: int, contract: str = CONTRACT, seed: int = 0, frame: str = "base"
+) -> Path:
     numbers = FeatureSpec("float32", (4,), NAMES)
     spec = DatasetSpec(
         "pointer",
@@ -112,7 +115,7 @@ def demonstrate(root: Path, n: int, contract: str = CONTRACT, seed: int = 0) -> 
                     "observation.state": np.append(here, 1.0),
                     "action": np.append(there, float(row < LENGTH - 2)),
                     "annotation.plan": "Pick up the cube." if row else "",
-                    "annotation.groundings": grounding(target) if row else "",
+                    "annotation.groundings": grounding(target, frame=frame) if row else "",
                 }
             )
         writer.add(episode.close("pick up the red cube", {}))
@@ -200,6 +203,33 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
     assert curve(at_once)[-1] == curve(in_two)[-1]
 
 
+def test_a_gradient_that_is_not_finite_changes_nothing_and_what_was_kept_stays(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    run = Run(settings(tmp_path, backbone, demonstrated, save_every=1))
+    run.train(until=2)
+    run = Run(settings(tmp_path, backbone, demonstrated, save_every=1))
+    weights = {name: w.detach().clone() for name, w in run.weights.items()}
+    next(iter(run.weights.values())).register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(PolicyError, match=r"the gradient of step 3 is (nan|inf): lower optimizer"):
+        run.train()
+    assert all(torch.equal(run.weights[name], weight) for name, weight in weights.items())
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-000002"]
+    assert Run(settings(tmp_path, backbone, demonstrated, save_every=1)).first == 2
+
+
+def test_weights_that_are_not_finite_never_replace_those_that_were_kept(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    run = Run(settings(tmp_path, backbone, demonstrated, save_every=1))
+    run.train(until=1)
+    name = next(iter(run.average))
+    run.average[name].fill_(torch.nan)
+    with pytest.raises(PolicyError, match=f"average/{name} is not finite at step 2.*step-000001"):
+        save_state(tmp_path, 2, run._state(), run.optimizer)
+    assert [path.name for path in tmp_path.glob("*step-*")] == ["step-000001"]
+
+
 def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path, backbone: Path, demonstrated: Path):
     with pytest.raises(RynnBrainError):  # before the first step: the folder stays free
         Run(settings(tmp_path, tmp_path / "no-backbone", demonstrated))
@@ -232,6 +262,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, backbone: Path, demon
 def _one_of_two(rank: int, config: Config) -> None:
     torch.set_num_threads(1)
     here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": 29517}
+    here["ACCELERATE_MIXED_PRECISION"] = "bf16"  # a run's precision is its own setting
     os.environ |= {"MASTER_ADDR": "127.0.0.1", **{key: str(value) for key, value in here.items()}}
     Run(config).train()
 
@@ -322,6 +353,7 @@ def test_statistics_are_of_the_frames_that_are_learned(
     states = [run.data[key].observation.state for key in run.learned]
     assert found.state.mean == pytest.approx(np.mean(states, axis=0))
     assert found.target is not None
+    assert found.aim == Aim(3, frame="base")
     assert found.target.count == 4 * (LENGTH - 1)  # nothing is told in an episode's first frame
 
 

@@ -9,22 +9,20 @@ import numpy as np
 from policy_parts import (
     CONTRACT_TEXT,
     HOME,
-    HORIZON,
     RATE_HZ,
-    TRAINED_STATES,
     DrivenClock,
     DrivenThread,
     ScriptedPolicy,
+    spec_for,
 )
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.bags import message
-from rynn_brain_ros.data import Contract, contract_from
+from rynn_brain_ros.data import contract_from
 from rynn_brain_ros.data.commands import Command
 from rynn_brain_ros.planning.arming import Arming
 from rynn_brain_ros.values import EncodedImage
-from rynn_brain_ros.vla.chunks import RuntimeSpec
-from rynn_brain_ros.vla.normalization import compute, provenance_of
+from rynn_brain_ros.vla.aiming import NOT_AIMED, Aim
 from rynn_brain_ros.vla.piloting import Pilot
 from rynn_brain_ros.vla.runner import RunnerConfig
 from rynn_brain_ros.vla.settings import PolicyConfig
@@ -69,12 +67,13 @@ class Flight:
         answer: Callable[[Any], Any] | None = None,
         more: str = "",
         runner: RunnerConfig | None = None,
+        aim: Aim = NOT_AIMED,
         **settings: Any,
     ) -> None:
         self.policy, self.clock, self.thread = ScriptedPolicy(answer), DrivenClock(), DrivenThread()
         self.robot, self.arming = KeptRobot(), Arming(10.0)
         contract = contract_from(CONTRACT_TEXT + more)
-        self.policy.spec = spec_for(contract, (0.5, 0.0, 0.1) if more else ())
+        self.policy.spec = spec_for(contract, aim)
         self.pilot = Pilot(
             self.policy,
             contract,
@@ -126,9 +125,3 @@ class Flight:
 
 def picture(grey: int) -> EncodedImage:
     return EncodedImage("rgb8", np.full((4, 6, 3), grey, np.uint8).tobytes(), 6, 4, 18)
-
-
-def spec_for(contract: Contract, target: tuple[float, ...] = ()) -> RuntimeSpec:
-    """Of a policy that was trained with this contract, and with target points or without."""
-    chunks = ((state, np.tile(state, (HORIZON, 1)), target) for state in TRAINED_STATES)
-    return RuntimeSpec(HORIZON, compute(chunks, provenance_of(contract)))

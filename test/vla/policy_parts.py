@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rynn_brain_ros.data import contract_from
+from rynn_brain_ros.data import Contract, contract_from
+from rynn_brain_ros.vla.aiming import NOT_AIMED, Aim
 from rynn_brain_ros.vla.chunks import Chunk, Leftover, RuntimeSpec
 from rynn_brain_ros.vla.limits import MotionLimits
 from rynn_brain_ros.vla.normalization import compute, provenance_of
@@ -47,11 +48,22 @@ CONTRACT = contract_from(CONTRACT_TEXT)
 HORIZON, RATE_HZ = 8, 10.0
 LIMITS = MotionLimits((2.0, 2.0, 4.0), (20.0, 20.0, 40.0), (400.0, 400.0, 800.0))
 TRAINED_STATES = np.random.default_rng(0).normal((0.0, 1.0, 0.5), (0.5, 0.5, 0.25), (200, 3))
-STATISTICS = compute(
-    ((state, np.tile(state, (HORIZON, 1)), ()) for state in TRAINED_STATES),
-    provenance_of(CONTRACT),
-)
-SPEC = RuntimeSpec(HORIZON, STATISTICS)
+TRAINED_MOVES = np.random.default_rng(1).normal(0.0, (0.5, 0.5, 0.0), (200, 3))
+TRAINED = [
+    (state, state + np.outer(np.arange(1, HORIZON + 1) / HORIZON, move))
+    for state, move in zip(TRAINED_STATES, TRAINED_MOVES, strict=True)
+]
+"""States, and the chunks [H, 3] that followed: straight ways of the joints."""
+POINTS = ((0.4, 0.1, 0.2), (0.6, -0.1, 0.0))
+
+
+def spec_for(contract: Contract, aim: Aim = NOT_AIMED) -> RuntimeSpec:
+    """Of a policy that was trained with this contract, and with target points told as ``aim``."""
+    samples = ((*told, POINTS[i % 2][: aim.n]) for i, told in enumerate(TRAINED))
+    return RuntimeSpec(HORIZON, compute(samples, provenance_of(contract), aim))
+
+
+SPEC = spec_for(CONTRACT)
 HOME = np.array([0.0, 1.0, 0.5])
 
 

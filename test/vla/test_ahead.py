@@ -26,12 +26,13 @@ GENTLE = MotionLimits((2.0,) * 3, (4.0,) * 3, (40.0,) * 3)
 
 
 class Loop:
-    """A robot that stands at home, whatever is commanded."""
+    """A robot that follows exactly."""
 
     def __init__(self, step_rad: float = 0.1, **config: float) -> None:
         self.policy = ScriptedPolicy(lambda seen: ramp(seen.state, step_rad))
         self.clock, self.thread = DrivenClock(), DrivenThread()
         now_ns = self.clock.now_ns
+        self.state = HOME
         settings = RunnerConfig(**{"replan_steps": 100, **config})
         self.runner = Runner(
             self.policy, CONTRACT, GENTLE, thread=self.thread, now_ns=now_ns, config=settings
@@ -39,8 +40,9 @@ class Loop:
 
     def tick(self, *, camera: bool = True) -> Command:
         self.clock.pass_s(1 / RATE_HZ)
-        seen = seeing(HOME) if camera else seeing(HOME, images={})
+        seen = seeing(self.state) if camera else seeing(self.state, images={})
         command = self.runner.tick(seen, {"wrist": self.clock.ns, STATE: self.clock.ns})
+        self.state = command.positions[-1]
         self.thread.work()
         return command
 

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from policy_parts import HORIZON, SPEC, STATISTICS
+from policy_parts import HORIZON, SPEC
 
 from rynn_brain_ros.values import ConfigError
 from rynn_brain_ros.vla.chunks import ActionQueue, Joined, Joining, RuntimeSpec
@@ -133,7 +133,7 @@ def test_two_threads_lose_and_repeat_no_step():
 @pytest.mark.parametrize("horizon", [0, -1, "8", True])
 def test_a_policy_without_steps_is_an_error(horizon):
     with pytest.raises(PolicyError, match="must be above 0"):
-        RuntimeSpec(horizon, STATISTICS)
+        RuntimeSpec(horizon, SPEC.statistics)
 
 
 def test_a_policy_tells_what_its_numbers_are():

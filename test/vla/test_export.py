@@ -14,7 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra model is not installed")
 pytest.importorskip("transformers", reason="the extra model is not installed")
-pytest.importorskip("onnx", reason="the extra onnx is not installed")
+onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 
@@ -23,6 +23,7 @@ from tiny_policies import HORIZON, observation, spec, statistics  # noqa: E402
 from rynn_brain_ros.cli import main  # noqa: E402
 from rynn_brain_ros.values import OutputError  # noqa: E402
 from rynn_brain_ros.vla import PolicyError, Variant  # noqa: E402
+from rynn_brain_ros.vla.binding import IDENTITY  # noqa: E402
 from rynn_brain_ros.vla.checkpoint import (  # noqa: E402
     BACKBONE,
     POLICY,
@@ -211,6 +212,18 @@ def test_graphs_beside_another_policy_are_refused(small: Path, tmp_path: Path):
     (copy / POLICY).write_text((copy / POLICY).read_text() + "\n")
     with pytest.raises(PolicyError, match=r"not of this policy\.json"):
         open_policy(copy, precision=Precision.INT8)
+
+
+@pytest.mark.parametrize("name", [ACTION_STEP, VISION])
+def test_the_graph_of_another_policy_is_refused(small: Path, tmp_path: Path, name: str):
+    copy = Path(shutil.copytree(small, tmp_path / "copy"))
+    file = copy / graph_file(name, Precision.INT8)
+    model = onnx.load(file)
+    onnx.helper.set_model_props(model, {IDENTITY: "another's"})
+    onnx.save(model, file)
+    for open_it in (lambda: open_policy(copy, precision=Precision.INT8), lambda: verify(copy)):
+        with pytest.raises(PolicyError, match=rf"{file.name} was not exported with this policy"):
+            open_it()
 
 
 def test_a_cut_off_graph_is_named(small: Path, tmp_path: Path):

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
-from policy_parts import HOME, LIMITS, RATE_HZ, SPEC, ramp
+from policy_parts import (
+    CONTRACT,
+    HOME,
+    HORIZON,
+    LIMITS,
+    RATE_HZ,
+    SPEC,
+    TRAINED_STATES,
+    ramp,
+    spec_for,
+)
 
 from rynn_brain_ros.values import ConfigError, InputError
+from rynn_brain_ros.vla.aiming import Aim
+from rynn_brain_ros.vla.chunks import RuntimeSpec
 from rynn_brain_ros.vla.limits import (
+    Hold,
     HoldCause,
     MotionLimits,
     Shaper,
     broken_chunk,
     unusual_state,
+    unusual_target,
 )
+from rynn_brain_ros.vla.normalization import compute
 from rynn_brain_ros.vla.values import PolicyError
 
 N_SAMPLES = 10
@@ -41,21 +58,79 @@ def test_a_state_that_is_none_is_named(state):
     assert "position.a, position.b, position.finger" in hold.text
 
 
+METRES = spec_for(CONTRACT, Aim(3, frame="base"))
+PIXELS = spec_for(CONTRACT, Aim(2, camera="/wrist"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "point"),
+    [(METRES, (0.45, 0.0, 0.1)), (METRES, (1.0, 0.0, 0.1)), (METRES, ()), (SPEC, ())],
+)
+def test_a_target_point_as_in_training_passes_and_so_does_none(spec, point):
+    assert unusual_target(spec, point, max_z=6.0) is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "point", "named"),
+    [
+        (
+            METRES,
+            (50.0, 0.0, 0.1),
+            r"x is 50 \(trained 0.5 ± 0.1\): more than 6 standard deviations",
+        ),
+        (METRES, (np.nan, 0.0, 0.1), "finite numbers"),
+        (METRES, (500.0, 300.0), "2 numbers.* 3 in base"),
+        (SPEC, (0.5, 0.0, 0.1), "3 numbers.* none"),
+    ],
+)
+def test_a_target_point_that_nobody_trained_with_is_named(spec, point, named):
+    hold = unusual_target(spec, point, max_z=6.0)
+    assert hold.cause is HoldCause.TARGET_UNUSABLE
+    assert re.search(named, hold.text)
+
+
+def test_a_point_of_the_picture_may_be_some_pixels_beside_where_all_were_in_training():
+    assert unusual_target(PIXELS, (30.0, 30.0), max_z=6.0) is None
+    assert unusual_target(PIXELS, (500.0, 0.0), max_z=6.0) is not None
+
+
+def check(chunk: np.ndarray) -> Hold | None:
+    return broken_chunk(SPEC, chunk, HOME, max_z=15.0)
+
+
 def test_a_good_chunk_passes():
-    assert broken_chunk(SPEC, ramp()) is None
+    assert check(ramp()) is None
+
+
+def test_a_chunk_that_goes_where_no_demonstration_did_is_a_failure_of_the_policy():
+    chunk = ramp()
+    chunk[3, 1] = 1000.0
+    hold = check(chunk)
+    assert hold.cause is HoldCause.POLICY_FAILED
+    assert re.search(r"position\.b of step 3 is 1000; .*than 15 standard deviations", hold.text)
+
+
+def test_a_joint_that_never_moved_in_training_may_move_only_a_little():
+    still = compute(
+        ((s, np.tile(s, (HORIZON, 1)), ()) for s in TRAINED_STATES), SPEC.statistics.provenance
+    )
+    spec = RuntimeSpec(HORIZON, still)
+    assert broken_chunk(spec, ramp(step_rad=0.01), HOME, max_z=15.0) is None
+    hold = broken_chunk(spec, ramp(step_rad=0.1), HOME, max_z=15.0)
+    assert "position.a" in hold.text
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_chunk_with_a_number_that_is_none_is_named_with_its_place(bad):
     chunk = ramp()
     chunk[3, 1] = bad
-    hold = broken_chunk(SPEC, chunk)
+    hold = check(chunk)
     assert hold.cause is HoldCause.NOT_FINITE
     assert "position.b of step 3" in hold.text
 
 
 def test_a_chunk_of_another_shape_is_a_failure_of_the_policy():
-    assert broken_chunk(SPEC, ramp()[:-1]).cause is HoldCause.POLICY_FAILED
+    assert check(ramp()[:-1]).cause is HoldCause.POLICY_FAILED
 
 
 @pytest.mark.parametrize("velocity", [(), (0.0,), (-1.0,), (float("nan"),), (float("inf"),)])
@@ -132,6 +207,23 @@ def test_the_seam_between_two_of_ruckigs_cases_is_stepped_over(shaper):
     for _ in range(20):
         told = shaper.towards(HOME + 0.1, np.zeros(3))
     np.testing.assert_allclose(told[-1], HOME + 0.1, atol=1e-6)
+
+
+def test_what_cannot_be_done_in_time_is_approached_and_not_run_up_to():
+    pytest.importorskip("ruckig", reason="the extra policy is not installed")
+    gentle = Shaper(MotionLimits((0.5,), (2.0,), (20.0,)), 1 / 30, N_SAMPLES)
+    gentle.start(np.zeros(1))
+    for step in range(1, 31):
+        told = gentle.towards(np.array([0.5 * step / 30]), np.array([0.5]))
+        assert told.min() >= -1e-12
+    assert told[-1, 0] > 0.25
+
+
+@pytest.mark.parametrize("far", [1e9, 1e300])
+def test_a_target_too_far_for_ruckig_is_an_error_and_changes_nothing(shaper, far):
+    with pytest.raises(PolicyError, match="no motion within the limits"):
+        shaper.towards(HOME + np.array((far, 0.0, 0.0)), np.zeros(3))
+    np.testing.assert_array_equal(shaper.rest(), np.tile(HOME, (N_SAMPLES, 1)))
 
 
 def test_a_target_that_is_no_number_is_an_error_and_changes_nothing(shaper):

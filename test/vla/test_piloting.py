@@ -12,11 +12,13 @@ pytest.importorskip("ruckig", reason="the extra policy is not installed")
 from rynn_brain_ros.data.streams import StoredImage
 from rynn_brain_ros.messages import header
 from rynn_brain_ros.values import EncodedImage, EngineLostError
+from rynn_brain_ros.vla.aiming import Aim
 from rynn_brain_ros.vla.observing import Pictures
 from rynn_brain_ros.vla.runner import RunnerConfig
 from rynn_brain_ros.vla.values import PolicyError
 
 GOALS = {"output": "trajectory_action", "controller": "arm"}
+IN_BASE = Aim(3, frame="base")
 WORDS = "conditioning: {plan: /plan, groundings: /groundings}\n"
 
 
@@ -204,6 +206,17 @@ def test_a_gripper_far_outside_is_never_sent():
     assert max(at(message)[2] for message in flight.robot.sent) == pytest.approx(0.02)
 
 
+def test_a_robot_that_does_not_follow_holds_and_a_preview_is_not_compared_with_it():
+    flight = Flight(lambda seen: ramp(seen.state, 0.1), runner=RunnerConfig(replan_steps=100))
+    flight.fly(6)
+    assert at(flight.robot.previewed[-1])[0] > 0.3
+    assert flight.cause is None
+    flight.moving()
+    flight.fly(2)
+    assert flight.cause == "not_followed"
+    assert flight.arming.is_armed(flight.clock.ns)
+
+
 def test_without_a_task_nothing_is_asked():
     flight = Flight(task="").fly(2)
     assert flight.cause == "no_task"
@@ -229,7 +242,7 @@ def pointed(frame: str) -> dict:
 
 
 def test_the_policy_is_told_the_brains_step_and_point():
-    flight = Flight(more=WORDS, target_frame="base")
+    flight = Flight(more=WORDS, aim=IN_BASE)
     text = "Pick up the <object> cup </object>."
     flight.hear("/plan", "rynn_brain_ros/msg/Plan", {"steps": [{"text": text}]})
     flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", pointed("base"))
@@ -239,13 +252,24 @@ def test_the_policy_is_told_the_brains_step_and_point():
 
 
 def test_a_point_in_another_frame_than_in_training_holds():
-    flight = Flight(more=WORDS, target_frame="base")
+    flight = Flight(more=WORDS, aim=IN_BASE)
     flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", pointed("odom"))
     flight.fly(2)
     assert flight.cause == "target_unusable"
     assert "are told in odom, not in 'base'" in flight.pilot.hold.text
 
 
-def test_a_policy_of_points_in_metres_needs_their_frame():
-    with pytest.raises(PolicyError, match="set target_frame"):
-        Flight(more=WORDS)
+def test_a_point_far_from_those_of_training_holds():
+    flight = Flight(more=WORDS, aim=IN_BASE)
+    far = pointed("base")
+    far["groundings"][0]["point_fixed"]["x"] = 500.0  # millimetres
+    flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", far)
+    flight.fly(2)
+    assert flight.cause == "target_unusable"
+    assert "x is 500 (trained" in flight.pilot.hold.text
+
+
+def test_a_policy_of_points_in_another_cameras_pictures_is_refused():
+    with pytest.raises(PolicyError, match=r"pictures of /front; the contract's cameras are /wrist"):
+        Flight(more=WORDS, aim=Aim(2, camera="/front"))
+    Flight(more=WORDS, aim=Aim(2, camera="/wrist"))

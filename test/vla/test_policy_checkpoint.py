@@ -126,6 +126,27 @@ def test_a_head_beside_other_statistics_is_refused(saved: Path):
         load_policy(saved)
 
 
+def test_the_backbone_of_another_run_is_refused(backbone: Path, saved: Path, tmp_path: Path):
+    save_policy(untrained(backbone), backbone, tmp_path / "other")  # alike in every number
+    shutil.rmtree(saved / BACKBONE)
+    shutil.copytree(tmp_path / "other" / BACKBONE, saved / BACKBONE)
+    with pytest.raises(PolicyError, match=r"model.safetensors was not saved with this policy.json"):
+        load_policy(saved)
+
+
+def test_the_head_of_another_run_is_refused(backbone: Path, saved: Path, tmp_path: Path):
+    save_policy(untrained(backbone), backbone, tmp_path / "other")
+    shutil.copyfile(tmp_path / "other" / HEAD, saved / HEAD)
+    with pytest.raises(PolicyError, match=r"was not saved with this policy\.json"):
+        load_policy(saved)
+
+
+def test_a_backbones_file_that_is_broken_is_named(saved: Path):
+    (saved / BACKBONE / "model.safetensors").write_bytes(b"{")
+    with pytest.raises(PolicyError, match=r"model\.safetensors cannot be read"):
+        load_policy(saved)
+
+
 def test_statistics_of_other_cameras_than_the_networks_are_refused(backbone: Path):
     foreign = replace(statistics(), provenance=replace(PROVENANCE, cameras=("front",)))
     with pytest.raises(PolicyError, match="cameras"):

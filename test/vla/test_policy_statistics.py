@@ -85,6 +85,41 @@ def test_a_target_point_is_told_with_whether_it_is_known():
     assert statistics(pointed=False).target_in(()).shape == (0,)
 
 
+def changed(path: Path, change) -> Path:
+    record = statistics().record()
+    change(record)
+    path.write_text(json.dumps(record))
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record.pop("aim"),
+        lambda record: record["aim"].update(frame=""),
+        lambda record: record["aim"].update(n=2),
+        lambda record: record.update(target=None),
+    ],
+)
+def test_target_points_without_what_they_are_told_in_are_refused(tmp_path: Path, change):
+    with pytest.raises(PolicyError, match=r"s\.json has target points of \d numbers and does not"):
+        load_statistics(changed(tmp_path / "s.json", change))
+
+
+def test_older_statistics_without_target_points_are_read(tmp_path: Path):
+    def older(record):
+        record.pop("aim")
+        record.update(target=None)
+
+    assert load_statistics(changed(tmp_path / "s.json", older)) == statistics(pointed=False)
+
+
+def test_a_data_set_whose_points_are_told_in_nothing_has_no_statistics():
+    states, actions, targets = demonstrations(5)
+    with pytest.raises(PolicyError, match="does not tell the frame"):
+        compute(zip(states, actions, targets, strict=True), PROVENANCE)
+
+
 def test_a_target_point_of_other_numbers_is_refused():
     with pytest.raises(PolicyError, match="2 numbers: this policy was trained with 3"):
         statistics().target_in((500.0, 300.0))
@@ -129,12 +164,8 @@ def test_missing_statistics_are_named(tmp_path: Path):
     ],
 )
 def test_statistics_that_are_not_whole_are_refused(tmp_path: Path, change):
-    record = statistics().record()
-    change(record)
-    path = tmp_path / "s.json"
-    path.write_text(json.dumps(record))
     with pytest.raises(PolicyError, match=r"s\.json"):
-        load_statistics(path)
+        load_statistics(changed(tmp_path / "s.json", change))
 
 
 def test_the_provenance_of_a_contract_names_robot_cameras_rate_and_state():

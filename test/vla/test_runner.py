@@ -45,12 +45,15 @@ class Loop:
         )
         self.state = HOME
 
-    def tick(self, *, age_s: float = 0.0, work: bool = True, **changes) -> Command:
+    def tick(
+        self, *, age_s: float = 0.0, work: bool = True, obeyed: bool = True, **changes
+    ) -> Command:
         """One step of the loop: time passes, and unless told otherwise the policy keeps up."""
         self.clock.pass_s(1 / RATE_HZ)
         stamp_ns = self.clock.ns - round(age_s * 1e9)
         seen = seeing(**{"state": self.state, **changes})
-        command = self.runner.tick(seen, {"wrist": stamp_ns, STATE: stamp_ns})
+        stamps_ns = {"wrist": stamp_ns, STATE: stamp_ns}
+        command = self.runner.tick(seen, stamps_ns, obeyed=obeyed)
         if len(command.positions):
             self.state = command.positions[-1]
         if work:
@@ -172,6 +175,79 @@ def test_a_chunk_that_is_no_number_never_reaches_the_robot():
     np.testing.assert_array_equal(command.positions, np.tile(HOME, (7, 1)))
 
 
+def test_a_chunk_far_from_training_never_reaches_the_robot():
+    loop = Loop(lambda seen: seen.state + np.tile((1000.0, 0.0, 0.0), (HORIZON, 1)))
+    loop.tick()
+    command = loop.tick()
+    assert command.hold.cause is HoldCause.POLICY_FAILED
+    np.testing.assert_array_equal(command.positions, np.tile(HOME, (7, 1)))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[[0]], [[0], [1, 2]], np.full((HORIZON, 3), "a"), np.full((HORIZON, 3), object()), None],
+)
+def test_an_answer_that_is_no_chunk_is_a_failure_of_the_policy(answer):
+    loop = Loop(lambda seen: answer)
+    loop.tick()
+    assert loop.cause() is HoldCause.POLICY_FAILED
+
+
+def test_a_target_point_outside_training_is_named_before_anything_is_asked():
+    loop = Loop()
+    assert loop.cause(target_point=(0.5, 0.0, 0.1)) is HoldCause.TARGET_UNUSABLE
+    assert loop.policy.asked == []
+
+
+def test_a_robot_that_does_not_follow_its_commands_holds_and_goes_on_from_where_it_is():
+    loop = Loop(lambda seen: ramp(seen.state, 0.1)).moving(2)
+    stuck = HOME - np.array((0.3, 0.0, 0.0))
+    command = loop.tick(state=stuck)
+    assert command.hold.cause is HoldCause.NOT_FOLLOWED
+    assert "position.a is at -0.3 and was commanded to 0." in command.hold.text
+    told = [command, *(loop.tick(state=stuck) for _ in range(9))]
+    causes = [each.hold and each.hold.cause for each in told]
+    n = causes.index(HoldCause.WAITING)
+    assert set(causes[:n]) == {HoldCause.NOT_FOLLOWED}
+    assert np.ptp(told[n - 1].positions[-2:], axis=0).max() < 1e-6  # it came to rest on its way
+    np.testing.assert_array_equal(told[n].positions, np.tile(stuck, (7, 1)))
+    assert told[n + 1].hold is None
+
+
+def test_a_hand_that_holds_something_is_no_robot_that_does_not_follow():
+    loop = Loop(lambda seen: np.tile((HOME[0], HOME[1], 0.0), (HORIZON, 1))).moving(6)
+    around = np.array((HOME[0], HOME[1], 0.6))
+    assert loop.cause(state=around) is None
+    loop.tick(state=around, images={})
+    held = loop.tick(state=around).positions[-1]
+    assert held[2] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_commands_that_nobody_obeys_are_not_compared_with_the_robot():
+    loop = Loop(lambda seen: ramp(seen.state, 0.1)).moving(2)
+    assert loop.cause(state=HOME - np.array((0.3, 0.0, 0.0)), obeyed=False) is None
+
+
+def test_after_a_hold_motion_begins_where_the_robot_is_then():
+    loop = Loop().moving()
+    loop.tick(images={})
+    for _ in range(5):
+        loop.tick(images={})
+    pushed = HOME + np.array((1.5, 0.0, 0.0))
+    first = loop.tick(state=pushed).positions
+    np.testing.assert_array_equal(first, np.tile(pushed, (7, 1)))
+    assert np.abs(loop.tick().positions - pushed).max() < 0.1
+
+
+def test_after_a_hold_a_robot_that_sags_a_little_is_not_let_down():
+    loop = Loop().moving()
+    for _ in range(5):
+        loop.tick(images={})
+    stood = loop.state
+    sagging = stood - np.array((0.03, 0.0, 0.0))
+    np.testing.assert_allclose(loop.tick(state=sagging).positions[-1], stood, atol=1e-9)
+
+
 def test_a_server_that_stops_answering_in_the_middle_of_a_chunk_holds_after_its_budget():
     loop = Loop(replan_steps=1, answer_budget_s=0.35).moving(1)
     causes = [loop.cause(work=False) for _ in range(6)]
@@ -289,6 +365,15 @@ def test_after_a_reset_motion_begins_at_the_state_measured_then():
     loop.runner.reset()
     moved = HOME + np.array((0.3, 0.0, 0.0))
     np.testing.assert_array_equal(loop.tick(state=moved).positions, np.tile(moved, (7, 1)))
+
+
+def test_a_policy_that_never_answers_is_told_as_silent_after_a_reset_too():
+    loop = Loop(answer_budget_s=0.35)
+    for _ in range(6):
+        loop.tick(work=False)
+    assert loop.cause(work=False) is HoldCause.POLICY_SILENT
+    loop.runner.reset()
+    assert [loop.cause(work=False) for _ in range(5)] == [HoldCause.POLICY_SILENT] * 5
 
 
 def test_an_answer_that_is_late_and_an_error_as_well_is_one_failure():

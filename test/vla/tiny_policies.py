@@ -9,6 +9,7 @@ import numpy as np
 
 from rynn_brain_ros.vla import ExpertSize, Observation, PolicySpec, Variant
 from rynn_brain_ros.vla.actions import ActionSpace, Part, PartKind
+from rynn_brain_ros.vla.aiming import Aim
 from rynn_brain_ros.vla.normalization import Provenance, Statistics, compute
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
@@ -54,8 +55,9 @@ def demonstrations(
 
 def statistics(horizon: int = HORIZON, pointed: bool = True) -> Statistics:
     states, actions, targets = demonstrations(500, seed=1, horizon=horizon)
+    aim = Aim(3, frame="base") if pointed else Aim()
     points = [tuple(point) if pointed else () for point in targets]
-    return compute(zip(states, actions, points, strict=True), PROVENANCE)
+    return compute(zip(states, actions, points, strict=True), PROVENANCE, aim)
 
 
 def observation(seed: int, *, step: str = "", target: tuple[float, ...] = ()) -> Observation:

@@ -59,6 +59,7 @@ class RynnBrainPolicy(PreTrainedPolicy):  # type: ignore[misc]
         if data is not None:
             where = str(folder or config.backbone)
             self.loaded.statistics.provenance.check_same(data.provenance, where)
+            self.loaded.statistics.aim.check_same(data.aim, where)
         self._episodes = {each.episode.index: each for each in data.demonstrations} if data else {}
         self.network = self.loaded.network
         self._companions = folder / BACKBONE if folder else Path(config.backbone)
