@@ -4,11 +4,11 @@ that it never saw.
     python -m training.nano.evaluate CHECKPOINT [--questions 300] [--seed 900000]
 
 Three kinds of pictures: ``episode`` is a table as the demo and `rynn-brain evaluate` set it,
-``wild`` one as in training (crowded, stacked, in the hand, other lamps and colours), ``film`` eight
-frames of a table on which things come, go and are moved. Plans are judged turn by turn. Two
-controls
-show that it looks: the same questions with the picture of another table, and answers scored on
-another thing than the one asked for. No grammar holds the answers: their form is nano's own.
+``wild`` one as in training (crowded, stacked, in the hand, other lamps and colours), ``film`` the
+newest frames of a table on which things come, go and are moved. Plans are judged turn by turn,
+where the model's profile says that it plans. Two controls show that it looks: the same questions
+with the picture of another table, and answers scored on another thing than the one asked for. No
+grammar holds the answers: their form is nano's own.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 from rynn_brain_ros.language import parse
 from rynn_brain_ros.models.local.engine import LocalEngine
 from rynn_brain_ros.models.local.loading import load
+from rynn_brain_ros.models.profiles import NANO
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.sim.table_layout import random_scene
 from rynn_brain_ros.values import (
@@ -75,11 +76,11 @@ class Result:
 
 def held_out(kind: str, seed: int, count: int) -> list[Asked]:
     """``count`` questions about fresh tables of a kind, every fifth about what is not there."""
-    pictures, n_frames = _SOURCES[kind](seed), PER_FILM if kind == "film" else 1
+    pictures, n_frames = _SOURCES[kind](seed), NANO.most_frames if kind == "film" else 1
     teacher, rng = Teacher(np.random.default_rng((seed, 1))), np.random.default_rng((seed, 2))
     asked: list[Asked] = []
     while len(asked) < count:
-        some = list(islice(pictures, n_frames))
+        some = list(islice(pictures, PER_FILM if kind == "film" else 1))[-n_frames:]
         truths = [truth_of(picture.numbers(), picture.things) for picture in some]
         lesson = teacher.lesson([(n, False) for n in range(n_frames)], truths, 2)
         frames = FrameSet(tuple(as_frame(picture, n) for n, picture in enumerate(some)), 10240)
@@ -202,7 +203,7 @@ def controls(engine: Engine, asked: Sequence[Asked]) -> dict[str, float]:
 
 
 def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dict[str, float]]:
-    """Everything, by kind of picture, and the plans."""
+    """Everything, by kind of picture, and plans where it knows them."""
     engine = LocalEngine(load(path, dtype="F32"), constrain=False)
     try:
         found = {}
@@ -211,7 +212,8 @@ def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dic
             found[kind] = summary(ask_all(engine, asked))
             if kind == "episode":
                 found["controls"] = controls(engine, asked)
-        found["plans"] = evaluate_plans(engine, seed, count)
+        if Task.PLAN in engine.info.tasks:
+            found["plans"] = evaluate_plans(engine, seed, count)
     finally:
         engine.close()
     return found

@@ -116,10 +116,14 @@ def card(found: Mapping[str, Mapping[str, float]], told: Mapping[str, Any]) -> s
         **{key: _told(found["controls"][key], "share") for key in ("other_picture", "other_thing")},
         questions=int(found["episode"]["questions"]),
         table=_table(kinds, _ROWS),
-        turns=int(found["plans"]["turns"]),
-        plans=_table({"plans": found["plans"]}, _PLAN_ROWS),
+        plans=_plans(found["plans"]) if "plans" in found else "",
         recipe=json.dumps(told["recipe"]),
     )
+
+
+def _plans(found: Mapping[str, float]) -> str:
+    told = f"{int(found['turns'])} turns of a planner, each with the true history before it:"
+    return f"{told}\n\n{_table({'plans': found}, _PLAN_ROWS)}\n\n"
 
 
 def _table(columns: Mapping[str, Mapping[str, float]], rows: Sequence[tuple[str, str, str]]) -> str:

@@ -136,10 +136,11 @@ class LocalEngine:
                 f"{self._info.model} was not trained to answer task {query.task.value}; it knows "
                 f"{', '.join(sorted(task.value for task in self._info.tasks))}"
             )
-        if 0 < self._most_frames < len(query.frames):
+        most = self._most_frames
+        if 0 < most < len(query.frames):
             raise UnsupportedTaskError(
-                f"{self._info.model} was trained to be shown {self._most_frames} frame and not "
-                f"{len(query.frames)}; show it the newest one (--frames 1, frames: 1)"
+                f"{self._info.model} was trained to be shown up to {most} frame(s) and not "
+                f"{len(query.frames)}; show it the newest (--frames {most}, frames: {most})"
             )
         run = Run(query, cancel)
         writer = Writer(query, self._decode, on_text)
