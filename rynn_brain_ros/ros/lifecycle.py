@@ -1,13 +1,40 @@
-"""A lifecycle node that survives being asked for a transition that its state does not have."""
+"""What the life of all our nodes has in common."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 
-def refuse_wrong_transitions(node: LifecycleNode) -> None:
+class ManagedNode(LifecycleNode):
+    """Comes to rest when it is deactivated, lets go of everything when it is cleaned up or shut
+    down, and survives being asked for a transition that its state does not have."""
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        _refuse_wrong_transitions(self)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._rest("the node was deactivated")
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.release()
+        return super().on_shutdown(state)
+
+    def _rest(self, why: str) -> None:
+        """Ends what `on_activate` began, and returns when it has ended. May be called twice."""
+
+    def release(self) -> None:
+        """Lets go of everything that `on_configure` took. May be called twice."""
+
+
+def _refuse_wrong_transitions(node: LifecycleNode) -> None:
     """Jazzy's rclpy raises there, into the executor, and the process ends: two managers that shut
     a node down one after the other would kill it. The service answers "no success" instead."""
     service = node._service_change_state

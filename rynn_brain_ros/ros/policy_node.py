@@ -17,7 +17,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import MultiThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
@@ -28,7 +28,7 @@ from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.msg import BrainStatus
 from rynn_brain_ros.planning.arming import Arming
 from rynn_brain_ros.ros.conversion import message_class, to_ros
-from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
+from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.policy_robot import PolicyRobot
 from rynn_brain_ros.ros.qos import mismatches
@@ -47,7 +47,7 @@ _THREADS = 2
 """One for the node's own callbacks, and one for what its goals' servers say."""
 
 
-class PolicyNode(LifecycleNode):
+class PolicyNode(ManagedNode):
     """See the module's docstring. Parameters are the fields of `PolicyConfig`, `RunnerConfig` and
     `Joining`.
 
@@ -57,7 +57,6 @@ class PolicyNode(LifecycleNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("policy", **kwargs)
-        refuse_wrong_transitions(self)
         for settings in (PolicyConfig, RunnerConfig, Joining):
             declare(self, settings)
         self._config, self._runner = PolicyConfig(), RunnerConfig()
@@ -126,18 +125,6 @@ class PolicyNode(LifecycleNode):
         means = "previews only" if self._config.dry_run else "moves once it is armed (~/arm)"
         self.get_logger().info(f"{self._config.contract}, asking {self._config.url}: {means}")
         return result
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._rest("the node was deactivated")
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.release()
-        return super().on_cleanup(state)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.release()
-        return super().on_shutdown(state)
 
     def release(self) -> None:
         """Lets go of everything that `on_configure` took. May be called twice."""

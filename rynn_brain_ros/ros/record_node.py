@@ -16,7 +16,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Joy
 from std_msgs.msg import String
@@ -31,7 +31,7 @@ from rynn_brain_ros.data.record_config import RecordConfig
 from rynn_brain_ros.data.recording_report import line, parts
 from rynn_brain_ros.data.recording_session import RecordingSession, is_static
 from rynn_brain_ros.ros.conversion import message_class, to_ros
-from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
+from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.qos import mismatches
 from rynn_brain_ros.ros.spinning import spin
@@ -44,7 +44,7 @@ _DEPTH = 200
 """Messages that wait while a file is closed. A recorder must not be what loses them."""
 
 
-class RecordNode(LifecycleNode):
+class RecordNode(ManagedNode):
     """See the module's docstring. Parameters are the fields of `RecordConfig`.
 
     Subscriptions belong to the executor's thread; `finish` may be called from any.
@@ -52,7 +52,6 @@ class RecordNode(LifecycleNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("record", **kwargs)
-        refuse_wrong_transitions(self)
         declare(self, RecordConfig)
         self._config = RecordConfig()
         self._buttons = Buttons(self._config)
@@ -102,19 +101,9 @@ class RecordNode(LifecycleNode):
         )
         return result
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._rest()
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._rest()
+    def release(self) -> None:
+        self._rest("the node was shut down")
         self.session = None
-        return super().on_cleanup(state)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._rest()
-        self.session = None
-        return super().on_shutdown(state)
 
     def finish(self) -> None:
         """Ends what is being recorded, whole; from now on nothing is kept. May be called twice."""
@@ -127,7 +116,7 @@ class RecordNode(LifecycleNode):
             except OutputError as error:
                 self.get_logger().error(str(error))
 
-    def _rest(self) -> None:
+    def _rest(self, why: str) -> None:
         self.finish()
         for heard in self._heard:
             self.destroy_subscription(heard)

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.exceptions import NameValidationException
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from rynn_brain_ros.config import CameraConfig, SeeingConfig
 from rynn_brain_ros.messages import MessageDict
@@ -17,7 +17,7 @@ from rynn_brain_ros.models import Engines, WorkerEngine, open_engines, runs_here
 from rynn_brain_ros.msg import BrainStatus
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.eyes import Eyes
-from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
+from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.vitals import Vitals
 from rynn_brain_ros.values import ConfigError, RynnBrainError
@@ -26,7 +26,7 @@ _STATUS_PERIOD_S = 1.0
 C = TypeVar("C", bound=SeeingConfig)
 
 
-class SeeingNode(LifecycleNode, Generic[C]):
+class SeeingNode(ManagedNode, Generic[C]):
     """Parameters are the fields of ``settings``, and those of `CameraConfig` for each of its
     ``cameras``. ``outputs`` are types of messages by topic.
 
@@ -39,7 +39,6 @@ class SeeingNode(LifecycleNode, Generic[C]):
         self, name: str, settings: type[C], outputs: Mapping[str, type], **kwargs: Any
     ) -> None:
         super().__init__(name, **kwargs)
-        refuse_wrong_transitions(self)
         declare(self, settings)
         self._settings, self._config = settings, settings()
         self.eyes: Eyes | None = None
@@ -102,18 +101,6 @@ class SeeingNode(LifecycleNode, Generic[C]):
                 "Python that has torch and rynn_brain_ros[model,serve]"
             )
         return open_engines(config.engine)
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._rest("the node was deactivated")
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.release()
-        return super().on_cleanup(state)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.release()
-        return super().on_shutdown(state)
 
     def release(self) -> None:
         """Lets go of everything that `on_configure` took. May be called twice."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from nav_msgs.msg import OccupancyGrid, Odometry
 from rclpy.executors import MultiThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from rosidl_runtime_py.utilities import get_message
@@ -26,7 +26,7 @@ from tf2_msgs.msg import TFMessage
 from rynn_brain_ros import messages
 from rynn_brain_ros.bags import typestore
 from rynn_brain_ros.ros.conversion import to_ros
-from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
+from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.sim_arm import serve_arm
 from rynn_brain_ros.ros.sim_base import map_message, odometry, serve_base
@@ -42,7 +42,7 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _SWITCHED_OFF = "the simulator was switched off"
 
 
-class SimNode(LifecycleNode):
+class SimNode(ManagedNode):
     """See the module's docstring. Parameters are the fields of `SimConfig`.
 
     The world is made by `on_configure`, goes on while the node is active, and what moves comes to
@@ -52,7 +52,6 @@ class SimNode(LifecycleNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("sim", **kwargs)
-        refuse_wrong_transitions(self)
         declare(self, SimConfig)
         self._config = SimConfig()
         self._store = typestore()
@@ -108,19 +107,10 @@ class SimNode(LifecycleNode):
                 "simulators but one publish_clock:=false"
             )
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def _rest(self, why: str) -> None:
         if self._live is not None:
             self._live.pause(_SWITCHED_OFF)
         self._is_active = False
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.release()
-        return super().on_cleanup(state)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.release()
-        return super().on_shutdown(state)
 
     def release(self) -> None:
         """Ends the world and lets go of everything that `on_configure` took. May be called

@@ -14,7 +14,7 @@ from typing import Any
 
 from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import MarkerArray
@@ -24,7 +24,7 @@ from rynn_brain_ros.bags import typestore
 from rynn_brain_ros.config import ViewConfig
 from rynn_brain_ros.msg import BrainStatus, GroundingArray, Plan
 from rynn_brain_ros.ros.conversion import to_ros
-from rynn_brain_ros.ros.lifecycle import refuse_wrong_transitions
+from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.spinning import spin
 from rynn_brain_ros.values import (
@@ -45,12 +45,11 @@ _PATIENCE_S = 0.5
 """An answer may come before a picture that it names."""
 
 
-class ViewNode(LifecycleNode):
+class ViewNode(ManagedNode):
     """See the module's docstring. Parameters are the fields of `ViewConfig`."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("view", **kwargs)
-        refuse_wrong_transitions(self)
         declare(self, ViewConfig)
         self._config = ViewConfig()
         self._store = typestore()
@@ -99,13 +98,12 @@ class ViewNode(LifecycleNode):
         self._show_panel()
         return result
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def _rest(self, why: str) -> None:
         for heard in self._heard:
             self.destroy_subscription(heard)
         self._heard.clear()
         self._markers.publish(to_ros(MarkerArray, delete_all()))
         self._forget()
-        return super().on_deactivate(state)
 
     def _forget(self) -> None:
         self._statuses: dict[str, BrainStatus] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "planning"))
 
+from asking import Asking  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from played_robot import ScriptedEngine, pick  # noqa: E402
@@ -35,7 +35,6 @@ from rynn_brain_ros.planning.goals import GoalTimeouts  # noqa: E402
 from rynn_brain_ros.planning.watchdog import WatchdogLimits  # noqa: E402
 from rynn_brain_ros.ros.act_node import ActNode  # noqa: E402
 
-PATIENCE_S = 40.0
 GRIPPER = "panda_hand_controller/gripper_cmd"
 TASK = "put the red cube on the table"
 PATIENT = WatchdogLimits(max_frame_age_s=6.0, max_transform_age_s=6.0)
@@ -53,7 +52,7 @@ def profile(folder: Path, **changes: str) -> str:
     return str(path)
 
 
-class Graph:
+class Graph(Asking):
     """A robot, its servers and act in one process, on an executor of their own."""
 
     def __init__(self, **parameters: Any) -> None:
@@ -87,24 +86,6 @@ class Graph:
         self.approve_client = self.user.create_client(Approve, "/act/approve")
         self.tasks = ActionClient(self.user, ExecuteTask, "/act/execute_task")
 
-    def wait_until(self, condition: Callable[[], Any], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
-            time.sleep(0.005)  # another thread spins: look again
-
-    def call(self, client: Any, request: Any) -> Any:
-        self.wait_until(client.service_is_ready, client.srv_name)
-        return self.result(client.call_async(request), client.srv_name)
-
-    def result(self, future: Any, what: str = "an answer") -> Any:
-        self.wait_until(future.done, what)
-        return future.result()
-
-    def transition(self, transition_id: int) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition_id))
-        return bool(self.call(self.change, request).success)
-
     def bring_up(self, *lines: Any, timeouts: GoalTimeouts = QUICK) -> ScriptedEngine:
         """Active, with an engine that says ``lines``, seeing pictures and knowing the servers."""
         assert self.transition(Transition.TRANSITION_CONFIGURE)
@@ -131,11 +112,11 @@ class Graph:
         self.wait_until(self.tasks.server_is_ready, "act")
         request = ExecuteTask.Goal(**{"task": TASK, **goal})
         keep = lambda message: self.feedback.append(message.feedback)  # noqa: E731
-        return self.result(self.tasks.send_goal_async(request, keep))
+        return self.result_of(self.tasks.send_goal_async(request, keep))
 
     def carry_out(self, **goal: Any) -> Any:
         """The task's result."""
-        return self.result(self.send(**goal).get_result_async(), "the end of the task").result
+        return self.result_of(self.send(**goal).get_result_async(), "the end of the task").result
 
     def goals(self, server: str) -> list[Any]:
         return self.robot.does[server].goals

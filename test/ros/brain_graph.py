@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
+from asking import Asking
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
@@ -30,7 +30,6 @@ from rynn_brain_ros.ros.eyes import Eyes
 from rynn_brain_ros.sim.tabletop import OPTICAL_FRAME, example_scene
 from rynn_brain_ros.values import EncodedImage, Engine, RigidTransform
 
-PATIENCE_S = 30.0
 SECOND_NS = 1_000_000_000
 _PACKED_DEPTH_HEAD = bytes(12)
 """compressed_depth_image_transport's ConfigHeader: unused for 16UC1."""
@@ -114,8 +113,10 @@ class Robot(Node):
             self.tf.publish(to_ros(TFMessage, messages.tf_message([pose])))
 
 
-class Graph:
+class Graph(Asking):
     """A robot and a brain in one process, on an executor of their own."""
+
+    patience_s = 30.0
 
     def __init__(self, packed: bool = False, **parameters: Any) -> None:
         self.robot = Robot(packed)
@@ -140,26 +141,8 @@ class Graph:
         assert self.brain.eyes is not None
         return self.brain.eyes
 
-    def wait_until(self, condition: Callable[[], Any], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
-            time.sleep(0.005)  # another thread spins: look again
-
-    def result_of(self, future: Any, what: str = "the answer") -> Any:
-        self.wait_until(future.done, what)
-        return future.result()
-
-    def call(self, client: Any, request: Any) -> Any:
-        self.wait_until(client.service_is_ready, client.srv_name)
-        return self.result_of(client.call_async(request), client.srv_name)
-
     def ask(self, question: str, task: str = "object", **fields: Any) -> Any:
         return self.call(self.ask_client, Ask.Request(question=question, task=task, **fields))
-
-    def transition(self, transition_id: int) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition_id))
-        return bool(self.call(self.change, request).success)
 
     def bring_up(self, engine: Engine | None = None) -> None:
         """Active, and connected to the robot's camera. ``engine`` answers instead of its own."""

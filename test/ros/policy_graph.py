@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from asking import Asking
 from control_msgs.action import FollowJointTrajectory
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -29,7 +29,6 @@ from rynn_brain_ros.data import contract_from
 from rynn_brain_ros.ros.policy_node import PolicyNode
 from rynn_brain_ros.vla.serving import PolicyServer
 
-PATIENCE_S = 40.0
 STEP_RAD = 0.02
 LEFT = "/left"
 """Where a node is launched: one that was here before still has its services in rclpy's memory."""
@@ -102,7 +101,7 @@ class Robot(Node):
             self._images.publish(image)
 
 
-class Graph:
+class Graph(Asking):
     """A robot, a policy behind its endpoint, an operator, and the policy node, unless it is
     ``launched`` with the parameters of ``file``."""
 
@@ -155,22 +154,6 @@ class Graph:
                 return
             except InvalidHandle:
                 pass
-
-    def wait_until(self, condition: Callable[[], Any], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
-            time.sleep(0.01)  # another thread spins: look again
-
-    def call(self, client: Any, request: Any) -> Any:
-        self.wait_until(client.service_is_ready, client.srv_name)
-        future = client.call_async(request)
-        self.wait_until(future.done, client.srv_name)
-        return future.result()
-
-    def transition(self, transition_id: int) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition_id))
-        return bool(self.call(self.change, request).success)
 
     def bring_up(self) -> Graph:
         assert self.transition(Transition.TRANSITION_CONFIGURE)

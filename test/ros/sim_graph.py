@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
+from asking import Asking
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.action import ActionClient
@@ -21,12 +20,13 @@ from rynn_brain_ros.geometry import TransformBuffer
 from rynn_brain_ros.ros.sim_node import SimNode
 from rynn_brain_ros.values import Refusal, RigidTransform
 
-PATIENCE_S = 60.0
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-class SimGraph:
+class SimGraph(Asking):
     """``frames`` holds all of /tf; ``client`` is a node to make subscriptions and clients with."""
+
+    patience_s = 60.0
 
     def __init__(self, *others: Node, **parameters: Any) -> None:
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
@@ -50,28 +50,10 @@ class SimGraph:
     def _on_static(self, message: TFMessage) -> None:
         self.frames.add(messages.transforms_of(message), static=True)
 
-    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
-            time.sleep(0.005)  # another thread spins: look again
-
     def listen(self, type_: Any, topic: str, qos: Any = 10) -> list[Any]:
         got: list[Any] = []
         self.client.create_subscription(type_, topic, got.append, qos)
         return got
-
-    def result_of(self, future: Any, what: str) -> Any:
-        self.wait_until(future.done, what)
-        return future.result()
-
-    def call(self, client: Any, request: Any) -> Any:
-        self.wait_until(client.service_is_ready, client.srv_name)
-        return self.result_of(client.call_async(request), client.srv_name)
-
-    def transition(self, transition_id: int) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition_id))
-        return bool(self.call(self.change, request).success)
 
     def bring_up(self) -> None:
         assert self.transition(Transition.TRANSITION_CONFIGURE)

@@ -26,6 +26,7 @@ from act_graph import (  # noqa: E402
 )
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
+from mortal import mortal_server  # noqa: E402
 from played_robot import ScriptedEngine  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
@@ -97,20 +98,7 @@ def test_a_path_that_is_not_whole_is_not_begun(graphs: Callable[..., Graph]) -> 
     assert "execute_trajectory" not in graph.robot.order
 
 
-MORTAL = """
-import time, rclpy
-from moveit_msgs.action import MoveGroup
-from rclpy.action import ActionServer
-
-def work(goal):
-    print("taken", flush=True)
-    time.sleep(1e4)
-
-rclpy.init()
-node = rclpy.create_node("mortal")
-server = ActionServer(node, MoveGroup, "mortal/move_action", work)
-rclpy.spin(node)
-"""
+MORTAL = mortal_server("moveit_msgs/MoveGroup", "mortal/move_action")
 
 
 def test_a_server_whose_process_dies_is_lost_and_the_stop_is_published(
@@ -127,7 +115,7 @@ def test_a_server_whose_process_dies_is_lost_and_the_stop_is_published(
             assert mortal.stdout.readline() == "taken\n"
         finally:
             mortal.kill()
-    result = graph.result(ending, "the end").result
+    result = graph.result_of(ending, "the end").result
     assert (result.status, result.cause) == (ExecuteTask.Result.STATUS_FAILED, "lost_server")
     assert "mortal/move_action is gone" in result.message
     graph.wait_until(lambda: graph.robot.stops, "the declared stop")
@@ -158,8 +146,8 @@ def test_a_cancelled_task_cancels_the_goal(graphs: Callable[..., Graph]) -> None
     handle = graph.send()
     ending = handle.get_result_async()
     graph.wait_until(lambda: graph.goals("move_action"), "the goal")
-    graph.result(handle.cancel_goal_async())
-    response = graph.result(ending, "the end")
+    graph.result_of(handle.cancel_goal_async())
+    response = graph.result_of(ending, "the end")
     assert response.status == 5  # action_msgs/GoalStatus.STATUS_CANCELED
     assert response.result.cause == "cancelled"
     assert graph.robot.does["move_action"].cancels == 1
@@ -174,7 +162,7 @@ def test_deactivation_cancels_what_is_in_flight(graphs: Callable[..., Graph]) ->
     graph.wait_until(lambda: graph.goals("move_action"), "the goal")
     assert graph.transition(Transition.TRANSITION_DEACTIVATE)
     assert graph.robot.does["move_action"].cancels == 1
-    assert graph.result(ending, "the end").result.status == ExecuteTask.Result.STATUS_CANCELLED
+    assert graph.result_of(ending, "the end").result.status == ExecuteTask.Result.STATUS_CANCELLED
     assert graph.act.acting.armed_for_s == 0.0
     assert not graph.send().accepted
 
@@ -190,7 +178,7 @@ def test_a_camera_or_transforms_that_stop_stop_the_robot(
     ending = graph.send().get_result_async()
     graph.wait_until(lambda: graph.goals("move_action"), "the goal")
     setattr(graph.robot.world, gone, False)
-    result = graph.result(ending, "the end").result
+    result = graph.result_of(ending, "the end").result
     assert result.cause == "stale"
     assert graph.robot.does["move_action"].cancels == 1
     graph.wait_until(lambda: graph.robot.stops, "the declared stop")
@@ -228,8 +216,8 @@ def test_an_engine_that_thinks_blocks_nobody_and_is_cancelled(
     grown = graph.act.acting.eyes.perception.buffer.stats
     graph.wait_until(lambda: grown().frames > frames + 3, "pictures meanwhile")
     assert graph.arm().success
-    graph.result(handle.cancel_goal_async())
-    assert graph.result(ending, "the end").result.cause == "cancelled"
+    graph.result_of(handle.cancel_goal_async())
+    assert graph.result_of(ending, "the end").result.cause == "cancelled"
 
 
 def test_one_task_at_a_time(graphs: Callable[..., Graph]) -> None:
@@ -241,8 +229,8 @@ def test_one_task_at_a_time(graphs: Callable[..., Graph]) -> None:
     graph.wait_until(lambda: engine.queries, "the question")
     assert not graph.send().accepted
     ending = first.get_result_async()
-    graph.result(first.cancel_goal_async())
-    graph.result(ending, "the end")
+    graph.result_of(first.cancel_goal_async())
+    graph.result_of(ending, "the end")
 
 
 # --- life -----------------------------------------------------------------------------------------

@@ -299,5 +299,5 @@ def test_a_person_is_asked_and_their_word_counts(graphs: Callable[..., Graph], y
     word = Approve.Request(query_id=plan.query_id, step_index=plan.steps[-1].index, approve=yes)
     assert graph.robot.order == []
     assert graph.call(graph.approve_client, word).success
-    graph.result(ending, "the end")
+    graph.result_of(ending, "the end")
     assert bool(graph.robot.order) is yes

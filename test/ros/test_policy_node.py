@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vla"))
 
 from launched import Launched  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
+from mortal import mortal_server  # noqa: E402
 from policy_graph import LEFT, STEP_RAD, Graph, a_of  # noqa: E402
 from policy_parts import CONTRACT_TEXT, HOME, HORIZON  # noqa: E402
 from rynn_brain_ros.msg import Plan, PlanStep  # noqa: E402
@@ -27,22 +28,7 @@ TOPIC = {"output": "trajectory_topic", "controller": "arm"}
 GOALS = {"output": "trajectory_action", "controller": "arm"}
 WORDS = "conditioning: {plan: /rynn_brain/plan}\n"
 
-MORTAL = """
-import time
-import rclpy
-from control_msgs.action import FollowJointTrajectory
-from rclpy.action import ActionServer
-
-def work(goal):
-    print("taken", flush=True)
-    time.sleep(1e4)
-
-rclpy.init()
-node = rclpy.create_node("mortal")
-server = ActionServer(node, FollowJointTrajectory, "mortal/follow_joint_trajectory", work)
-rclpy.spin(node)
-"""
-"""A controller in a process of its own, which can be killed."""
+MORTAL = mortal_server("control_msgs/FollowJointTrajectory", "mortal/follow_joint_trajectory")
 
 
 @pytest.fixture(scope="module", autouse=True)

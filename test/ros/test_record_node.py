@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ pytestmark = pytest.mark.ros
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 
+from asking import Asking  # noqa: E402
 from demonstrations import CAMERA, COMMANDS, JOINTS, NAMES, TASK, YAML, picture  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from geometry_msgs.msg import TransformStamped  # noqa: E402
@@ -79,7 +79,7 @@ class SyntheticRobot(Node):
             self._images.publish(image)
 
 
-class Graph:
+class Graph(Asking):
     """A robot and an operator; the recorder is here too, unless it runs somewhere else."""
 
     def __init__(self, recorder: Node | None, name: str = "/record") -> None:
@@ -100,22 +100,6 @@ class Graph:
             self.executor.add_node(node)
         self.spinner = threading.Thread(target=self.executor.spin, daemon=True)
         self.spinner.start()
-
-    def wait_until(self, condition: Callable[[], Any], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
-            time.sleep(0.01)  # another thread spins: look again
-
-    def call(self, client: Any, request: Any) -> Any:
-        self.wait_until(client.service_is_ready, client.srv_name)
-        future = client.call_async(request)
-        self.wait_until(future.done, client.srv_name)
-        return future.result()
-
-    def transition(self, transition_id: int) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition_id))
-        return bool(self.call(self.change, request).success)
 
     def bring_up(self) -> None:
         assert self.transition(Transition.TRANSITION_CONFIGURE)
