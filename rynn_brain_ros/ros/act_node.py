@@ -27,6 +27,7 @@ from rynn_brain_ros.messages import MessageDict
 from rynn_brain_ros.models import Engines
 from rynn_brain_ros.msg import BrainStatus, GroundingArray, Plan
 from rynn_brain_ros.ros.acting import Acting, TaskRun
+from rynn_brain_ros.ros.clients import Clients
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.eyes import Eyes
 from rynn_brain_ros.ros.seeing_node import SeeingNode
@@ -62,6 +63,7 @@ class ActNode(SeeingNode[ActConfig]):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("act", ActConfig, _CLASSES, **kwargs)
         self.acting: Acting | None = None
+        self._robot_clients = Clients(self)
         self._active = False
         group = ReentrantCallbackGroup()
         self.create_service(SetBool, "~/arm", self._on_arm, callback_group=group)
@@ -80,7 +82,9 @@ class ActNode(SeeingNode[ActConfig]):
 
     def _prepare(self, eyes: Eyes, engines: Engines) -> None:
         profile = read_profile(self._config.robot)
-        self.acting = Acting(self, self._config, profile, engines, eyes, show=self._show)
+        self.acting = Acting(
+            self, self._config, profile, engines, eyes, clients=self._robot_clients, show=self._show
+        )
         for problem in self.acting.wire.problems:
             self.get_logger().warning(problem)
 

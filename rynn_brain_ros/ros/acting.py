@@ -26,6 +26,7 @@ from rynn_brain_ros.planning.episode import Answered, Episode, EpisodeEvent, Tur
 from rynn_brain_ros.planning.executive import Brain, carry_out
 from rynn_brain_ros.planning.robots import Robot, assemble
 from rynn_brain_ros.planning.waiting import Approvals, PatientEngine
+from rynn_brain_ros.ros.clients import Clients
 from rynn_brain_ros.ros.eyes import Eyes
 from rynn_brain_ros.ros.telling import Previews, Show, Telling
 from rynn_brain_ros.ros.wire import RosWire
@@ -90,6 +91,7 @@ class Acting:
         engines: Engines,
         eyes: Eyes,
         *,
+        clients: Clients,
         show: Show,
     ) -> None:
         self._node, self._config, self._engines, self._show = node, config, engines, show
@@ -99,7 +101,7 @@ class Acting:
         self.approvals = Approvals()
         self.stopped_why = ""
         self.query_id, self.timings, self.failure = "", Timings(), ""
-        self.wire = RosWire(node)
+        self.wire = RosWire(clients)
         self.body: Body = body_of(profile, self.wire)
         self.wire.connect(self.body.servers)
         self._stopping = threading.Event()

@@ -27,6 +27,7 @@ from rynn_brain_ros.data.contract import Contract
 from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.msg import BrainStatus
 from rynn_brain_ros.planning.arming import Arming
+from rynn_brain_ros.ros.clients import Clients
 from rynn_brain_ros.ros.conversion import message_class, to_ros
 from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.ros.parameters import declare, read
@@ -64,6 +65,7 @@ class PolicyNode(ManagedNode):
         self._client: Any = None
         self._asking: ThreadPoolExecutor | None = None
         self._robot: PolicyRobot | None = None
+        self._robot_clients = Clients(self)
         self.pilot: Pilot | None = None
         self._arming = Arming()
         self._topics: dict[str, str] = {}
@@ -93,7 +95,7 @@ class PolicyNode(ManagedNode):
         self._contract, self._arming = contract, Arming(config.armed_s)
         self._client = _connected(config, self._runner)
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="policy")
-        self._robot = PolicyRobot(self, servers_of(config))
+        self._robot = PolicyRobot(self._robot_clients, servers_of(config))
         self.pilot = Pilot(
             self._client,
             contract,

@@ -6,10 +6,9 @@ import itertools
 import time
 from collections.abc import Mapping
 
-from rclpy.node import Node
-
 from rynn_brain_ros.actuators import Call, Publication
 from rynn_brain_ros.data.commands import Command as Message
+from rynn_brain_ros.ros.clients import Clients
 from rynn_brain_ros.ros.wire import RosWire
 from rynn_brain_ros.values import GoalEventKind
 
@@ -29,10 +28,10 @@ class PolicyRobot:
     """A `vla.piloting.Robot` on ROS. ``servers`` are the actions that goals go to: types by name.
     ``problems`` says which of them this installation cannot talk to."""
 
-    def __init__(self, node: Node, servers: Mapping[str, str]) -> None:
-        self._wire = RosWire(node)
+    def __init__(self, clients: Clients, servers: Mapping[str, str]) -> None:
+        self._wire = RosWire(clients)
         self._wire.connect(servers)
-        self.problems = tuple(self._wire.problems)
+        self.problems = self._wire.problems
         self._numbers = itertools.count(1)
         self._newest: dict[str, str] = {}
         self._in_flight: dict[str, str] = {}
