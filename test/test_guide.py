@@ -19,17 +19,19 @@ from rynn_brain_ros.actuators.profile import RobotProfile, profile_names, read_p
 from rynn_brain_ros.actuators.settings import ActConfig
 from rynn_brain_ros.cli import _parser
 from rynn_brain_ros.config import BrainConfig, CameraConfig, configure, settings
+from rynn_brain_ros.data.contract import Contract, Feature
 from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.data.marks import MarkEvent
 from rynn_brain_ros.data.record_config import RecordConfig
 from rynn_brain_ros.data.recording_session import channels
 from rynn_brain_ros.sim.sensing import CameraStream
 from rynn_brain_ros.values import Cause, RefusalCode
+from rynn_brain_ros.vla.settings import PolicyConfig
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GUIDE = (REPOSITORY / "docs" / "guide.md").read_text(encoding="utf-8")
 ROS = REPOSITORY / "rynn_brain_ros" / "ros"
-NODES = ("brain", "act", "view", "record", "sim")
+NODES = ("brain", "act", "policy", "view", "record", "sim")
 
 
 # --- the guide -----------------------------------------------------------------------------------
@@ -299,18 +301,32 @@ def test_there_is_an_enclave_for_each_node_and_no_other():
     assert [p.get("node") for p in POLICY.findall(".//profile")] == list(NODES)
 
 
-@pytest.mark.parametrize("node", ["brain", "act", "record"])
+def default_contract() -> Contract:
+    return find_contract(PolicyConfig().contract)
+
+
+def topics_of(features: Iterable[Feature]) -> set[str]:
+    return {source.channel.topic for feature in features for source in feature.sources}
+
+
+def commanded() -> set[str]:
+    return topics_of(default_contract().actions)
+
+
+@pytest.mark.parametrize("node", ["brain", "act", "policy", "record"])
 def test_a_node_may_publish_what_its_source_publishes(node: str):
     published = table_of_publishers(node) | endpoints(node, "create_lifecycle_publisher")
     if node == "act":
         servers = profile_names_of("_action") | profile_names_of("_service")
         published |= {f"/act/preview{server}" for server in servers}
+    if node == "policy":
+        published |= {f"/policy/preview{topic}" for topic in commanded()}
     wanted = published | {f"/{node}/transition_event"}
     assert own(node, allowed(node, "topics", "publish")) == wanted
     assert "/diagnostics" in allowed(node, "topics", "publish")
 
 
-@pytest.mark.parametrize("node", ["brain", "act"])
+@pytest.mark.parametrize("node", ["brain", "act", "policy"])
 def test_a_node_may_serve_and_hear_what_its_source_does(node: str):
     served = own(node, allowed(node, "services", "reply"))
     life = {f"/{node}/{name}" for name in ("get_state", "change_state", "get_parameters")}
@@ -326,6 +342,14 @@ def test_only_act_may_call_the_robots_servers_and_those_of_the_profiles():
     for node in set(NODES) - {"act"}:
         assert not allowed(node, "actions", "call")
         assert not allowed(node, "services", "request")
+
+
+def test_only_the_policy_may_publish_its_contracts_commands_and_it_hears_what_that_observes():
+    for node in NODES:
+        assert commanded().isdisjoint(allowed(node, "topics", "publish")) == (node != "policy")
+    heard, contract = allowed("policy", "topics", "subscribe"), default_contract()
+    assert topics_of(contract.observations) < heard
+    assert {contract.conditioning.plan, contract.conditioning.groundings} < heard
 
 
 def test_view_hears_and_publishes_what_its_source_does():

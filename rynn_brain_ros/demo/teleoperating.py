@@ -35,7 +35,7 @@ from rynn_brain_ros.values import (
 
 OPERATORS = ("scripted", "human")
 COMMANDS = "/joint_commands"
-PLAN, GROUNDINGS = "/rynn_brain/plan", "/rynn_brain/groundings"
+PLAN, GROUNDINGS = "/brain/plan", "/brain/groundings"
 _JOINT_STATE = "sensor_msgs/msg/JointState"
 _RUNNING, _DONE = 2, 3
 _HESITATES_S = 0.4

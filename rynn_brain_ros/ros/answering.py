@@ -18,6 +18,7 @@ from rynn_brain_ros.memory import SelectionPolicy
 from rynn_brain_ros.messages import MessageDict
 from rynn_brain_ros.models import Engines
 from rynn_brain_ros.planning import Question, ask, make_query
+from rynn_brain_ros.planning.steps import read_step
 from rynn_brain_ros.planning.thoughts import Thoughts
 from rynn_brain_ros.ros.eyes import Eyes
 from rynn_brain_ros.values import (
@@ -25,11 +26,14 @@ from rynn_brain_ros.values import (
     FinishReason,
     InputError,
     Query,
+    Refusal,
     Response,
     RynnBrainError,
+    Task,
     Timings,
 )
 from rynn_brain_ros.view.publications import answers
+from rynn_brain_ros.view.turn_messages import PLAN, proposal
 
 THOUGHTS = "thoughts"
 _MOST_WAITING = 16
@@ -211,7 +215,18 @@ class Answering:
         if response.answer.finish_reason is not FinishReason.CANCELLED:
             for name, data in answers(response):
                 self._show(name, data)
+            self._show_step(response)
         return response
+
+    def _show_step(self, response: Response) -> None:
+        """What an answer to a planning question proposes to do."""
+        if response.query.task is not Task.PLAN:
+            return
+        step = read_step(response)
+        if isinstance(step, Refusal):
+            self._node.get_logger().warning(f"no step of a plan: {step}")
+        else:
+            self._show(PLAN, proposal(response, step, self._node.get_clock().now().nanoseconds))
 
     def _query(self, asked: Asked) -> Query:
         config, eyes = self._config, self._eyes

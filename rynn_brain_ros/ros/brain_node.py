@@ -22,7 +22,7 @@ from rynn_brain_ros import messages
 from rynn_brain_ros.action import AskQuestion
 from rynn_brain_ros.config import BrainConfig
 from rynn_brain_ros.messages import MessageDict
-from rynn_brain_ros.msg import Grounding, GroundingArray, Thought
+from rynn_brain_ros.msg import Grounding, GroundingArray, Plan, Thought
 from rynn_brain_ros.planning import Question
 from rynn_brain_ros.ros.answering import THOUGHTS, Answering, Asked, StaleError
 from rynn_brain_ros.ros.conversion import to_ros
@@ -32,6 +32,7 @@ from rynn_brain_ros.ros.vitals import Vitals
 from rynn_brain_ros.srv import Ask, Ground
 from rynn_brain_ros.values import InputError, RefusalCode, RynnBrainError, Task
 from rynn_brain_ros.view.publications import GROUNDINGS, PATH, TARGET
+from rynn_brain_ros.view.turn_messages import PLAN
 
 _THREADS = 6
 """Two may wait for an answer (a service's and a goal's), and images and transforms never do."""
@@ -40,6 +41,7 @@ _CLASSES = {
     TARGET: PoseStamped,
     PATH: PathMessage,
     THOUGHTS: Thought,
+    PLAN: Plan,
 }
 _NOT_ACTIVE = "the brain is not active: activate it first (ros2 lifecycle set)"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rynn_brain_ros import messages
 from rynn_brain_ros.messages import MessageDict
 from rynn_brain_ros.planning.episode import Move, TurnRecord
-from rynn_brain_ros.values import Check, Outcome, Refusal, Skill, Status, Step
+from rynn_brain_ros.values import Check, Outcome, Refusal, Response, Skill, Status, Step
 from rynn_brain_ros.view.telling import name
 
 PLAN, DECISIONS = "plan", "decisions"
@@ -33,22 +33,42 @@ def turn_publications(
     """(topic name, message) of what the newest of ``turns`` gives to see."""
     newest = turns[-1]
     yield DECISIONS, _decisions(newest, stamp_ns)
-    steps = [turn for turn in turns if turn.step is not None]
-    yield (
-        PLAN,
-        {
-            "header": messages.header(stamp_ns, ""),
-            "query_id": newest.response.query.query_id if newest.response else "",
-            "task": task,
-            "steps": [_plan_step(i, turn, turn.step) for i, turn in enumerate(steps) if turn.step],
-            "done": any(turn.step is not None and turn.step.skill is Skill.DONE for turn in turns),
-        },
-    )
+    taken = [(turn, turn.step) for turn in turns if turn.step is not None]
+    steps = [
+        _plan_step(index, _query_id(turn), step, _state(turn))
+        for index, (turn, step) in enumerate(taken)
+    ]
+    done = any(step.skill is Skill.DONE for _, step in taken)
+    yield PLAN, _plan(task, _query_id(newest), steps, done, stamp_ns)
 
 
-def _plan_step(index: int, turn: TurnRecord, step: Step) -> MessageDict:
-    query_id = turn.response.query.query_id if turn.response else ""
-    state, code, text = _state(turn)
+def proposal(response: Response, step: Step, stamp_ns: int) -> MessageDict:
+    """rynn_brain_ros/Plan of the one ``step`` that a planning question was answered by, which
+    nobody carries out."""
+    query, done = response.query, step.skill is Skill.DONE
+    steps = [_plan_step(0, query.query_id, step, (_PROPOSED, "", ""))]
+    return _plan(query.instruction, query.query_id, steps, done, stamp_ns)
+
+
+def _plan(
+    task: str, query_id: str, steps: list[MessageDict], done: bool, stamp_ns: int
+) -> MessageDict:
+    return {
+        "header": messages.header(stamp_ns, ""),
+        "query_id": query_id,
+        "task": task,
+        "steps": steps,
+        "done": done,
+    }
+
+
+def _query_id(turn: TurnRecord) -> str:
+    return turn.response.query.query_id if turn.response else ""
+
+
+def _plan_step(index: int, query_id: str, step: Step, how: tuple[int, str, str]) -> MessageDict:
+    """``how`` is its state with code and text of the reason."""
+    state, code, text = how
     return {
         "index": index,
         "skill": step.skill.value,

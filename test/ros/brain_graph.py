@@ -17,7 +17,7 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rynn_brain_ros.msg import BrainStatus, GroundingArray, Thought
+from rynn_brain_ros.msg import BrainStatus, GroundingArray, Plan, Thought
 from rynn_brain_ros.srv import Ask, Ground
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
@@ -95,6 +95,7 @@ class Robot(Node):
             (GroundingArray, "/brain/groundings"),
             (PoseStamped, "/brain/target"),
             (Thought, "/brain/thoughts"),
+            (Plan, "/brain/plan"),
             (BrainStatus, "/brain/status"),
             (DiagnosticArray, "/diagnostics"),
         ):

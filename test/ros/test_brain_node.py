@@ -15,7 +15,7 @@ rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 
 from brain_graph import SECOND_NS, Graph, now_ns  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
-from rynn_brain_ros.msg import BrainStatus  # noqa: E402
+from rynn_brain_ros.msg import BrainStatus, Grounding, PlanStep  # noqa: E402
 from rynn_brain_ros.srv import Ask, Ground  # noqa: E402
 
 from rynn_brain_ros import messages  # noqa: E402
@@ -69,6 +69,26 @@ def test_an_answer_is_published_with_its_query_id_and_its_target(graph: Graph) -
     graph.wait_until(lambda: all(got[k] for k in ("groundings", "target")), "all publications")
     assert got["groundings"][0].query_id == response.query_id
     assert got["target"][0].header.frame_id == FIXED_FRAME
+
+
+def test_a_planning_question_publishes_the_step_that_it_proposes(graph: Graph) -> None:
+    graph.bring_up()
+    graph.show(now_ns())
+    response = graph.ask("put the red cube on the green cylinder", task="plan")
+    assert response.success, response.message
+    graph.wait_until(lambda: graph.robot.received["plan"], "the plan")
+    (plan,) = graph.robot.received["plan"]
+    assert (plan.query_id, plan.task) == (
+        response.query_id,
+        "put the red cube on the green cylinder",
+    )
+    (step,) = plan.steps
+    assert (step.skill, step.state, plan.done) == ("pick", PlanStep.STATE_PROPOSED, False)
+    assert [target.kind for target in step.targets] == [
+        Grounding.KIND_AFFORDANCE,
+        Grounding.KIND_OBJECT,
+    ]
+    assert step.text == response.answer
 
 
 def test_ground_gives_one_target_or_says_why_not(graph: Graph) -> None:

@@ -25,9 +25,18 @@ SAME = {"byte": "octet", "float64": "double", "float32": "float", "bool": "boole
 def test_each_field_is_there_with_its_type(name: str) -> None:
     if importlib.util.find_spec(name.split("/", maxsplit=1)[0]) is None:
         pytest.skip(f"{name.split('/', maxsplit=1)[0]} is not installed")
+    if name.startswith("franka_msgs") and not has(name):
+        pytest.skip("the franka_msgs that is installed is older than its ErrorRecovery")
     installed = class_of(name).get_fields_and_field_types()
     spoken = {field: as_rosidl(type_) for field, type_ in SPOKEN[name].items()}
     assert spoken.items() <= installed.items()
+
+
+def has(name: str) -> bool:
+    try:
+        return bool(class_of(name))
+    except AttributeError:
+        return False
 
 
 def class_of(name: str) -> Any:

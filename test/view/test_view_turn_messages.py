@@ -9,7 +9,13 @@ import story_examples as examples
 
 from rynn_brain_ros.bags.types import message, typestore
 from rynn_brain_ros.values import Cause, Skill
-from rynn_brain_ros.view.turn_messages import DECISIONS, PLAN, TURN_TYPES, turn_publications
+from rynn_brain_ros.view.turn_messages import (
+    DECISIONS,
+    PLAN,
+    TURN_TYPES,
+    proposal,
+    turn_publications,
+)
 
 NOW_NS = examples.stamp(20.0)
 OK, WARN, ERROR = 0, 1, 2
@@ -54,6 +60,18 @@ def test_the_plan_is_done_when_the_planner_says_so():
 
 
 PICK = examples.pick_turn(0, 0.0)
+
+
+def test_a_step_that_nobody_carries_out_is_a_plan_of_one_proposed_step():
+    assert PICK.response is not None
+    assert PICK.step is not None
+    plan = proposal(PICK.response, PICK.step, NOW_NS)
+    (step,) = plan["steps"]
+    assert (step["skill"], step["state"], step["reason_code"]) == ("pick", 0, "")
+    assert plan["query_id"] == PICK.response.query.query_id
+    assert (plan["task"], plan["done"]) == (PICK.response.query.instruction, False)
+    store, typename = typestore(), TURN_TYPES[PLAN]
+    assert store.serialize_cdr(message(typename, plan, store), typename)
 
 
 @pytest.mark.parametrize(
