@@ -18,10 +18,10 @@ from rynn_brain_ros.ros.launching import (
     CAMERA,
     ENGINE,
     ENGINE_PYTHON,
-    brought_up,
     camera_topics,
     declared,
     is_true,
+    our_node,
     overrides,
 )
 
@@ -57,7 +57,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     }
     parameters = {**camera_topics(context), **overrides(context, OVERRIDES), **switches}
     files = [LaunchConfiguration("params_file"), parameters]
-    return brought_up(context, "act", files, is_true(context, "autostart"))
+    return [our_node(context, "act", files, is_true(context, "autostart"))]
 
 
 def generate_launch_description() -> LaunchDescription:

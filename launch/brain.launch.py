@@ -21,10 +21,10 @@ from rynn_brain_ros.ros.launching import (
     CAMERA,
     ENGINE,
     ENGINE_PYTHON,
-    brought_up,
     camera_topics,
     declared,
     is_true,
+    our_node,
     overrides,
 )
 
@@ -59,12 +59,14 @@ TO_ACT = (
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     parameters = {**camera_topics(context), **overrides(context, OVERRIDES)}
-    launched = brought_up(
-        context,
-        "brain",
-        [LaunchConfiguration("params_file"), parameters],
-        is_true(context, "autostart"),
-    )
+    launched: list[LaunchDescriptionEntity] = [
+        our_node(
+            context,
+            "brain",
+            [LaunchConfiguration("params_file"), parameters],
+            is_true(context, "autostart"),
+        )
+    ]
     color, depth = parameters.get("color_topic", ""), parameters.get("depth_topic", "")
     if is_true(context, "view"):
         names = [name for name in parameters if name.endswith(".color_topic")]

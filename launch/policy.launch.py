@@ -15,7 +15,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import brought_up, declared, is_true, overrides
+from rynn_brain_ros.ros.launching import declared, is_true, our_node, overrides
 
 ARGUMENTS = {
     "params_file": (
@@ -54,7 +54,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         if LaunchConfiguration(name).perform(context)
     }
     files = [LaunchConfiguration("params_file"), {**words, **switches}]
-    return brought_up(context, "policy", files, is_true(context, "autostart"))
+    return [our_node(context, "policy", files, is_true(context, "autostart"))]
 
 
 def generate_launch_description() -> LaunchDescription:

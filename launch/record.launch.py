@@ -13,7 +13,7 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import brought_up, declared, is_true, overrides
+from rynn_brain_ros.ros.launching import declared, is_true, our_node, overrides
 
 ARGUMENTS = {
     "params_file": (
@@ -35,10 +35,10 @@ OVERRIDES = {
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     files = [LaunchConfiguration("params_file"), overrides(context, OVERRIDES)]
-    nodes = brought_up(context, "record", files, is_true(context, "autostart"))
+    node = our_node(context, "record", files, is_true(context, "autostart"))
     namespace = LaunchConfiguration("namespace").perform(context)
     joystick = Node(package="joy", executable="joy_node", namespace=namespace, output="screen")
-    return [*nodes, joystick] if is_true(context, "joy") else nodes
+    return [node, joystick] if is_true(context, "joy") else [node]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -16,7 +16,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import brought_up, declared, given, is_true
+from rynn_brain_ros.ros.launching import declared, given, is_true, our_node
 
 SHARE = FindPackageShare("rynn_brain_ros")
 ARGUMENTS = {
@@ -70,7 +70,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         "use_sim_time": LaunchConfiguration("publish_clock"),
     }
     launched = [
-        *brought_up(context, "sim", files, autostart=True),
+        our_node(context, "sim", files, autostart=True),
         included("brain", {**shared, "rviz": LaunchConfiguration("rviz"), "fixed_frame": base}),
     ]
     if is_true(context, "act"):

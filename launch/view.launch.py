@@ -11,7 +11,7 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import brought_up, declared, is_true, overrides, tf_remappings
+from rynn_brain_ros.ros.launching import declared, is_true, our_node, overrides, tf_remappings
 
 SHARE = FindPackageShare("rynn_brain_ros")
 ARGUMENTS = {
@@ -37,13 +37,13 @@ OVERRIDES = {
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    nodes = brought_up(
+    node = our_node(
         context,
         "view",
         [LaunchConfiguration("view_params_file"), overrides(context, OVERRIDES)],
         is_true(context, "autostart"),
     )
-    return [*nodes, rviz(context)] if is_true(context, "rviz") else nodes
+    return [node, rviz(context)] if is_true(context, "rviz") else [node]
 
 
 def rviz(context: LaunchContext) -> Node:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler
-from launch.events import matches_action
+from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
-from lifecycle_msgs.msg import Transition
 
-from launch import LaunchContext, LaunchDescriptionEntity
+from launch import LaunchContext
 
 CAMERA = (
     "",
@@ -81,35 +77,16 @@ def is_true(context: LaunchContext, name: str) -> bool:
     return LaunchConfiguration(name).perform(context).lower() in ("true", "1", "yes")
 
 
-def brought_up(
+def our_node(
     context: LaunchContext, name: str, parameters: list[Any], autostart: bool
-) -> list[LaunchDescriptionEntity]:
-    """Our lifecycle node of this name, which is configured and then activated with
-    ``autostart``."""
-    node = LifecycleNode(
+) -> LifecycleNode:
+    """Our lifecycle node of this name, which with ``autostart`` activates itself."""
+    return LifecycleNode(
         package="rynn_brain_ros",
         executable=name,
         name=name,
         namespace=LaunchConfiguration("namespace").perform(context),
-        parameters=parameters,
+        parameters=[*parameters, {"autostart": autostart}],
         remappings=tf_remappings(context),
         output="screen",
     )
-    if not autostart:
-        return [node]
-
-    def change(transition: int) -> EmitEvent:
-        matcher = matches_action(node)
-        return EmitEvent(
-            event=ChangeState(lifecycle_node_matcher=matcher, transition_id=transition)
-        )
-
-    activate_when_configured = RegisterEventHandler(
-        OnStateTransition(
-            target_lifecycle_node=node,
-            start_state="configuring",
-            goal_state="inactive",
-            entities=[change(Transition.TRANSITION_ACTIVATE)],
-        )
-    )
-    return [activate_when_configured, node, change(Transition.TRANSITION_CONFIGURE)]

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+_AUTOSTART = ParameterDescriptor(
+    description="configure and activate by itself when it starts", read_only=True
+)
 
 
 class ManagedNode(LifecycleNode):
     """Comes to rest when it is deactivated, lets go of everything when it is cleaned up or shut
-    down, and survives being asked for a transition that its state does not have."""
+    down, and survives being asked for a transition that its state does not have.
+
+    With the parameter ``autostart`` it needs nobody to activate it: on a busy machine a launch
+    file's request may get lost while the two are still finding each other.
+    """
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         _refuse_wrong_transitions(self)
+        if self.declare_parameter("autostart", False, _AUTOSTART).value:
+            # In the executor's thread as every transition, and whatever the clock says.
+            self.create_guard_condition(self._start).trigger()
+
+    def _start(self) -> None:
+        if self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._rest("the node was deactivated")

@@ -173,6 +173,18 @@ def test_the_launch_file_brings_up_an_active_brain_and_ctrl_c_ends_it(tmp_path: 
         onlooker.wait_until_active()
 
 
+def test_without_autostart_it_waits_for_a_manager(tmp_path: Path) -> None:
+    with (
+        Launched(
+            tmp_path, *("brain.launch.py", "namespace:=managed", "view:=false"), "autostart:=false"
+        ),
+        closing(Onlooker("/managed/brain")) as onlooker,
+    ):
+        onlooker.change(Transition.TRANSITION_CONFIGURE)  # which only an unconfigured node takes
+        onlooker.change(Transition.TRANSITION_ACTIVATE)
+        onlooker.wait_until_active()
+
+
 def test_two_robots_on_one_network_have_brains_and_cameras_of_their_own(tmp_path: Path) -> None:
     brain = ("brain.launch.py", "view:=false")
     with (
