@@ -33,6 +33,10 @@ class ThreadServer(ABC):
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
 
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
     @abstractmethod
     def stop(self) -> bool:
         """False where something would not end."""

@@ -26,6 +26,7 @@ from rynn_brain_ros.cli import (
     recordings,
     replaying,
     serving,
+    serving_policies,
 )
 from rynn_brain_ros.cli.common import DONE, INTERRUPTED, exit_code, say
 from rynn_brain_ros.values import RynnBrainError
@@ -100,5 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     serving.add_arguments(
         commands.add_parser("serve", help="an engine for other programs and machines, over HTTP")
+    )
+    serving_policies.add_arguments(
+        commands.add_parser("serve-policy", help="an action policy for the robot that it moves")
     )
     return parser

@@ -5,22 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
 
-from rynn_brain_ros.cli.common import (
-    DONE,
-    ENGINE_FAILED,
-    INTERRUPTED,
-    path,
-    progress_bar,
-    progress_lines,
-    say,
+from rynn_brain_ros.cli.common import DONE, ENGINE_FAILED, progress_bar, progress_lines, say
+from rynn_brain_ros.cli.endpoints import (
+    add_endpoint_arguments,
+    stop_at_eof,
+    stop_on_signals,
+    token_of,
 )
 from rynn_brain_ros.listening import check_reach
 from rynn_brain_ros.models import ENGINE_SPELLINGS, open_engine
@@ -41,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"and /metrics. Set {TOKEN_VARIABLE}, or give --token-file, to ask clients for a token."
     )
     parser.add_argument("engine", metavar="ENGINE", help=ENGINE_SPELLINGS)
-    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="(127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="0: any free (8000)")
-    parser.add_argument("--token-file", type=path, metavar="FILE", help="what clients must show")
+    add_endpoint_arguments(parser, 8000)
     parser.add_argument(
         "--queue", type=int, default=_DEFAULT.waiting, metavar="N", help="N questions may wait (32)"
     )
@@ -65,9 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grace", type=float, default=10.0, metavar="S", help="to finish when stopped (10)"
     )
-    parser.add_argument(
-        "--until-eof", action="store_true", help="stop when standard input ends, as a child should"
-    )
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -83,11 +71,11 @@ def _serve(options: argparse.Namespace) -> int:
     )
     if not 0 <= options.grace < threading.TIMEOUT_MAX:
         raise InputError(f"--grace {options.grace}: 0 or more seconds")
-    token = _token(options.token_file)
+    token = token_of(options.token_file, TOKEN_VARIABLE)
     check_reach(options.host, token)  # before a model is loaded
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     if options.until_eof:
-        threading.Thread(target=_stop_at_eof, daemon=True).start()
+        stop_at_eof()
     with progress_bar() if sys.stderr.isatty() else progress_lines() as progress:
         engine = open_engine(options.engine, progress)
     try:
@@ -97,7 +85,7 @@ def _serve(options: argparse.Namespace) -> int:
         server = RunningServer(
             engine, host=options.host, port=options.port, token=token, limits=limits
         )
-        with _stop_on_signals() as asked_to_stop:
+        with stop_on_signals() as asked_to_stop:
             say(f"{engine.info.model} at {server.url}" + ", for those with the token" * bool(token))
             while not asked_to_stop.wait(_LOOK_S) and server.running:
                 pass
@@ -109,41 +97,3 @@ def _serve(options: argparse.Namespace) -> int:
     finally:
         engine.close()
     return DONE
-
-
-def _token(file: Path | None) -> str:
-    if file is None:
-        return os.environ.get(TOKEN_VARIABLE, "")
-    try:
-        token = file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read a token from {file}: {error}") from error
-    if not token or any(character.isspace() for character in token):
-        raise InputError(f"{file} holds no token: one word, such as `openssl rand -hex 32` writes")
-    return token
-
-
-def _stop_at_eof() -> None:
-    """For a child whose parent may die without a word: it must not keep the model in memory."""
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
-    stop = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(INTERRUPTED)
-        stop.set()
-        say("stopping (again to kill)")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

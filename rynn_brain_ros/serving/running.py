@@ -48,10 +48,6 @@ class RunningServer(ThreadServer):
         )
         self._start()
 
-    @property
-    def running(self) -> bool:
-        return self._thread.is_alive()
-
     def stop(self, grace_s: float = 10.0) -> bool:
         """Takes no more questions, lets those inside end within ``grace_s`` and then gives them up.
 

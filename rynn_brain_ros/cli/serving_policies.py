@@ -1,0 +1,110 @@
+"""``rynn-brain serve-policy``: an action policy, for the ``policy`` node or openpi's clients."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Any
+
+from rynn_brain_ros.cli.common import DONE, ENGINE_FAILED, path, say
+from rynn_brain_ros.cli.endpoints import (
+    add_endpoint_arguments,
+    stop_at_eof,
+    stop_on_signals,
+    token_of,
+)
+from rynn_brain_ros.listening import check_reach
+from rynn_brain_ros.models.local import require_packages
+from rynn_brain_ros.values import EngineError, InputError
+
+TOKEN_VARIABLE = "RYNN_BRAIN_POLICY_TOKEN"
+_LOOK_S = 0.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_serve)
+    parser.description = (
+        "Puts an action policy behind openpi's protocol (msgpack over a websocket). "
+        f"Set {TOKEN_VARIABLE}, or give --token-file, to ask clients for a token."
+    )
+    parser.add_argument("policy", type=path, metavar="POLICY", help="what training or export wrote")
+    parser.add_argument(
+        "--graphs", choices=("fp32", "int8"), help="an export's ONNX graphs, instead of torch"
+    )
+    parser.add_argument(
+        "--provider",
+        choices=("cpu", "cuda", "tensorrt"),
+        default="cpu",
+        help="where --graphs are computed (cpu)",
+    )
+    parser.add_argument(
+        "--device",
+        default="",
+        choices=("", "cpu", "cuda"),
+        help="torch's (a GPU where there is one)",
+    )
+    parser.add_argument(
+        "--approximate",
+        action="store_true",
+        help="real-time chunking without gradients, as graphs always do: faster, less smooth",
+    )
+    add_endpoint_arguments(parser, 8100)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    require_packages()
+    _require_endpoint()
+    from rynn_brain_ros.vla.serving import PolicyServer  # noqa: PLC0415
+
+    token = token_of(options.token_file, TOKEN_VARIABLE)
+    check_reach(options.host, token)  # before a model is loaded
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    if options.until_eof:
+        stop_at_eof()
+    policy = _open(options)
+    with stop_on_signals() as asked_to_stop:
+        server = PolicyServer(policy, host=options.host, port=options.port, token=token)
+        say(f"{_described(policy)} at {server.url}" + ", for those with the token" * bool(token))
+        while not asked_to_stop.wait(_LOOK_S) and server.running:
+            pass
+        if not server.stop():
+            say("a connection does not end: ending without it")
+            return ENGINE_FAILED
+        if not asked_to_stop.is_set():
+            raise EngineError("the server ended by itself; the lines above say why")
+    return DONE
+
+
+def _require_endpoint() -> None:
+    missing = [name for name in ("websockets", "msgpack") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"serving a policy needs {', '.join(missing)}, not installed in this Python: "
+            "pip install 'rynn_brain_ros[policy]'"
+        )
+
+
+def _open(options: argparse.Namespace) -> Any:
+    """A `vla.chunks.Policy`; its modules import torch."""
+    from rynn_brain_ros.vla.guidance import CheckpointPolicy, Chunking  # noqa: PLC0415
+
+    folder = Path(options.policy).expanduser()
+    if options.graphs:
+        from rynn_brain_ros.vla.onnx_policy import Precision, Provider, open_policy  # noqa: PLC0415
+
+        precision, provider = Precision(options.graphs), Provider(options.provider)
+        return open_policy(folder, precision=precision, provider=provider)
+    from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: PLC0415
+
+    loaded = load_policy(folder, device=options.device)
+    return CheckpointPolicy(loaded, Chunking(approximate=options.approximate))
+
+
+def _described(policy: Any) -> str:
+    told, horizon = policy.spec.statistics.provenance, policy.spec.horizon
+    return (
+        f"{told.contract}: chunks of {horizon} at {told.rate_hz:g} Hz, {told.action_space.size} "
+        f"numbers each, from cameras {', '.join(told.cameras)}"
+    )

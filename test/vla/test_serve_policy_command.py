@@ -1,0 +1,107 @@
+"""The command ``rynn-brain serve-policy`` as a real process around a tiny real policy."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra model is not installed")
+pytest.importorskip("transformers", reason="the extra model is not installed")
+pytest.importorskip("websockets", reason="the extra policy is not installed")
+pytest.importorskip("msgpack", reason="the extra policy is not installed")
+
+from tiny_policies import observation, spec, statistics  # noqa: E402
+
+from rynn_brain_ros.cli import main  # noqa: E402
+from rynn_brain_ros.cli.serving_policies import TOKEN_VARIABLE  # noqa: E402
+from rynn_brain_ros.values import EngineError  # noqa: E402
+from rynn_brain_ros.vla.checkpoint import load_policy, new_policy, save_policy  # noqa: E402
+from rynn_brain_ros.vla.client import PolicyClient  # noqa: E402
+from rynn_brain_ros.vla.guidance import CheckpointPolicy  # noqa: E402
+from rynn_brain_ros.vla.values import Variant  # noqa: E402
+
+SEEN = observation(0, step="Pick it up.", target=(0.5, 0.0, 0.05))
+PATIENCE_S = 60.0
+Process = subprocess.Popen[str]
+Start = Callable[..., tuple[Process, str]]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny_models import build  # noqa: PLC0415  # its folder is known to tiny_policies
+
+    folder = tmp_path_factory.mktemp("tiny")
+    backbone = build("qwen3_vl", folder)
+    torch.manual_seed(1)
+    made = new_policy(backbone, spec(Variant.SMALL_EXPERT), statistics())
+    save_policy(made, backbone, folder / "policy")
+    return folder / "policy"
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """(the process, where it serves)"""
+    program = "import sys; from rynn_brain_ros.cli import main; sys.exit(main(sys.argv[1:]))"
+    environment = {k: v for k, v in os.environ.items() if k != TOKEN_VARIABLE}
+    with ExitStack() as started:
+
+        def begin(*arguments: str) -> tuple[Process, str]:
+            process: Process = subprocess.Popen(
+                [sys.executable, "-c", program, "serve-policy", *arguments, "--port", "0"],
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            started.callback(process.kill)
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            found = re.search(r"ws://\S+:\d+", said)
+            assert found, said + process.stderr.read()
+            assert said.startswith("toy: chunks of 6 at 30 Hz, 4 numbers each, from cameras front,")
+            return process, found[0]
+
+        yield begin
+
+
+def test_it_answers_as_the_policy_does_and_ends_when_told(policy: Path, start: Start):
+    process, url = start(str(policy), "--device", "cpu")
+    with closing(PolicyClient(url, timeout_s=PATIENCE_S)) as client:
+        chunk = client.infer(SEEN)
+    np.testing.assert_allclose(chunk, CheckpointPolicy(load_policy(policy)).infer(SEEN), atol=1e-4)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_token_is_asked_for(policy: Path, start: Start, tmp_path: Path):
+    word = tmp_path / "token"
+    word.write_text("the-word\n", encoding="ascii")
+    _, url = start(str(policy), "--token-file", str(word))
+    with pytest.raises(EngineError, match="does not let this client in"):
+        PolicyClient(url, timeout_s=PATIENCE_S)
+    with closing(PolicyClient(url, token="the-word", timeout_s=PATIENCE_S)) as client:
+        assert client.infer(SEEN).shape == (6, 4)
+
+
+def test_other_machines_are_let_in_with_a_token_only(policy: Path, capsys: pytest.CaptureFixture):
+    assert main(["serve-policy", str(policy), "--host", "0.0.0.0"]) == 2
+    assert "give a token, or listen on 127.0.0.1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [([], "it is no policy"), (["--graphs", "int8"], "write one with rynn-brain export")],
+)
+def test_a_folder_that_is_no_policy_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture, options: list[str], says: str
+):
+    assert main(["serve-policy", str(tmp_path), *options]) != 0
+    assert says in capsys.readouterr().err
