@@ -33,19 +33,48 @@ class Job(Protocol):
         """The action's result message."""
 
 
-class GoalServers:
-    """Action servers and services of one simulated robot; `close` them."""
+MakeJob = Callable[[Any, Publish], Job]
+"""Of a goal's message."""
+Answer = Callable[[Any, Any], Any]
+"""Of request and response."""
 
-    def __init__(self, node: Node, live: LiveWorld, is_active: Callable[[], bool]) -> None:
-        self._node, self._live, self._is_active = node, live, is_active
+
+class GoalServers:
+    """Action servers and services of simulated robots, one after the other. They live as long as
+    the node, since the middleware keeps some memory of each that ever was; between `leave` and
+    `enter` they refuse."""
+
+    def __init__(self, node: Node, is_active: Callable[[], bool]) -> None:
+        self._node, self._is_active = node, is_active
         # Nobody holds the group while a goal is under way; a cancel must always get through.
         self._group = ReentrantCallbackGroup()
-        self._servers: list[ActionServer] = []
-        self._services: list[Any] = []
+        self._live: LiveWorld | None = None
+        self._jobs: dict[str, tuple[str, MakeJob]] = {}
+        self._answers: dict[str, Answer] = {}
+        self._servers: dict[str, Any] = {}
 
-    def action(self, type_: Any, name: str, lane: str, make: Callable[[Any, Publish], Job]) -> None:
+    def enter(self, live: LiveWorld) -> None:
+        """What is asked from now on happens in this world."""
+        self._live = live
+
+    def leave(self) -> None:
+        self._live = None
+        self._jobs.clear()
+        self._answers.clear()
+
+    def action(self, type_: Any, name: str, lane: str, make: MakeJob) -> None:
         """``make`` gets the goal's message."""
+        self._jobs[name] = (lane, make)
+        if name not in self._servers:
+            self._servers[name] = self._action_server(type_, name)
 
+    def service(self, type_: Any, name: str, answer: Answer) -> None:
+        """``answer`` gets request and response in the world's thread, as a service callback."""
+        self._answers[name] = answer
+        if name not in self._servers:
+            self._servers[name] = self._service(type_, name)
+
+    def _action_server(self, type_: Any, name: str) -> ActionServer:
         async def execute(handle: Any) -> Any:
             def publish(feedback: Any) -> None:
                 try:
@@ -54,6 +83,11 @@ class GoalServers:
                     if self._node.context.ok() and handle.is_active:
                         raise
 
+            there = self._jobs.get(name)
+            if there is None:  # cleaned up since it was accepted
+                handle.abort()
+                return type_.Result()
+            lane, make = there
             job = make(handle.request, publish)
             ending = await self._carry_out(lane, job, handle)
             _finish(handle, ending)
@@ -62,40 +96,30 @@ class GoalServers:
             return job.result(ending)
 
         def accept(_: Any) -> GoalResponse:
-            if not self._is_active():
+            if not self._is_active() or name not in self._jobs:
                 self._node.get_logger().warning(f"{name}: refused, the simulator is not active")
                 return GoalResponse.REJECT
             return GoalResponse.ACCEPT
 
-        self._servers.append(
-            ActionServer(
-                self._node,
-                type_,
-                name,
-                execute_callback=execute,
-                goal_callback=accept,
-                cancel_callback=lambda _: CancelResponse.ACCEPT,
-                callback_group=self._group,
-            )
+        return ActionServer(
+            self._node,
+            type_,
+            name,
+            execute_callback=execute,
+            goal_callback=accept,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+            callback_group=self._group,
         )
 
-    def service(self, type_: Any, name: str, answer: Callable[[Any, Any], Any]) -> None:
-        """``answer`` gets request and response in the world's thread, as a service callback."""
-
+    def _service(self, type_: Any, name: str) -> Any:
         async def callback(request: Any, response: Any) -> Any:
-            return await self._awaited(self._live.call(lambda: answer(request, response)))
+            live, answer = self._live, self._answers.get(name)
+            if live is None or answer is None:
+                self._node.get_logger().warning(f"{name}: nothing is simulated now")
+                return response  # as it comes it says that nothing was done
+            return await self._awaited(live.call(lambda: answer(request, response)))
 
-        self._services.append(
-            self._node.create_service(type_, name, callback, callback_group=self._group)
-        )
-
-    def close(self) -> None:
-        for server in self._servers:
-            server.destroy()
-        for service in self._services:
-            self._node.destroy_service(service)
-        self._servers.clear()
-        self._services.clear()
+        return self._node.create_service(type_, name, callback, callback_group=self._group)
 
     async def _carry_out(self, lane: str, job: Job, handle: Any) -> Ending:
         ended: PlainFuture[Ending] = PlainFuture()
@@ -106,7 +130,10 @@ class GoalServers:
             is_cancelled=lambda: bool(handle.is_cancel_requested),
             allowed_s=job.allowed_s or math.inf,
         )
-        self._live.submit(lane, errand)
+        live = self._live
+        if live is None:
+            return Ending(Cause.STOPPED, "the simulator is being cleaned up")
+        live.submit(lane, errand)
         ending: Ending = await self._awaited(ended)
         return ending
 

@@ -9,6 +9,7 @@ waits for it, but those that switch it on and off.
 
 from __future__ import annotations
 
+import gc
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -58,9 +59,8 @@ class SimNode(ManagedNode):
         self._is_active = False
         self._told_ns = 0
         self._topics: dict[str, Any] = {}
-        self._others: list[Any] = []
         self._live: LiveWorld | None = None
-        self._servers: GoalServers | None = None
+        self._servers = GoalServers(self, lambda: self._is_active)
         self.robot: TableRobot | RoomRobot | None = None
 
     # --- life --------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ class SimNode(ManagedNode):
         static = messages.tf_message(self.robot.world.static_transforms())
         self._topics["/tf_static"].publish(to_ros(TFMessage, static))
         if isinstance(self.robot, RoomRobot):
-            self._map_topic.publish(to_ros(OccupancyGrid, map_message(self.robot)))
+            self._topics["map"].publish(to_ros(OccupancyGrid, map_message(self.robot)))
         self._warn_of_other_clocks()
         factor = self._config.realtime_factor
         self.get_logger().info(f"simulating the {self._config.world} at {factor:g} times real time")
@@ -113,20 +113,16 @@ class SimNode(ManagedNode):
         self._is_active = False
 
     def release(self) -> None:
-        """Ends the world and lets go of everything that `on_configure` took. May be called
-        twice."""
+        """Ends the world. Publishers and servers stay: the middleware keeps some memory of each
+        that ever was. May be called twice."""
         self._is_active = False
         if self._live is not None:
             self._live.close()
             self._live = None
-        if self._servers is not None:
-            self._servers.close()
-            self._servers = None
-        for publisher in (*self._topics.values(), *self._others):
-            self.destroy_publisher(publisher)
-        self._topics.clear()
-        self._others.clear()
-        self.robot = None
+        self._servers.leave()
+        if self.robot is not None:
+            self.robot = None
+            gc.collect()  # the robot's parts know each other, and MuJoCo's memory is not Python's
 
     def _open(self, live: LiveWorld) -> None:
         """Publishers and servers of the robot that has been made."""
@@ -141,27 +137,27 @@ class SimNode(ManagedNode):
         self._publish_to("/tf", messages.TF_MESSAGE, QoSProfile(depth=100))
         self._publish_to("/tf_static", messages.TF_MESSAGE, _LATCHED)
         if self._config.publish_clock:
-            self._clock_topic = self._publisher(Clock, "/clock", QoSProfile(depth=1))
-        self._servers = GoalServers(self, live, lambda: self._is_active)
+            self._publisher("/clock", Clock, QoSProfile(depth=1))
+        self._servers.enter(live)
         if isinstance(self.robot, TableRobot):
             serve_arm(self._servers, self.robot)
             return
-        self._odom_topic = self._publisher(Odometry, "odom", QoSProfile(depth=10))
-        self._map_topic = self._publisher(OccupancyGrid, "map", _LATCHED)
+        self._publisher("odom", Odometry, QoSProfile(depth=10))
+        self._publisher("map", OccupancyGrid, _LATCHED)
         serve_base(self._servers, self.robot)
 
-    def _publisher(self, type_: Any, topic: str, qos: QoSProfile) -> Any:
-        publisher = self.create_publisher(type_, topic, qos)
-        self._others.append(publisher)
-        return publisher
+    def _publisher(self, topic: str, type_: Any, qos: QoSProfile) -> None:
+        if topic not in self._topics:
+            self._topics[topic] = self.create_publisher(type_, topic, qos)
 
     def _publish_to(self, topic: str, typename: str, qos: QoSProfile | None = None) -> None:
         """Topics are the node's namespace's own; as with tf2_ros's broadcasters, the transforms'
         are not before they are remapped (/tf:=tf /tf_static:=tf_static)."""
         name = topic if topic.startswith("/tf") else topic.removeprefix("/")
-        self._topics[topic] = self.create_publisher(
-            get_message(typename), name, qos or QoSProfile(depth=5)
-        )
+        if topic not in self._topics:
+            self._topics[topic] = self.create_publisher(
+                get_message(typename), name, qos or QoSProfile(depth=5)
+            )
 
     # --- in the world's thread -----------------------------------------------------------------
 
@@ -202,10 +198,10 @@ class SimNode(ManagedNode):
             return
         self._told_ns = now_ns
         if self._config.publish_clock:
-            self._clock_topic.publish(to_ros(Clock, {"clock": messages.stamp(now_ns)}))
+            self._topics["/clock"].publish(to_ros(Clock, {"clock": messages.stamp(now_ns)}))
         if isinstance(self.robot, RoomRobot):
             state = odometry(self.robot, now_ns + self._shift_ns())
-            self._odom_topic.publish(to_ros(Odometry, state))
+            self._topics["odom"].publish(to_ros(Odometry, state))
 
     def _until_the_end(self, send: Callable[..., None]) -> Callable[..., None]:
         """Into nothing once Ctrl-C has ended ROS: the world goes on until it is closed."""

@@ -172,6 +172,7 @@ class RoomWorld:
         data.qpos[:] = _qpos(self._pose)
 
     def close(self) -> None:
+        self._controllers.clear()  # who know the world: only the garbage collector would end it
         if self._drawing is not None:
             self._drawing.close()
             self._drawing = None

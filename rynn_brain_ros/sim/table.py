@@ -233,6 +233,7 @@ class TableWorld:
         self._hole = thing
 
     def close(self) -> None:
+        self._controllers.clear()  # who know the world: only the garbage collector would end it
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
