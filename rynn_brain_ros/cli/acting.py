@@ -69,6 +69,15 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="one, many, push, pour, absent, ambiguous",
     )
     parser.add_argument("--ask", default="", metavar="TEXT", help="the same task in every scene")
+    parser.add_argument(
+        "--policy",
+        default="",
+        metavar="POLICY",
+        help="moves the arm: a trained one's folder, ws://…",
+    )
+    parser.add_argument(
+        "--contract", default="sim_table", metavar="C", help="the policy's (sim_table)"
+    )
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (one a core)")
     parser.add_argument("--out", type=path, default=Path("runs/evaluate"), metavar="DIR")
 
@@ -157,6 +166,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         episodes=options.episodes,
         engine=options.engine,
         jobs=options.jobs,
+        policy=options.policy,
+        contract=options.contract,
     )
     check_stage(config.stage)
     hidden = options.json or not sys.stderr.isatty()

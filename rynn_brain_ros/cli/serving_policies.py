@@ -18,8 +18,8 @@ from rynn_brain_ros.cli.endpoints import (
 from rynn_brain_ros.listening import check_reach
 from rynn_brain_ros.models.local import require_packages
 from rynn_brain_ros.values import EngineError, InputError
+from rynn_brain_ros.vla.settings import TOKEN_VARIABLE
 
-TOKEN_VARIABLE = "RYNN_BRAIN_POLICY_TOKEN"
 _LOOK_S = 0.5
 
 

@@ -13,8 +13,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from rynn_brain_ros.demo.piloted import open_driver
 from rynn_brain_ros.demo.running import play
-from rynn_brain_ros.demo.stages import StageConfig, make_stage
+from rynn_brain_ros.demo.stages import StageConfig, make_stage, make_stage_at
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.models import open_engines
 from rynn_brain_ros.planning.episode import Episode
@@ -23,12 +24,16 @@ from rynn_brain_ros.view.evaluation import EpisodeScore, evaluation_page, score_
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``episodes`` of ``stage``, seeds counting up from its own. ``jobs`` 0: one for each core."""
+    """``episodes`` of ``stage``, seeds counting up from its own. ``jobs`` 0: one for each core.
+    ``policy``, a folder or a ws:// address, moves the arm in place of planned motions, by
+    ``contract``."""
 
     stage: StageConfig
     episodes: int
     engine: str
     jobs: int = 0
+    policy: str = ""
+    contract: str = "sim_table"
 
 
 def evaluate(
@@ -36,8 +41,8 @@ def evaluate(
 ) -> tuple[EpisodeScore, ...]:
     """The scores in the order of their seeds; ``done`` hears each as it is there.
 
-    Raises `InputError` where the stage cannot be made, `EngineError` where the engine cannot be
-    opened.
+    Raises `InputError` where the stage cannot be made, `EngineError` where engine or policy cannot
+    be opened, and `PolicyError` for one of another contract.
     """
     seeds = range(config.stage.seed, config.stage.seed + config.episodes)
     jobs = min(config.jobs or os.cpu_count() or 1, config.episodes)
@@ -45,7 +50,13 @@ def evaluate(
     # Spawned, not forked: OpenGL and its threads do not survive a fork.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = [
-            pool.submit(play_and_score, replace(config.stage, seed=seed), config.engine)
+            pool.submit(
+                play_and_score,
+                replace(config.stage, seed=seed),
+                config.engine,
+                config.policy,
+                config.contract,
+            )
             for seed in seeds
         ]
         try:
@@ -58,13 +69,17 @@ def evaluate(
     return tuple(scores[seed] for seed in seeds)
 
 
-def play_and_score(config: StageConfig, engine: str) -> EpisodeScore:
+def play_and_score(
+    config: StageConfig, engine: str, policy: str = "", contract: str = ""
+) -> EpisodeScore:
     """One episode, without a recording."""
+    driver = open_driver(policy, contract) if policy else None
     engines = open_engines(engine)
-    stage = make_stage(config)
+    rated = None if driver is None else float(driver.contract.fps)
+    stage = make_stage(config) if rated is None else make_stage_at(config, rated)
     try:
         began = time.perf_counter()
-        episode = play(stage, engines).episode
+        episode = play(stage, engines, driver=driver).episode
         wall_s = time.perf_counter() - began
         measured = stage.measure()
     finally:
@@ -107,11 +122,13 @@ def write_evaluation(
     stage = config.stage
     page = out / "evaluation.html"
     title = f"{len(scores)} episodes of {stage.world}, {stage.kind}, by {config.engine}"
+    title += f", moved by {config.policy}" if config.policy else ""
     write_whole(page, evaluation_page(title, scores).encode())
     told = {
         "world": stage.world,
         "kind": stage.kind,
         "engine": config.engine,
+        "policy": config.policy,
         "seed": stage.seed,
         **summary(scores),
         "report": str(page),

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from rynn_brain_ros.bags import CameraTopics
+from rynn_brain_ros.demo.piloted import Driver, PolicyMover
 from rynn_brain_ros.demo.stages import Stage
 from rynn_brain_ros.models import Engines
 from rynn_brain_ros.planning import Perception, PerceptionConfig
-from rynn_brain_ros.planning.episode import Episode, Tell
+from rynn_brain_ros.planning.arming import Arming
+from rynn_brain_ros.planning.episode import Episode, EpisodeEvent, Tell
 from rynn_brain_ros.planning.executive import Approve, carry_out
 from rynn_brain_ros.planning.robots import assemble
+from rynn_brain_ros.planning.sight import Sight
 from rynn_brain_ros.replay import HeardActuator, assembly_of, bag_inputs
 from rynn_brain_ros.safety import gives
 from rynn_brain_ros.sim.sensing import CameraStream, Sink, WorldClock
@@ -50,9 +53,11 @@ def play(
     ears: Ears = Ears(),  # a frozen value
     cancel: Cancel | None = None,
     approve: Approve | None = None,
+    *,
+    driver: Driver | None = None,
 ) -> Played:
-    """Carries out the stage's task. Time passes in its world only, and not while an engine
-    thinks."""
+    """Carries out the stage's task. Time passes in its world only, and not while an engine or a
+    policy thinks. A ``driver``'s policy moves the arm in place of planned motions."""
     topics = topics_of(stage.camera)
     perception = Perception(PerceptionConfig((assembly_of(topics),), keyframes=False))
     inputs = bag_inputs(topics, ("/tf", "/tf_static"), perception)
@@ -68,7 +73,26 @@ def play(
 
     streams = (stage.camera, *stage.others)
     recorders = () if ears.message is None else (ears.message,)
-    clock = WorldClock(stage.world, streams, (receive,), watch=ears.picture, recorders=recorders)
+    movers: list[PolicyMover] = []
+
+    def drive(sight: Sight, arming: Arming) -> PolicyMover:
+        assert driver is not None
+        movers.append(PolicyMover(driver, stage, sight, arming))
+        return movers[0]
+
+    def receive_all(topic: str, typename: str, message: Any, now_ns: int) -> None:
+        receive(topic, typename, message, now_ns)
+        for mover in movers:
+            mover.receive(topic, typename, message, now_ns)
+
+    def tell(event: EpisodeEvent) -> None:
+        for mover in movers:
+            mover.hear(event)
+        ears.event(event)
+
+    clock = WorldClock(
+        stage.world, streams, (receive_all,), watch=ears.picture, recorders=recorders
+    )
     actuator = HeardActuator(stage.actuator, clock, ears.actuator)
     brain, taker, arming = assemble(
         stage.robot,
@@ -76,8 +100,9 @@ def play(
         clock,
         actuator,
         engines.select,
-        tell=ears.event,
+        tell=tell,
         approve=None if approve is None else _taking(approve, stage),
+        mover_for=None if driver is None else drive,
     )
     arming.arm(clock.now_ns())
     episode = carry_out(stage.task, taker, brain, cancel)

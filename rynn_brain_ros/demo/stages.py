@@ -132,6 +132,12 @@ def make_stage(config: StageConfig) -> Stage:
     return _table(config) if config.world == "table" else _room(config)
 
 
+def make_stage_at(config: StageConfig, rate_hz: float) -> Stage:
+    """With pictures of all cameras as often as a data set's frames."""
+    stage = make_stage(replace(config, picture_hz=rate_hz))
+    return replace(stage, others=tuple(replace(s, rate_hz=rate_hz) for s in stage.others))
+
+
 def _window(world: TableWorld | RoomWorld, view: Viewpoint) -> Window:
     window = Window(world, view)
     world.add_controller(window)

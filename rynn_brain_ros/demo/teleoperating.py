@@ -16,9 +16,9 @@ import numpy as np
 from rynn_brain_ros import __version__, messages
 from rynn_brain_ros.data import Contract, MarkEvent, Recorder
 from rynn_brain_ros.demo.running import Ears, play
-from rynn_brain_ros.demo.stages import Stage, StageConfig, make_stage
+from rynn_brain_ros.demo.stages import StageConfig, make_stage_at
+from rynn_brain_ros.demo.words import BrainWords
 from rynn_brain_ros.models import Engines
-from rynn_brain_ros.planning.episode import Answered, Decided, EpisodeEvent
 from rynn_brain_ros.sim.panda import FINGERS, HAND, JOINTS
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.values import (
@@ -35,9 +35,7 @@ from rynn_brain_ros.values import (
 
 OPERATORS = ("scripted", "human")
 COMMANDS = "/joint_commands"
-PLAN, GROUNDINGS = "/brain/plan", "/brain/groundings"
 _JOINT_STATE = "sensor_msgs/msg/JointState"
-_RUNNING, _DONE = 2, 3
 _HESITATES_S = 0.4
 _SLOWEST = 0.4
 _FREE_M, _STRAIGHT_M = 0.008, 0.001
@@ -69,7 +67,7 @@ def demonstrate(
     """
     if operator not in OPERATORS:
         raise InputError(f"unknown operator {operator!r}: use {' or '.join(OPERATORS)}")
-    stage = _at_rate(make_stage(replace(config, picture_hz=float(contract.fps))), contract.fps)
+    stage = make_stage_at(config, float(contract.fps))
     world = stage.world
     try:
         if not isinstance(world, TableWorld):
@@ -87,7 +85,7 @@ def demonstrate(
             begun_ns = world.now_ns
             recorder.start(stage.task, begun_ns)
             world.add_controller(lambda _: _commands(world, recorder))
-            brain = _BrainWords(stage.task, recorder, lambda: world.now_ns)
+            brain = BrainWords(stage.task, recorder.receive, lambda: world.now_ns)
             ears = Ears(message=recorder.receive, event=brain.hear)
             episode = play(stage, engines, ears, cancel).episode
             success = stage.judge(episode, stage.measure())
@@ -99,11 +97,6 @@ def demonstrate(
         return Demonstration(out, stage.task, success, (world.now_ns - begun_ns) / 1e9)
     finally:
         stage.close()
-
-
-def _at_rate(stage: Stage, rate_hz: float) -> Stage:
-    """All cameras as fast as the data set's frames."""
-    return replace(stage, others=tuple(replace(s, rate_hz=float(rate_hz)) for s in stage.others))
 
 
 def _commands(world: TableWorld, recorder: Recorder) -> None:
@@ -120,44 +113,6 @@ def _commands(world: TableWorld, recorder: Recorder) -> None:
         "effort": [],
     }
     recorder.receive(COMMANDS, _JOINT_STATE, command, now_ns)
-
-
-class _BrainWords:
-    """Publishes the plan when a step is approved, and what an answer points at."""
-
-    def __init__(self, task: str, recorder: Recorder, now_ns: Callable[[], int]) -> None:
-        self._task, self._recorder, self._now_ns = task, recorder, now_ns
-        self._steps: list[tuple[str, str]] = []
-
-    def hear(self, event: EpisodeEvent) -> None:
-        if isinstance(event, Answered):
-            array = messages.grounding_array(event.response)
-            self._recorder.receive(GROUNDINGS, messages.GROUNDING_ARRAY, array, self._now_ns())
-        elif isinstance(event, Decided) and event.step is not None and event.decision.approved:
-            self._steps.append((event.step.skill.value, event.step.text))
-            plan = "rynn_brain_ros/msg/Plan"
-            self._recorder.receive(PLAN, plan, self._plan(), self._now_ns())
-
-    def _plan(self) -> messages.MessageDict:
-        last = len(self._steps) - 1
-        return {
-            "header": messages.header(self._now_ns(), ""),
-            "query_id": "",
-            "task": self._task,
-            "steps": [
-                {
-                    "index": i,
-                    "skill": skill,
-                    "text": text,
-                    "targets": [],
-                    "state": _RUNNING if i == last else _DONE,
-                    "reason_code": "",
-                    "reason_text": "",
-                }
-                for i, (skill, text) in enumerate(self._steps)
-            ],
-            "done": False,
-        }
 
 
 class UnsteadyHand:

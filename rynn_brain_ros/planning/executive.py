@@ -26,7 +26,7 @@ from rynn_brain_ros.planning.episode import (
     TurnRecord,
 )
 from rynn_brain_ros.planning.holding import Doings
-from rynn_brain_ros.planning.moving import Mover
+from rynn_brain_ros.planning.moving import Moving
 from rynn_brain_ros.planning.sight import Sight
 from rynn_brain_ros.safety import EngineIdentity, Gate, Proposal, Situation
 from rynn_brain_ros.values import (
@@ -100,7 +100,7 @@ class Brain:
 
     engine_for: EngineFor
     sight: Sight
-    mover: Mover
+    mover: Moving
     gate: Gate
     tell: Tell
     config: ExecutiveConfig = field(default_factory=ExecutiveConfig)

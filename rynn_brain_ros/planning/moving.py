@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from rynn_brain_ros.config import setting
 from rynn_brain_ros.planning.arming import Arming
 from rynn_brain_ros.planning.episode import StageBegan, Tell
 from rynn_brain_ros.planning.goals import GoalEnd, GoalTracker
 from rynn_brain_ros.planning.sight import Sight
+from rynn_brain_ros.planning.watchdog import Watchdog
 from rynn_brain_ros.values import (
     Cancel,
     Cause,
@@ -53,8 +55,36 @@ def is_held(motion: Motion, stages_done: int, cause: Cause) -> bool:
     return motion.skill is Skill.PICK and gripped and cause not in _EMPTY
 
 
+def why_stop(
+    now_ns: int, cancel: Cancel | None, arming: Arming, watchdog: Watchdog
+) -> tuple[Cause, str] | None:
+    """Why nothing may move now; None where it may."""
+    if cancel is not None and cancel.is_set():
+        return Cause.CANCELLED, "a person stopped it"
+    if not arming.is_armed(now_ns):
+        return Cause.DISARMED, "motion is no longer armed"
+    stale = watchdog.check(now_ns)
+    return None if stale is None else (Cause.STALE, stale.text)
+
+
+class Moving(Protocol):
+    """Who carries out approved motions, one at a time: a `Mover`, or whoever knows a way to do
+    what a motion is for."""
+
+    @property
+    def in_flight(self) -> bool: ...
+
+    def is_armed(self, now_ns: int) -> bool: ...
+
+    def run(
+        self, motion: Motion, number: int, guard: Guard, cancel: Cancel | None = None
+    ) -> Outcome:
+        """Carries out ``motion`` of turn ``number``; never raises because a robot misbehaves."""
+        ...
+
+
 class Mover:
-    """One motion at a time on one actuator."""
+    """Motions goal after goal, on one actuator."""
 
     def __init__(
         self,
@@ -77,7 +107,6 @@ class Mover:
     def run(
         self, motion: Motion, number: int, guard: Guard, cancel: Cancel | None = None
     ) -> Outcome:
-        """Carries out ``motion`` of turn ``number``; never raises because a robot misbehaves."""
         start_ns = self._sight.clock.now_ns()
         width_m, done = math.nan, 0
         cause, text = Cause.DONE, ""
@@ -137,12 +166,7 @@ class Mover:
                 return end
 
     def _why_stop(self, now_ns: int, cancel: Cancel | None) -> tuple[Cause, str] | None:
-        if cancel is not None and cancel.is_set():
-            return Cause.CANCELLED, "a person stopped it"
-        if not self._arming.is_armed(now_ns):
-            return Cause.DISARMED, "motion is no longer armed"
-        stale = self._sight.watchdog.check(now_ns)
-        return None if stale is None else (Cause.STALE, stale.text)
+        return why_stop(now_ns, cancel, self._arming, self._sight.watchdog)
 
     def _go_back(
         self, motion: Motion, done: int, number: int, cancel: Cancel | None, *, keep_closed: bool

@@ -7,7 +7,7 @@ and what feeds its perception differ.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from rynn_brain_ros.planning.episode import Tell
 from rynn_brain_ros.planning.executive import Approve, Brain, EngineFor, ExecutiveConfig, TurnTaker
 from rynn_brain_ros.planning.goals import GoalTimeouts, GoalTracker
 from rynn_brain_ros.planning.manipulating import Manipulation
-from rynn_brain_ros.planning.moving import Mover, MovingConfig
+from rynn_brain_ros.planning.moving import Mover, Moving, MovingConfig
 from rynn_brain_ros.planning.navigating import Navigation, NavigationConfig
 from rynn_brain_ros.planning.perception import Perception
 from rynn_brain_ros.planning.sight import Sight
@@ -111,14 +111,18 @@ def assemble(
     approve: Approve | None = None,
     arming: Arming | None = None,
     camera: str = "",
+    mover_for: Callable[[Sight, Arming], Moving] | None = None,
 ) -> tuple[Brain, TurnTaker, Arming]:
     """The loop of ``robot``, watching ``camera`` of ``perception``, else the first one. It is not
-    armed yet, unless it is given an ``arming`` that outlasts it."""
+    armed yet, unless it is given an ``arming`` that outlasts it. What ``mover_for`` gives moves
+    the robot in place of goals for the ``actuator``."""
     watchdog = Watchdog(robot.watchdog)
     sight = Sight(perception, camera or perception.cameras[0], clock, watchdog)
     arming = arming or Arming(robot.armed_s)
     tracker = GoalTracker(actuator, robot.timeouts)
-    mover = Mover(tracker, sight, arming, tell, robot.moving)
+    mover: Moving = Mover(tracker, sight, arming, tell, robot.moving)
+    if mover_for is not None:
+        mover = mover_for(sight, arming)
     opened = OpenFrames()
     gate = Gate(robot.limits, opened, robot.verdicts)
     brain = Brain(

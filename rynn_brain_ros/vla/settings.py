@@ -10,6 +10,8 @@ from rynn_brain_ros.config import setting
 from rynn_brain_ros.values import ConfigError, InputError
 from rynn_brain_ros.vla.limits import MotionLimits
 
+TOKEN_VARIABLE = "RYNN_BRAIN_POLICY_TOKEN"
+"""Of the environment: the token of a served policy, for who serves and who asks."""
 _FOR_ALL = "for each number of an action, with commas between, or one for all"
 
 

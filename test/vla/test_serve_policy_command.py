@@ -22,11 +22,11 @@ pytest.importorskip("msgpack", reason="the extra policy is not installed")
 from tiny_policies import observation, spec, statistics  # noqa: E402
 
 from rynn_brain_ros.cli import main  # noqa: E402
-from rynn_brain_ros.cli.serving_policies import TOKEN_VARIABLE  # noqa: E402
 from rynn_brain_ros.values import EngineError  # noqa: E402
 from rynn_brain_ros.vla.checkpoint import load_policy, new_policy, save_policy  # noqa: E402
 from rynn_brain_ros.vla.client import PolicyClient  # noqa: E402
 from rynn_brain_ros.vla.guidance import CheckpointPolicy  # noqa: E402
+from rynn_brain_ros.vla.settings import TOKEN_VARIABLE  # noqa: E402
 from rynn_brain_ros.vla.values import Variant  # noqa: E402
 
 SEEN = observation(0, step="Pick it up.", target=(0.5, 0.0, 0.05))
