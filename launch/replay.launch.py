@@ -4,7 +4,9 @@ ros2 launch rynn_brain_ros replay.launch.py bag:=DIRECTORY rviz:=true \
     color_topic:=/camera/color/image_raw depth_topic:=/camera/aligned_depth_to_color/image_raw
 ros2 run rynn_brain_ros ask "Where is the red cube?" --task object
 
-All else is as with brain.launch.py, which is included.
+The bag begins when the brain is there, and once it has ended the brain still answers about the
+last that it saw. What a brain said when the bag was recorded is not played. All else is as with
+brain.launch.py, which is included.
 """
 
 from launch.actions import (
@@ -30,7 +32,15 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     command = ["ros2", "bag", "play", LaunchConfiguration("bag"), "--clock", "100"]
     command += ["--rate", LaunchConfiguration("rate")]
     command += ["--loop"] if is_true(context, "loop") else []
-    return [ExecuteProcess(cmd=command, output="screen")]
+    # What a brain said when the bag was recorded would be taken for this one's answers; questions
+    # are asked again. rosbag2 wants it simple: for sqlite3 it must be a POSIX expression.
+    namespace = LaunchConfiguration("namespace").perform(context).strip("/")
+    prefix = f"/{namespace}" if namespace else ""
+    command += ["-x", f"{prefix}/(brain|act|view)/[^q].*"]
+    play = ExecuteProcess(cmd=command, output="screen")
+    # An active brain says so every second; a question whether it is may get lost on a busy machine.
+    heard = ["--once", f"{prefix}/brain/status", "rynn_brain_ros/msg/BrainStatus"]
+    return [ExecuteProcess(cmd=["ros2", "topic", "echo", *heard], output="log", on_exit=[play])]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -17,9 +17,13 @@ CONFIG = Path(__file__).resolve().parent.parent / "config"
 CAMERA, DEPTH = "/camera/color/image_raw", "/camera/aligned_depth_to_color/image_raw"
 
 
+def rviz_window() -> dict[str, Any]:
+    window: dict[str, Any] = yaml.safe_load((CONFIG / "brain.rviz").read_text(encoding="utf-8"))
+    return window
+
+
 def rviz() -> dict[str, Any]:
-    config = yaml.safe_load((CONFIG / "brain.rviz").read_text(encoding="utf-8"))
-    manager: dict[str, Any] = config["Visualization Manager"]
+    manager: dict[str, Any] = rviz_window()["Visualization Manager"]
     return manager
 
 
@@ -57,6 +61,14 @@ def test_rviz_hears_images_that_are_sent_without_guarantee():
     """Cameras publish best effort; a reliable subscription would hear nothing of them."""
     (camera,) = (d for d in rviz()["Displays"] if topic_of(d) == CAMERA)
     assert camera["Topic"]["Reliability Policy"] == "Best Effort"
+
+
+def test_rvizs_window_has_a_place_for_its_panel_and_each_image():
+    """Without one they are piled up on the left, too small to see anything."""
+    state = bytes.fromhex(rviz_window()["Window Geometry"]["QMainWindow State"])
+    images = [d["Name"] for d in rviz()["Displays"] if d["Class"].endswith("/Image")]
+    for name in (*(panel["Name"] for panel in rviz_window()["Panels"]), *images):
+        assert name.encode("utf-16-be") in state
 
 
 def panels(layout: Any) -> Iterator[str]:

@@ -252,3 +252,8 @@ class Answering:
                 f"({self._config.max_frame_age_s:g}): has the camera stopped, or does its clock "
                 "differ from this node's (use_sim_time)?"
             )
+        if age_s < -self._config.max_frame_age_s:
+            raise StaleError(
+                f"the newest image on {camera} is {-age_s:.1f} s ahead of this node's time: does "
+                "the camera's clock differ (use_sim_time), or is /clock silent?"
+            )

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -75,7 +76,8 @@ class PolicyNode(ManagedNode):
         self._lock = threading.RLock()
         self._status = self.create_lifecycle_publisher(BrainStatus, "~/status", 10)
         self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._timer = self.create_timer(_STATUS_PERIOD_S, self._publish_status)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(_STATUS_PERIOD_S, self._publish_status, clock=steady)
         self.create_service(SetBool, "~/arm", self._on_arm)
         self.create_subscription(String, "~/task", self._on_task, 10)
 

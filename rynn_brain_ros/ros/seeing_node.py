@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import NameValidationException
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
@@ -51,7 +52,9 @@ class SeeingNode(ManagedNode, Generic[C]):
         }
         self._status = self.create_lifecycle_publisher(BrainStatus, "~/status", 10)
         self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._status_timer = self.create_timer(_STATUS_PERIOD_S, self._publish_status)
+        # Status comes while the clock stands still too, or where nobody publishes one.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._status_timer = self.create_timer(_STATUS_PERIOD_S, self._publish_status, clock=steady)
 
     # --- for each node to say ----------------------------------------------------------------
 

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from cv_bridge import CvBridge
 from nav_msgs.msg import OccupancyGrid, Odometry
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from rosidl_runtime_py.utilities import get_message
-from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from rynn_brain_ros import messages
@@ -37,7 +38,7 @@ from rynn_brain_ros.sim.live import LiveWorld, Running
 from rynn_brain_ros.sim.robots import RoomRobot, SimConfig, TableRobot
 from rynn_brain_ros.sim.sensing import JOINT_STATE, CameraStream
 from rynn_brain_ros.sim.world import Picture
-from rynn_brain_ros.values import EncodedImage, InputError, RynnBrainError
+from rynn_brain_ros.values import InputError, RynnBrainError
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _SWITCHED_OFF = "the simulator was switched off"
@@ -55,7 +56,7 @@ class SimNode(ManagedNode):
         super().__init__("sim", **kwargs)
         declare(self, SimConfig)
         self._config = SimConfig()
-        self._store = typestore()
+        self._store, self._bridge = typestore(), CvBridge()
         self._is_active = False
         self._told_ns = 0
         self._topics: dict[str, Any] = {}
@@ -186,11 +187,9 @@ class SimNode(ManagedNode):
         if publisher is None or not self._is_active or not publisher.get_subscription_count():
             return
         assert self.robot is not None
-        height, width = picture.rgb.shape[:2]
-        pixels = EncodedImage("rgb8", picture.rgb.tobytes(), width, height, step=3 * width)
         frame_id = self.robot.world.camera_info(picture.camera).frame_id
-        stamp_ns = picture.stamp_ns + self._shift_ns()
-        publisher.publish(to_ros(Image, messages.image(pixels, stamp_ns, frame_id)[1]))
+        header = to_ros(Header, messages.header(picture.stamp_ns + self._shift_ns(), frame_id))
+        publisher.publish(self._bridge.cv2_to_imgmsg(picture.rgb, "rgb8", header))
 
     def _tell_time(self, now_ns: int) -> None:
         """Before anything else of this moment is published."""

@@ -12,11 +12,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from cv_bridge import CvBridge
 from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from rynn_brain_ros import messages
@@ -52,7 +54,7 @@ class ViewNode(ManagedNode):
         super().__init__("view", **kwargs)
         declare(self, ViewConfig)
         self._config = ViewConfig()
-        self._store = typestore()
+        self._store, self._bridge = typestore(), CvBridge()
         self._raw = RawImages(0)
         self._types: dict[str, str] = {}
         self._heard: list[Any] = []
@@ -204,9 +206,8 @@ class ViewNode(ManagedNode):
         """Raw and compressed, each for those who listen to it."""
         raw, packed = self._pictures[name]
         if raw.get_subscription_count():
-            height, width = picture.shape[:2]
-            image = EncodedImage("rgb8", picture.tobytes(), width, height, step=3 * width)
-            raw.publish(to_ros(Image, messages.image(image, stamp_ns, frame_id)[1]))
+            header = to_ros(Header, messages.header(stamp_ns, frame_id))
+            raw.publish(self._bridge.cv2_to_imgmsg(picture, "rgb8", header))
         if packed.get_subscription_count():
             packed.publish(to_ros(CompressedImage, jpeg_message(picture, stamp_ns, frame_id)))
 

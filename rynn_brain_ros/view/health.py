@@ -61,7 +61,12 @@ def camera_part(watch: CameraWatch, now_ns: int, max_age_s: float) -> Part:
         problems.append(f"no image has arrived on {watch.topic}: is the camera publishing?")
     elif age_s > max_age_s:
         problems.append(f"the newest image on {watch.topic} is {age_s:.1f} s old")
-    silent = not age_s <= max_age_s
+    elif age_s < -max_age_s:
+        problems.append(
+            f"the newest image on {watch.topic} is {-age_s:.1f} s ahead of this node's time: do "
+            "their clocks differ (use_sim_time), or is /clock silent?"
+        )
+    silent = not abs(age_s) <= max_age_s
     values = (
         ("frames", str(track.frames if track else 0)),
         ("memory [MiB]", f"{(track.n_bytes if track else 0) / _MIB:.1f}"),

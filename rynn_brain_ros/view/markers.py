@@ -143,7 +143,8 @@ def _markers(query_id: str, index: int, item: LiftedGrounding, place: _Place) ->
     if place.covariance_m2 is not None and np.isfinite(place.covariance_m2).all():
         axes_m, rotation = _ellipsoid(place.covariance_m2)
         yield marker(_SPHERE, axes_m, 0.3 * alpha) | {"pose": _pose(place.target, rotation)}
-    text = marker(_TEXT, (0.0, 0.0, 2 * size))
+    # RViz takes x for the width of a space; without, it is that of text one metre high.
+    text = marker(_TEXT, (1.2 * size, 0.0, 2 * size))
     above = tuple(p + 2.5 * size * u for p, u in zip(place.target, place.up, strict=True))
     words = label_texts(item, index)[0].replace(" · ", ", ")  # RViz's font holds ASCII only
     yield text | {"pose": _pose(above, _IDENTITY), "text": words}

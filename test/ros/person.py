@@ -31,6 +31,11 @@ class Person:
         assert future.done(), "waited too long"
         return future.result()
 
+    def spin_until(self, condition: Callable[[], Any], what: str) -> None:
+        while not condition():
+            assert self._left_s > 0, f"waited too long for {what}"
+            self._executor.spin_once(timeout_sec=0.1)
+
     def ask_until(self, type_: Any, name: str, request: Any, is_good: Callable[[Any], bool]) -> Any:
         """The first answer of a service that is good: whoever answers may not be ready yet."""
         client = self.node.create_client(type_, name)

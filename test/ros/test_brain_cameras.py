@@ -228,6 +228,13 @@ def test_a_camera_that_is_unplugged_is_stale_and_one_that_is_back_is_seen_again(
     assert found.success, found.message
 
 
+def test_status_comes_while_the_clock_stands_still(kept: Kept) -> None:
+    graph = kept(Clocked())
+    graph.set_time(1000 * SECOND_NS)
+    graph.bring_up()
+    graph.wait_until(lambda: len(graph.robot.received["status"]) > 2, "the status, again and again")
+
+
 def test_four_cameras_at_thirty_hertz_are_all_seen_and_what_is_lost_is_counted(kept: Kept) -> None:
     names = ("front", "back", "left", "right")
     graph = kept(Cameras(*names, buffer_mib=64))

@@ -172,6 +172,21 @@ def test_an_image_that_is_too_old_is_refused_as_stale() -> None:
     graph.close()
 
 
+def test_an_image_that_is_ahead_of_time_is_refused_and_told() -> None:
+    graph = Graph(max_frame_age_s=2.0)
+    graph.bring_up()
+    graph.show(now_ns() + 60 * SECOND_NS)
+    response = graph.ask("the red cube")
+    assert not response.success
+    assert "ahead of this node's time" in response.message
+    said = graph.robot.received["status"]
+    graph.wait_until(
+        lambda: any("ahead of this node's time" in p for s in said for p in s.problems), "status"
+    )
+    assert said[-1].state == BrainStatus.STATE_DEGRADED
+    graph.close()
+
+
 def test_what_was_seen_before_a_pause_is_not_now(graph: Graph) -> None:
     graph.bring_up()
     graph.show(now_ns())

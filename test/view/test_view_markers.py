@@ -83,6 +83,12 @@ def test_a_flat_covariance_has_no_axis_of_length_zero(make_frame, lift, respond)
         assert min(marker["scale"].values()) > 0
 
 
+def test_the_words_of_a_label_stand_less_than_a_letter_apart(make_frame, lift, respond):
+    frame = make_frame()
+    (text,) = _of(markers_of(respond((frame,), (lift(POINT, frame),))), TEXT)
+    assert 0 < text["scale"]["x"] < text["scale"]["z"]
+
+
 def test_a_known_pose_puts_markers_into_the_fixed_frame(make_frame, lift, respond):
     frame = make_frame(stamp_ns=5_000_000_007)
     header = {"stamp": {"sec": 5, "nanosec": 7}, "frame_id": "odom"}
