@@ -73,7 +73,11 @@ class DataConfig:
     target_frame: str = setting("", "metres: the frame they are told in, the robot's base")
     withhold: float = setting(0.1, "share of samples without the brain's step and point", 0.0, 1.0)
     held_out: float = setting(0.1, "share of episodes to evaluate with", 0.0, 0.9)
+    held_out_episodes: tuple[int, ...] = setting((), "these, by number, and not a share of them")
     learn_padding: bool = setting(False, "learn the last action, repeated past the episode's end")
+    stay_after_step: bool = setting(
+        False, "learn to stay where the brain's step ends, until it tells the next"
+    )
     workers: int = setting(0, "processes that read pictures, for each that trains", 0, 128)
     cache_mib: int = setting(0, "pictures kept in memory by each process that reads", 0, 1 << 20)
 
@@ -116,6 +120,7 @@ class Config:
     steps: int = setting(20000, "optimizer steps", 1, 10**9)
     batch: int = setting(64, "samples of an optimizer step, over all processes", 1, 10**6)
     accumulate: int = setting(1, "backward passes that a process divides them into", 1, 10**6)
+    draws: int = setting(1, "small_expert: times and noises for each sample, seen once", 1, 1024)
     precision: str = setting("fp32", "of the computation", choices=("fp32", "bf16"))
     gradient_checkpointing: bool = setting(False, "single_stream: less memory, more time")
     device: str = setting("", "cpu, cuda; empty: a GPU where there is one")
@@ -252,6 +257,8 @@ def choose_what_learns(network: ChunkNetwork, config: Config) -> None:
             "no gradient reaches the backbone of a small_expert: set backbone_learns=nothing and "
             "gradient_checkpointing=false, or policy.variant=single_stream"
         )
+    if single and config.draws > 1:
+        raise ConfigError("a single_stream sees everything anew for each draw: set draws=1")
     network.requires_grad_(False)
     for weight in network.head().values():
         weight.requires_grad_(True)
@@ -302,9 +309,13 @@ class FlowLoss(nn.Module):  # type: ignore[misc]
         self.network = network
 
     def forward(self, shown: Shown, t: Tensor, noise: Tensor) -> Tensor:
-        """``t`` [B], ``noise`` [B, H, D] → a number. See `vla.flow.flow_loss`."""
-        velocity = partial(self.network.velocity_at_once, shown.seen, shown.state)
-        return (squared_errors(velocity, shown.chunk, t, noise) * shown.counts).sum()
+        """``t`` [B · draws], ``noise`` [B · draws, H, D], a sample's draws in a row → a number.
+        See `vla.flow.flow_loss`."""
+        draws = len(t) // len(shown.state)
+        told = (shown.state, shown.chunk, shown.counts)
+        state, chunk, counts = (part.repeat_interleave(draws, 0) for part in told)
+        velocity = partial(self.network.velocity_at_once, shown.seen, state)
+        return (squared_errors(velocity, chunk, t, noise) * counts).sum()
 
 
 # --- what is shown at which step -----------------------------------------------------------------
@@ -328,11 +339,11 @@ class Plan:
         ]
 
     def noise(self, step: int) -> tuple[Tensor, Tensor]:
-        """t [batch] and noise [batch, H, D], drawn as `vla.flow.flow_loss` draws them."""
+        """t [batch, draws] and noise [batch, draws, H, D], as `vla.flow.flow_loss` draws them."""
         dice = torch.Generator().manual_seed((self._config.seed << 32) + step)
-        batch = self._config.batch
-        times = sample_times(batch, generator=dice)
-        return times, torch.randn((batch, *self._chunk), generator=dice)
+        batch, draws = self._config.batch, self._config.draws
+        times = sample_times(batch * draws, generator=dice).unflatten(0, (batch, draws))
+        return times, torch.randn((batch, draws, *self._chunk), generator=dice)
 
     def shares(self, processes: Processes) -> list[slice]:
         """This process's parts of a step, one for each backward pass."""
@@ -391,14 +402,16 @@ def evaluate(
         told, withheld = predicted(samples), predicted([without_brain(each) for each in samples])
     measured = np.array([name in names for name in space.names])
     columns = [names.index(name) if name in names else 0 for name in space.names]
-    still = np.where(measured, states[:, columns], true[:, 0])[:, None].repeat(true.shape[1], 1)
+    stays = np.where(measured, states[:, columns], true[:, 0])
+    stays = np.where(space.is_part(PartKind.DELTA), 0.0, stays)  # [n, D]
+    still = stays[:, None].repeat(true.shape[1], 1)
 
     draw_chunks(picture, true, told, withheld, n_real=n_real, space=space)
     last, scores = (np.arange(len(keys)), np.array(n_real) - 1), dict[str, float]()
     for name, made in (("told", told), ("withheld", withheld), ("still", still)):
-        for kind, at in space.slices:
+        for part, (kind, at) in zip(space.parts, space.slices, strict=True):
             errors = distance(kind, made[last][:, at], true[last][:, at])
-            told_as = f"{_UNIT[kind]}/{name}"
+            told_as = f"{_UNIT.get(kind, f'delta_{part.units}')}/{name}"
             scores[told_as] = max(scores.get(told_as, 0.0), float(np.median(errors)))
     return scores
 
@@ -555,6 +568,7 @@ def open_data(config: Config) -> Demonstrations:
         target=data.target,
         target_frame=data.target_frame,
         learn_padding=data.learn_padding,
+        stay_after_step=data.stay_after_step,
         cache_mib=data.cache_mib,
     )
 
@@ -588,7 +602,9 @@ class Run:
         self.config, self.out = config, Path(config.out)
         self.processes = Processes(config.device)
         self.data = open_data(config)
-        self.learned, self.held_out = self.data.division(config.data.held_out, config.seed)
+        self.learned, self.held_out = self.data.division(
+            config.data.held_out, config.seed, config.data.held_out_episodes
+        )
         every = max(1, len(self.held_out) // config.evaluate_samples)
         self.judged = self.held_out[::every][: config.evaluate_samples]
         if self.first_process:
@@ -648,14 +664,15 @@ class Run:
     ) -> tuple[Tensor, float]:
         """This process's share of the loss, and the gradient's norm."""
         processes, device = self.processes, self.processes.device
-        times, noise = self.plan.noise(step)  # [batch], [batch, H, D]
+        times, noise = self.plan.noise(step)  # [batch, draws], [batch, draws, H, D]
         n_counting = sum(map(self.data.n_counting, self.plan.keys(step))) * noise.shape[-1]
+        n_counting *= self.config.draws
         loss = torch.zeros((), device=device)
         self.policy.network.train(self.config.gradient_checkpointing)
         for part in self.shares:
             with stopwatch.waiting():
                 shown = next(batches).to(device)
-            t, start = times[part].to(device), noise[part].to(device)  # [B], [B, H, D]
+            t, start = (drawn[part].flatten(0, 1).to(device) for drawn in (times, noise))
             last = part == self.shares[-1]
             with contextlib.nullcontext() if last else processes.no_sync(self.model):
                 with computing(self.config, device):

@@ -50,9 +50,9 @@ def _nothing() -> None:
 def import_bridge(files: list[Path], out: Path, done: Done = _nothing) -> int:
     """Episodes of BridgeData V2 in RLDS' TFRecord files; returns how many.
 
-    The state is the hand's pose in the base [m, rad] and the gripper, 1 open; the action the
-    change of the pose and the gripper's command, as the authors recorded them at 5 Hz. The cameras
-    are those that the first episode has.
+    The state is the hand's pose in the base [m, rad] and the gripper, 1 open; the action, under
+    the same names, the change of the pose and the gripper's command, as the authors recorded them
+    at 5 Hz (training/contracts/bridge.yaml). The cameras are those that the first episode has.
     """
     writer, cameras = None, tuple[int, ...]()
     try:
@@ -85,7 +85,7 @@ def _bridge_spec(episode: Example, cameras: tuple[int, ...]) -> DatasetSpec:
         for i in cameras
     }
     features["observation.state"] = FeatureSpec("float32", (7,), _POSE)
-    features["action"] = FeatureSpec("float32", (7,), tuple(f"delta.{n}" for n in _POSE))
+    features["action"] = FeatureSpec("float32", (7,), _POSE)
     return DatasetSpec("widowx", _BRIDGE_FPS, features)
 
 

@@ -6,7 +6,8 @@ order). The identity is ``[1, 0, 0, 1, 0, 0]``. Quaternions are (x, y, z, w).
 
 A relative chunk is told from the state at its beginning, all steps from the same one: positions
 and joints are differences, rotations ``R_stateᵀ · R_action``, and what a gripper does stays
-absolute, 1 open and 0 closed.
+absolute, 1 open and 0 closed. What was recorded as a change in each frame stays as it is: such a
+policy can be trained and asked, but the runner does not drive a robot with it.
 """
 
 from __future__ import annotations
@@ -106,6 +107,8 @@ class PartKind(str, Enum):
     POSITION = "position"
     ROT6D = "rot6d"
     GRIPPER = "gripper"
+    DELTA = "delta"
+    """Changes in this frame, as they were recorded."""
 
 
 _SIZES = {PartKind.POSITION: 3, PartKind.ROT6D: 6}
@@ -168,21 +171,21 @@ class ActionSpace:
     def reference(self, state: ArrayLike, state_names: Sequence[str]) -> Floats:
         """[..., size]: the measured values that actions are told relative to, by name.
 
-        0 where a gripper is, which stays absolute. Raises `PolicyError` for a name that the state
-        [..., S] does not have.
+        0 where grippers and deltas are, which stay as they are. Raises `PolicyError` for a name
+        that the state [..., S] does not have.
         """
         measured = np.asarray(state, np.float64)
-        grippers = self.is_part(PartKind.GRIPPER).tolist()
-        told = list(zip(self.names, grippers, strict=True))
-        missing = {name for name, gripper in told if not gripper} - set(state_names)
+        stay = (self.is_part(PartKind.GRIPPER) | self.is_part(PartKind.DELTA)).tolist()
+        told = list(zip(self.names, stay, strict=True))
+        missing = {name for name, stays in told if not stays} - set(state_names)
         if missing:
             raise PolicyError(
                 f"relative actions need the state of {', '.join(sorted(missing))}; it has "
                 f"{', '.join(state_names)}: add them to observation.state of the contract"
             )
         found = [
-            np.zeros(measured.shape[:-1]) if gripper else measured[..., state_names.index(name)]
-            for name, gripper in told
+            np.zeros(measured.shape[:-1]) if stays else measured[..., state_names.index(name)]
+            for name, stays in told
         ]
         return np.stack(found, axis=-1)
 
@@ -254,21 +257,18 @@ def contract_space(contract: Contract) -> ActionSpace:
 
 
 def _source_part(source: Source) -> Part:
-    topic = source.channel.topic
-    if source.representation != "absolute":
-        raise PolicyError(
-            f"the actions on {topic} are {source.representation} already: record them absolute, "
-            "the policy makes them relative to the beginning of a chunk"
-        )
+    topic, delta = source.channel.topic, source.representation == "delta"
     if source.gripper is not None:
         return _part(PartKind.GRIPPER, source.select)
-    if source.kind == "rotation_6d":
+    if source.kind == "rotation_6d" and not delta:
         return _part(PartKind.ROT6D, source.select)
     if source.kind != "continuous":
         raise PolicyError(
             f"the actions on {topic} are a {source.kind}: a policy takes rotation_6d, joints "
             "[rad], positions [m] and grippers"
         )
+    if delta:
+        return _part(PartKind.DELTA, source.select, source.units)
     if source.units == "m" and len(source.select) == 3:
         return _part(PartKind.POSITION, source.select)
     if source.units == "rad":

@@ -31,8 +31,9 @@ STATE = "observation.state"
 
 @dataclass(frozen=True, eq=False)
 class Demonstration:
-    """One episode of T frames. ``states`` [T, S] and ``actions`` [T, D] are absolute, in the
-    contract's units; ``tasks``, ``steps`` and ``targets`` are told at each frame."""
+    """One episode of T frames. ``states`` [T, S] and ``actions`` [T, D] are as they were recorded,
+    in the contract's units; ``tasks``, ``steps`` and ``targets`` are told at each frame, and
+    ``ends`` is the row at which a frame's step is over."""
 
     dataset: Dataset
     episode: Episode
@@ -41,10 +42,11 @@ class Demonstration:
     tasks: Sequence[str]
     steps: Sequence[str]
     targets: Sequence[tuple[float, ...]]
+    ends: Sequence[int]
 
-    def chunk(self, row: int, horizon: int) -> Floats:
-        """[H, D] from ``row`` on; past the end the last action is repeated."""
-        rows = np.minimum(np.arange(row, row + horizon), len(self.actions) - 1)
+    def chunk(self, row: int, horizon: int, end: int = 0) -> Floats:
+        """[H, D] from ``row`` on; past ``end``, or the episode's, the last action is repeated."""
+        rows = np.minimum(np.arange(row, row + horizon), (end or len(self.actions)) - 1)
         return self.actions[rows]
 
     def n_real(self, row: int, horizon: int) -> int:
@@ -106,6 +108,7 @@ class Demonstrations(torch.utils.data.Dataset[Sample]):  # type: ignore[misc]
         target: str = "none",
         target_frame: str = "",
         learn_padding: bool = False,
+        stay_after_step: bool = False,
         cache_mib: int = 0,
     ) -> None:
         if not sets:
@@ -117,7 +120,8 @@ class Demonstrations(torch.utils.data.Dataset[Sample]):  # type: ignore[misc]
         topic = self.contract.cameras[0].sources[0].channel.topic
         aims = {"none": Aim(), "image": Aim(2, camera=topic), "metres": Aim(3, target_frame)}
         self.aim = aims[target]
-        self.horizon, self._size, self._learn_padding = horizon, image_size, learn_padding
+        self.horizon, self._size = horizon, image_size
+        self._learn_padding, self._stay_after_step = learn_padding, stay_after_step
         self._left_bytes, self._kept = cache_mib << 20, dict[tuple[int, int], Any]()
         for dataset, own in opened:
             _check_same(dataset.root, provenance_of(own), sets[0], self.provenance)
@@ -137,26 +141,40 @@ class Demonstrations(torch.utils.data.Dataset[Sample]):  # type: ignore[misc]
         told = [bool(target) for each in self.demonstrations for target in each.targets]
         return sum(told) / len(told)
 
-    def division(self, share: float, seed: int) -> tuple[list[Key], list[Key]]:
-        """Frames to learn from and frames of the held-out episodes, ``share`` of all of them."""
+    def division(
+        self, share: float, seed: int, chosen: Sequence[int] = ()
+    ) -> tuple[list[Key], list[Key]]:
+        """Frames to learn from and frames of the held-out episodes: those ``chosen`` by their
+        numbers, else ``share`` of all of them."""
         n = len(self.demonstrations)
+        unknown = set(chosen) - set(range(n))
+        if unknown:
+            told = ", ".join(map(str, unknown))
+            raise PolicyError(f"data.held_out_episodes holds {told}; episodes are 0 to {n - 1}")
         n_held = max(1, round(share * n)) if share else 0
-        if n_held >= n:
+        held = set(chosen or np.random.default_rng(seed).permutation(n)[:n_held].tolist())
+        if len(held) >= n:
             raise PolicyError(
-                f"{n} episodes, {n_held} of them held out: record more, or set data.held_out=0"
+                f"{n} episodes, {len(held)} of them held out: record more, or hold out fewer"
             )
-        order = np.random.default_rng(seed).permutation(n).tolist()
-        frames = [
-            [Key(e, row) for e in sorted(part) for row in range(len(self.demonstrations[e].states))]
-            for part in (order[n_held:], order[:n_held])
-        ]
-        return frames[0], frames[1]
+        keys = [Key(e, row) for e in range(n) for row in range(len(self.demonstrations[e].states))]
+        return [k for k in keys if k.episode not in held], [k for k in keys if k.episode in held]
 
     def n_counting(self, key: Key) -> int:
         """How many actions of this chunk are learned."""
-        if self._learn_padding:
+        each = self.demonstrations[key.episode]
+        if self._learn_padding or self._end(key) < len(each.actions):
             return self.horizon
-        return self.demonstrations[key.episode].n_real(key.row, self.horizon)
+        return each.n_real(key.row, self.horizon)
+
+    def _actions(self, key: Key) -> Floats:
+        return self.demonstrations[key.episode].chunk(key.row, self.horizon, self._end(key))
+
+    def _end(self, key: Key) -> int:
+        """What is not told of the step can not know its end."""
+        each = self.demonstrations[key.episode]
+        ends = self._stay_after_step and not key.withheld
+        return each.ends[key.row] if ends else len(each.actions)
 
     def statistics(self, keys: Sequence[Key]) -> Statistics:
         """Of all that the network is shown of these frames, and of nothing else."""
@@ -164,7 +182,7 @@ class Demonstrations(torch.utils.data.Dataset[Sample]):  # type: ignore[misc]
         def told() -> Iterator[tuple[Floats, Floats, tuple[float, ...]]]:
             for key in keys:
                 each = self.demonstrations[key.episode]
-                actions = each.chunk(key.row, self.horizon)[: self.n_counting(key)]
+                actions = self._actions(key)[: self.n_counting(key)]
                 yield each.states[key.row], actions, each.targets[key.row]
 
         return compute(told(), self.provenance, self.aim)
@@ -179,7 +197,7 @@ class Demonstrations(torch.utils.data.Dataset[Sample]):  # type: ignore[misc]
             target_point=each.targets[row],
         )
         real = np.arange(self.horizon) < self.n_counting(key)
-        found = Sample(observation, each.chunk(row, self.horizon), real)
+        found = Sample(observation, self._actions(key), real)
         return without_brain(found) if key.withheld else found
 
     def _images(self, number: int, row: int) -> dict[str, NDArray[np.uint8]]:
@@ -203,6 +221,7 @@ class Demonstrations(torch.utils.data.Dataset[Sample]):  # type: ignore[misc]
         actions = [feature.key for feature in self.contract.actions]
         columns = dataset.columns(episode, [STATE, *actions, *texts, "task_index"])
         nothing = [""] * episode.length
+        steps = list(columns.get(PLAN, nothing))
         points = {text: self.aim.point(text) for text in set(columns.get(GROUNDINGS, nothing))}
         return Demonstration(
             dataset,
@@ -210,9 +229,18 @@ class Demonstrations(torch.utils.data.Dataset[Sample]):  # type: ignore[misc]
             np.asarray(columns[STATE], np.float64),
             np.concatenate([np.asarray(columns[key], np.float64) for key in actions], axis=1),
             [dataset.tasks[int(i)] for i in np.ravel(columns["task_index"])],
-            list(columns.get(PLAN, nothing)),
+            steps,
             [points[text] for text in columns.get(GROUNDINGS, nothing)],
+            _ends(steps),
         )
+
+
+def _ends(steps: Sequence[str]) -> list[int]:
+    """For each row the first behind it that has another step."""
+    ends = [len(steps)] * len(steps)
+    for row in range(len(steps) - 2, -1, -1):
+        ends[row] = ends[row + 1] if steps[row] == steps[row + 1] else row + 1
+    return ends
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,10 @@ class ChunkNetwork(nn.Module, ABC):  # type: ignore[misc]
         return self.tokens.velocity(self._behind(prefix, suffix))
 
     def velocity_at_once(self, batch: Batch, state: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The same as ``velocity`` behind ``prefix``, for training."""
-        return self.velocity(self.prefix(batch), state, x_t, t)
+        """The same as ``velocity`` behind ``prefix``, for training. What was seen stands for
+        several rows in a row where there are more of ``state`` than of ``batch``."""
+        prefix = self.prefix(batch)
+        return self.velocity(prefix.repeated(len(state) // len(batch.ids)), state, x_t, t)
 
     def head(self) -> dict[str, nn.Parameter]:
         """The weights that are not the backbone's, by name."""

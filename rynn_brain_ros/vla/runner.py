@@ -113,6 +113,11 @@ class Runner:
         self._now_ns, self._config = now_ns, config or RunnerConfig()
         self._measured = _places(spec.action_names, spec.state_names)
         space = spec.statistics.provenance.action_space
+        if space.is_part(PartKind.DELTA).any():
+            raise PolicyError(
+                f"{contract.robot_type}'s actions are deltas: a policy that moves a robot is "
+                "trained with absolute ones; record them with representation: absolute"
+            )
         self._is_gripper = space.is_part(PartKind.GRIPPER)
         if len(limits.velocity) != spec.n_dims:
             raise ConfigError(

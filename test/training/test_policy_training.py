@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from rynn_brain_ros.data import (  # noqa: E402
     contract_from,
 )
 from rynn_brain_ros.values import ConfigError, RynnBrainError  # noqa: E402
-from rynn_brain_ros.vla import Observation, Variant  # noqa: E402
+from rynn_brain_ros.vla import Observation  # noqa: E402
 from rynn_brain_ros.vla.actions import IDENTITY_ROT6D, PartKind, rot6d_from_matrix  # noqa: E402
 from rynn_brain_ros.vla.aiming import Aim  # noqa: E402
 from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: E402
@@ -267,25 +268,29 @@ def _one_of_two(rank: int, config: Config) -> None:
     Run(config).train()
 
 
-@pytest.mark.parametrize("variant", list(Variant))
+@pytest.mark.parametrize(
+    ("variant", "draws"), [("single_stream", 1), ("small_expert", 1), ("small_expert", 3)]
+)
 def test_the_loss_is_that_of_flow_matching(
-    tmp_path: Path, backbone: Path, demonstrated: Path, variant: Variant
+    tmp_path: Path, backbone: Path, demonstrated: Path, variant: str, draws: int
 ):
-    config = settings(
-        tmp_path, backbone, demonstrated, policy__variant=variant.value, data__learn_padding=True
-    )
-    run = Run(config)
+    changes = {"policy__variant": variant, "draws": draws, "data__learn_padding": True}
+    run = Run(settings(tmp_path, backbone, demonstrated, **changes))
     network, dice = run.policy.network, torch.Generator().manual_seed(3 << 32)
     shown = next(run.batches(1))
-    prefix = network.prefix(shown.seen)
+    prefix = network.prefix(shown.seen).repeated(draws)
+    state, chunk = (part.repeat_interleave(draws, 0) for part in (shown.state, shown.chunk))
 
     def velocity(x_t: Any, t: Any) -> Any:
-        return network.velocity(prefix, shown.state, x_t, t)
+        return network.velocity(prefix, state, x_t, t)
 
     with torch.no_grad():
-        wanted = flow_loss(velocity, shown.chunk, generator=dice)
-        found = FlowLoss(network)(shown, *run.plan.noise(0)) / (4 * shown.counts.sum())
+        wanted = flow_loss(velocity, chunk, generator=dice)
+        drawn = (values.flatten(0, 1) for values in run.plan.noise(0))
+        found = FlowLoss(network)(shown, *drawn) / (4 * draws * shown.counts.sum())
     assert float(found) == pytest.approx(float(wanted), rel=1e-4)
+    run.train(until=1)
+    assert curve(tmp_path)[0]["loss"] == pytest.approx(float(wanted), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -335,6 +340,18 @@ def test_a_chunk_past_the_end_repeats_the_last_action_and_does_not_count(demonst
     assert learning.statistics([Key(0, LENGTH - 2)]).chunk.count == HORIZON
 
 
+def test_a_chunk_may_end_with_the_brains_step_and_teaches_to_stay(demonstrated: Path):
+    data = Demonstrations([demonstrated], HORIZON, (32, 64), stay_after_step=True)
+    before = Key(0, 0)  # the brain's first step is told at row 1
+    assert np.array_equal(data[before].actions, np.repeat(data[before].actions[:1], HORIZON, 0))
+    assert data[before].real.all()
+    assert data.statistics([before]).chunk.count == HORIZON
+    untold = data[replace(before, withheld=True)]
+    within = Demonstrations([demonstrated], HORIZON, (32, 64))[before]
+    assert np.array_equal(untold.actions, within.actions)
+    assert data[Key(0, LENGTH - 2)].real.tolist() == [True, True, False, False, False, False]
+
+
 def test_held_out_episodes_are_whole_and_follow_the_seed(demonstrated: Path):
     data = Demonstrations([demonstrated], HORIZON, (32, 64))
     learned, held_out = data.division(0.34, seed=1)
@@ -343,6 +360,17 @@ def test_held_out_episodes_are_whole_and_follow_the_seed(demonstrated: Path):
     assert not of & {key.episode for key in learned}
     assert len(learned) + len(held_out) == 6 * LENGTH
     assert any({key.episode for key in data.division(0.34, seed)[1]} != of for seed in range(2, 6))
+
+
+def test_held_out_episodes_can_be_chosen_by_number(demonstrated: Path):
+    data = Demonstrations([demonstrated], HORIZON, (32, 64))
+    learned, held_out = data.division(0.34, 1, chosen=(4, 1))
+    assert [key.episode for key in held_out] == [1] * LENGTH + [4] * LENGTH
+    assert {key.episode for key in learned} == {0, 2, 3, 5}
+    with pytest.raises(PolicyError, match=r"held_out_episodes holds 6; episodes are 0 to 5"):
+        data.division(0.34, 1, chosen=(6,))
+    with pytest.raises(PolicyError, match=r"6 episodes, 6 of them held out"):
+        data.division(0.0, 1, chosen=range(6))
 
 
 def test_statistics_are_of_the_frames_that_are_learned(
@@ -383,6 +411,7 @@ def test_the_target_is_where_the_hand_goes_and_not_what_it_holds():
         ({"data__held_out": 0.0, "accumulate": 3}, "batch=8 cannot be divided"),
         ({"backbone_learns": "language"}, "no gradient reaches the backbone of a small_expert"),
         ({"gradient_checkpointing": True}, "no gradient reaches the backbone of a small_expert"),
+        ({"policy__variant": "single_stream", "draws": 2}, "set draws=1"),
         ({"data__target_frame": "odom"}, "data.target_frame=base"),
         ({"wandb": "mine"}, "pip install wandb"),
         (
@@ -462,4 +491,5 @@ CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_configurations_that_come_along_can_be_read(path: Path):
-    assert read_config(path).data.target_frame
+    data = read_config(path).data
+    assert bool(data.target_frame) == (data.target == "metres")

@@ -192,6 +192,17 @@ def test_a_contracts_position_in_metres_is_a_position():
     assert [part.kind for part in space.parts] == [PartKind.POSITION]
 
 
+def test_a_contracts_deltas_stay_as_they_are_wherever_the_robot_is():
+    source = "select: [position.z, position.x]\n    representation: delta\n    units: m"
+    space = contract_space(contract_from(CONTRACT.format(source=source)))
+    assert [part.kind for part in space.parts] == [PartKind.DELTA]
+    assert space.units == ("m", "m") and action_space_from(space.record()) == space
+    deltas = np.array([[0.01, -0.02], [0.0, 0.03]])
+    here = space.reference([0.4, 0.5, 0.6], ["position.x", "position.y", "position.z"])
+    assert np.array_equal(space.relative(deltas, here), deltas)
+    assert np.array_equal(space.absolute(deltas, here), deltas)
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [
@@ -202,8 +213,9 @@ def test_a_contracts_position_in_metres_is_a_position():
             "takes rotation_6d",
         ),
         (
-            "select: [position.x, position.y, position.z]\n    representation: delta",
-            "record them absolute",
+            "select: [position.x, position.y, position.z]\n    representation: delta\n"
+            "    kind: euler_rpy",
+            "takes rotation_6d",
         ),
     ],
 )

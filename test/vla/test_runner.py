@@ -17,6 +17,7 @@ from policy_parts import (
     ScriptedPolicy,
     ramp,
     seeing,
+    spec_for,
 )
 
 pytest.importorskip("ruckig", reason="the extra policy is not installed")
@@ -406,6 +407,15 @@ def test_a_policy_of_another_contract_is_refused_with_the_difference(old, new, n
     contract = contract_from(CONTRACT_TEXT.replace(old, new))
     with pytest.raises(PolicyError, match=named):
         runner_of(contract)
+
+
+def test_a_policy_of_deltas_is_refused_because_limits_and_guards_are_of_absolute_actions():
+    head, actions = CONTRACT_TEXT.split("actions:")
+    deltas = actions.replace("units: rad", "units: rad\n      representation: delta")
+    contract, policy = contract_from(f"{head}actions:{deltas}"), ScriptedPolicy()
+    policy.spec = spec_for(contract)
+    with pytest.raises(PolicyError, match=r"two_joints's actions are deltas: .*absolute"):
+        Runner(policy, contract, LIMITS, thread=DrivenThread(), now_ns=DrivenClock().now_ns)
 
 
 def test_limits_for_another_number_of_dimensions_are_refused():
