@@ -138,3 +138,11 @@ def test_a_built_package_brings_its_interfaces_anywhere(tmp_path: Path):
     file, *names = done.stdout.split()
     assert file.startswith(str(tmp_path / "lib"))
     assert names == [f"rynn_brain_ros/msg/{path.stem}" for path in MESSAGES]
+
+
+def test_no_two_test_modules_have_one_name():
+    """pytest takes the second for the first, and only where both are collected."""
+    names = [
+        path.name for path in (REPOSITORY / "test").rglob("*.py") if path.name != "conftest.py"
+    ]
+    assert sorted(names) == sorted(set(names))
