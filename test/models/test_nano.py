@@ -49,8 +49,8 @@ def test_it_points_into_the_named_thing_on_tables_it_never_saw(nano: Engine, ask
 def test_it_chooses_the_newest_frame_that_shows_the_thing(nano: Engine):
     found = summary(ask_all(nano, held_out("film", SEED, 60)))
     assert found["valid"] >= 0.95
-    assert found["frame_right"] >= 0.8
-    assert found["point_inside"] >= 0.8
+    assert found["frame_right"] >= 0.85
+    assert found["point_inside"] >= 0.85
 
 
 def test_it_looks_at_the_picture_and_at_the_words(nano: Engine, asked):
@@ -70,8 +70,8 @@ def test_it_refuses_what_it_never_learned(nano: Engine, asked):
 
 
 def test_it_refuses_more_frames_than_it_learned_to_read(nano: Engine, asked):
-    frames = FrameSet(tuple(each.query.frames[0] for each in asked[:5]))
-    with pytest.raises(UnsupportedTaskError, match=r"to be shown up to 4 frame\(s\) and not 5"):
+    frames = FrameSet(tuple(each.query.frames[0] for each in asked[:9]))
+    with pytest.raises(UnsupportedTaskError, match=r"to be shown up to 8 frame\(s\) and not 9"):
         nano.ask(replace(asked[0].query, frames=frames))
 
 

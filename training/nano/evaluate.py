@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -45,6 +46,9 @@ from training.nano.truth import SeenThing, Truth, truth_of
 
 HELD_OUT_SEED = 900_000
 KINDS = ("episode", "wild", "film")
+QUANTIZED = ("none", "int8")
+"""Ways to load it; ``none`` is in 16 bits, as it is stored. Layers of its widths cannot be computed
+in nf4 on a processor."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,15 @@ def _other(exchange: Exchange, truths: Sequence[Truth], rng: np.random.Generator
 
 
 def ask_all(engine: Engine, asked: Sequence[Asked]) -> list[Result]:
-    return [_judged(each, engine.ask(each.query).text) for each in asked]
+    return judged(asked, texts(engine, asked))
+
+
+def texts(engine: Engine, asked: Sequence[Asked]) -> list[str]:
+    return [engine.ask(each.query).text for each in asked]
+
+
+def judged(asked: Sequence[Asked], answers: Sequence[str]) -> list[Result]:
+    return [_judged(each, text) for each, text in zip(asked, answers, strict=True)]
 
 
 def _judged(asked: Asked, text: str) -> Result:
@@ -203,20 +215,30 @@ def controls(engine: Engine, asked: Sequence[Asked]) -> dict[str, float]:
 
 
 def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dict[str, float]]:
-    """Everything, by kind of picture, and plans where it knows them."""
-    engine = LocalEngine(load(path, dtype="F32"), constrain=False)
-    try:
-        found = {}
+    """Everything, by kind of picture, plans where it knows them, and what quantization changes."""
+    found, answers = {}, list[str]()
+    with closing(LocalEngine(load(path, dtype="F32"), constrain=False)) as engine:
         for kind in KINDS:
             asked = held_out(kind, seed, count)
-            found[kind] = summary(ask_all(engine, asked))
+            said = texts(engine, asked)
+            found[kind] = summary(judged(asked, said))
             if kind == "episode":
+                answers = said
                 found["controls"] = controls(engine, asked)
         if Task.PLAN in engine.info.tasks:
             found["plans"] = evaluate_plans(engine, seed, count)
-    finally:
-        engine.close()
-    return found
+    asked = held_out("episode", seed, count)
+    return {**found, **{how: quantized(path, how, asked, answers) for how in QUANTIZED}}
+
+
+def quantized(
+    path: Path, how: str, asked: Sequence[Asked], answers: Sequence[str]
+) -> dict[str, float]:
+    """As `summary`, with the share of answers that are word for word those in 32 bits."""
+    with closing(LocalEngine(load(path, quantization=how), constrain=False)) as engine:
+        said = texts(engine, asked)
+    same = share(one == other for one, other in zip(said, answers, strict=True))
+    return {**summary(judged(asked, said)), "same": same}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,13 +21,15 @@ from matplotlib.figure import Figure
 from rynn_brain_ros.memory import decode_color
 from rynn_brain_ros.models.local.engine import LocalEngine
 from rynn_brain_ros.models.local.loading import load
+from rynn_brain_ros.models.profiles import NANO
 from rynn_brain_ros.planning import ask
 from rynn_brain_ros.view.overlay import draw
-from training.nano.evaluate import HELD_OUT_SEED, KINDS, Asked, evaluate, held_out
+from training.nano.evaluate import HELD_OUT_SEED, KINDS, QUANTIZED, Asked, evaluate, held_out
 from training.nano.save import PROVENANCE
 from training.nano.train import NAME
 
 EVALUATION = "evaluation.json"
+_QUANTIZED_NAMES = {"none": "16 bits", "int8": "int8"}
 _ROWS = (
     ("point_inside", "points inside the named thing", "share"),
     ("point_off", "median distance of points, 1/1000 of the width", "number"),
@@ -44,6 +46,10 @@ _PLAN_ROWS = (
     ("point_inside", "grasp points inside the thing", "share"),
     ("box_half", "boxes that overlap the true one by half", "share"),
     ("area_off", "median distance of destinations, 1/1000", "number"),
+)
+_QUANTIZED_ROWS = (
+    *_ROWS[:4],
+    ("same", "answers that are word for word those in 32 bits", "share"),
 )
 _CURVES = (
     (("see parts", "see whole"), ("color", "shape"), "share of visual tokens that are right"),
@@ -110,12 +116,15 @@ def examples(engine: LocalEngine, asked: Sequence[Asked], columns: int = 3) -> A
 def card(found: Mapping[str, Mapping[str, float]], told: Mapping[str, Any]) -> str:
     """The model card (`card.md`), in the form that model hubs read."""
     kinds = {name: found[name] for name in KINDS}
+    quantized = {_QUANTIZED_NAMES[how]: found[how] for how in QUANTIZED}
     template = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
     return template.format(
         **{key: told[key] for key in ("code", "minutes", "machine", "torch")},
         **{key: _told(found["controls"][key], "share") for key in ("other_picture", "other_thing")},
         questions=int(found["episode"]["questions"]),
+        frames=NANO.most_frames,
         table=_table(kinds, _ROWS),
+        quantized=_table(quantized, _QUANTIZED_ROWS),
         plans=_plans(found["plans"]) if "plans" in found else "",
         recipe=json.dumps(told["recipe"]),
     )
