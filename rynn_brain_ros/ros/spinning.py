@@ -1,11 +1,11 @@
-"""How a node of ours lives in a process of its own, and ends."""
+"""How nodes of ours live in a process, and end."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import rclpy
@@ -23,21 +23,32 @@ def spin(
     release: Callable[[N], None] = lambda _: None,
     arguments: list[str] | None = None,
 ) -> int:
-    """Until Ctrl-C or SIGTERM, which are how a node ends. Returns the exit status.
+    """As `spin_together`, for one node."""
+    return spin_together((make,), executor, release, arguments)
 
-    The node can still publish while ``release`` makes an end of what it does. Signals that come
+
+def spin_together(
+    makes: Sequence[Callable[[], N]],
+    executor: Callable[[], Executor],
+    release: Callable[[N], None] = lambda _: None,
+    arguments: list[str] | None = None,
+) -> int:
+    """Until Ctrl-C or SIGTERM, which are how nodes end. Returns the exit status.
+
+    A node can still publish while ``release`` makes an end of what it does. Signals that come
     then change nothing: a terminal's Ctrl-C comes twice, from itself and from ros2 launch.
     """
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     ending, failed = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
-    node, spinning = make(), executor()
-    spinning.add_node(node)
+    nodes, spinning = [make() for make in makes], executor()
+    for node in nodes:
+        spinning.add_node(node)
 
     def run() -> None:
         try:
-            _spin(spinning, node)
+            _spin(spinning, nodes[0])
         except ExternalShutdownException:
             pass  # somebody else ended the context
         except Exception:  # noqa: BLE001  # whatever it is, the process ends with it
@@ -50,10 +61,12 @@ def spin(
     thread.start()
     while not ending.wait(0.2):
         pass  # so that Python gets to see signals
-    release(node)
+    for node in nodes:
+        release(node)
     spinning.shutdown()
     thread.join()
-    node.destroy_node()
+    for node in nodes:
+        node.destroy_node()
     rclpy.try_shutdown()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # while the interpreter ends

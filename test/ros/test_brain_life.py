@@ -173,6 +173,31 @@ def test_the_launch_file_brings_up_an_active_brain_and_ctrl_c_ends_it(tmp_path: 
         onlooker.wait_until_active()
 
 
+def test_several_nodes_live_in_one_process_and_end_by_ctrl_c() -> None:
+    name = f"together_{os.getpid()}"
+    command = Path(get_package_prefix("rynn_brain_ros")) / "lib/rynn_brain_ros/together"
+    arguments = ["brain", "view", "--ros-args", "-r", f"__ns:=/{name}", "-p", "autostart:=true"]
+    with subprocess.Popen([command, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            for node in ("brain", "view"):
+                with closing(Onlooker(f"/{name}/{node}")) as onlooker:
+                    onlooker.wait_until_active()
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("names", [[], ["brian"], ["brain", "brain"]])
+def test_nodes_that_are_not_there_are_named(names: list[str]) -> None:
+    command = Path(get_package_prefix("rynn_brain_ros")) / "lib/rynn_brain_ros/together"
+    ended = subprocess.run([command, *names], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "ros2 run rynn_brain_ros together brain act policy view record sim" in ended.stderr
+
+
 def test_without_autostart_it_waits_for_a_manager(tmp_path: Path) -> None:
     with (
         Launched(
