@@ -35,6 +35,7 @@ from rynn_brain_ros.values import RynnBrainError
 from rynn_brain_ros.vla.checkpoint import LoadedPolicy, load_policy
 from rynn_brain_ros.vla.demonstrations import Collator, Demonstrations, Sample, Shown
 from rynn_brain_ros.vla.flow import sample
+from rynn_brain_ros.vla.network import Batch
 from rynn_brain_ros.vla.values import Floats, PolicyError
 from training.train import Config, Run, read_config
 
@@ -79,7 +80,7 @@ def trained_policy(run: Run) -> LoadedPolicy:
     return load_policy(made, run.data.provenance, device=run.config.device)
 
 
-def sampled(policy: LoadedPolicy, shown: Shown) -> Tensor:
+def sampled(policy: LoadedPolicy, shown: Shown[Batch]) -> Tensor:
     """Normalized chunks [B, N_SAMPLES, H, D]."""
     network = policy.network
     dice = torch.Generator().manual_seed(0)
@@ -91,7 +92,7 @@ def sampled(policy: LoadedPolicy, shown: Shown) -> Tensor:
     return chunks.unflatten(0, (-1, N_SAMPLES))
 
 
-def counting(shown: Shown, values: Tensor) -> Floats:
+def counting(shown: Shown[Batch], values: Tensor) -> Floats:
     """Of [B, H, D] the actions that count, [n, D]."""
     return np.asarray(values[shown.counts[..., 0] > 0].double().cpu())
 

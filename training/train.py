@@ -56,6 +56,7 @@ from rynn_brain_ros.vla.flow import sample, sample_times, squared_errors
 from rynn_brain_ros.vla.network import ChunkNetwork, SingleStream
 from rynn_brain_ros.vla.normalization import load_statistics
 from rynn_brain_ros.vla.values import ExpertSize, Floats, PolicyError, PolicySpec, Variant
+from training.keeping import KeptSeeing
 from training.policy_pictures import draw_chunks
 
 STATISTICS = "statistics.json"
@@ -74,12 +75,22 @@ class DataConfig:
     withhold: float = setting(0.1, "share of samples without the brain's step and point", 0.0, 1.0)
     held_out: float = setting(0.1, "share of episodes to evaluate with", 0.0, 0.9)
     held_out_episodes: tuple[int, ...] = setting((), "these, by number, and not a share of them")
+    stride: int = setting(1, "learn from every such frame of an episode", 1, 1000)
+    state_noise: float = setting(
+        0.0,
+        "noise on the measured state, in its standard deviations: learns to come back",
+        0.0,
+        1.0,
+    )
     learn_padding: bool = setting(False, "learn the last action, repeated past the episode's end")
     stay_after_step: bool = setting(
         False, "learn to stay where the brain's step ends, until it tells the next"
     )
     workers: int = setting(0, "processes that read pictures, for each that trains", 0, 128)
     cache_mib: int = setting(0, "pictures kept in memory by each process that reads", 0, 1 << 20)
+    seen_mib: int = setting(
+        0, "small_expert: what the backbone saw, kept in memory by each process", 0, 1 << 24
+    )
 
 
 @dataclass(frozen=True)
@@ -257,6 +268,8 @@ def choose_what_learns(network: ChunkNetwork, config: Config) -> None:
             "no gradient reaches the backbone of a small_expert: set backbone_learns=nothing and "
             "gradient_checkpointing=false, or policy.variant=single_stream"
         )
+    if single and config.data.seen_mib:
+        raise ConfigError("what a single_stream sees changes as it learns: set data.seen_mib=0")
     if single and config.draws > 1:
         raise ConfigError("a single_stream sees everything anew for each draw: set draws=1")
     network.requires_grad_(False)
@@ -308,7 +321,7 @@ class FlowLoss(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.network = network
 
-    def forward(self, shown: Shown, t: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, shown: Shown[Any], t: Tensor, noise: Tensor) -> Tensor:
         """``t`` [B · draws], ``noise`` [B · draws, H, D], a sample's draws in a row → a number.
         See `vla.flow.flow_loss`."""
         draws = len(t) // len(shown.state)
@@ -331,11 +344,14 @@ class Plan:
     def keys(self, step: int) -> list[Key]:
         """Of the whole step, [batch]."""
         n, batch, share = len(self._keys), self._config.batch, self._config.data.withhold
-        withheld = np.random.default_rng((self._config.seed, 1, step)).random(batch) < share
+        dice = np.random.default_rng((self._config.seed, 1, step))
+        withheld = dice.random(batch) < share
+        jitter = dice.integers(1, 2**62, batch) if self._config.data.state_noise else [0] * batch
         places = [divmod(step * batch + i, n) for i in range(batch)]
         keys = [self._keys[self._order(epoch)[place]] for epoch, place in places]
         return [
-            dataclasses.replace(k, withheld=bool(w)) for k, w in zip(keys, withheld, strict=True)
+            dataclasses.replace(key, withheld=bool(without), jitter=int(seed))
+            for key, without, seed in zip(keys, withheld, jitter, strict=True)
         ]
 
     def noise(self, step: int) -> tuple[Tensor, Tensor]:
@@ -605,6 +621,7 @@ class Run:
         self.learned, self.held_out = self.data.division(
             config.data.held_out, config.seed, config.data.held_out_episodes
         )
+        self.learned = [key for key in self.learned if not key.row % config.data.stride]
         every = max(1, len(self.held_out) // config.evaluate_samples)
         self.judged = self.held_out[::every][: config.evaluate_samples]
         if self.first_process:
@@ -660,7 +677,7 @@ class Run:
         return self._policy() if curves and end == config.steps else None
 
     def _step(
-        self, step: int, batches: Iterator[Shown], stopwatch: Stopwatch
+        self, step: int, batches: Iterator[Shown[Any]], stopwatch: Stopwatch
     ) -> tuple[Tensor, float]:
         """This process's share of the loss, and the gradient's norm."""
         processes, device = self.processes, self.processes.device
@@ -692,16 +709,21 @@ class Run:
             self.average[name].lerp_(weight.detach(), 1 - decay)
         return loss, float(norm)
 
-    def batches(self, end: int) -> Iterator[Shown]:
+    def batches(self, end: int) -> Iterator[Shown[Any]]:
         """This process's, one for each backward pass of the steps up to ``end``."""
-        n_workers = self.config.data.workers
+        data = self.config.data
         steps = (self.plan.keys(step) for step in range(self.first, end))
+        batches = (keys[part] for keys in steps for part in self.shares)
+        collate = Collator(self.policy.reader, self.policy.statistics, data.state_noise)
+        if data.seen_mib:
+            kept = KeptSeeing(self.policy.network, self.data, collate, data.seen_mib)
+            return map(kept.shown, batches)
         loader = DataLoader(
             self.data,
-            batch_sampler=(keys[part] for keys in steps for part in self.shares),
-            collate_fn=Collator(self.policy.reader, self.policy.statistics),
-            num_workers=n_workers,
-            multiprocessing_context="spawn" if n_workers else None,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=data.workers,
+            multiprocessing_context="spawn" if data.workers else None,
         )
         return iter(loader)
 

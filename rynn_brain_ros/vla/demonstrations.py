@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from rynn_brain_ros.vla.reading import Reader, resized
 from rynn_brain_ros.vla.values import Floats, Observation, PolicyError
 
 STATE = "observation.state"
+SeenT = TypeVar("SeenT")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,20 +57,24 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Key:
-    """One sample: which episode, at which row, and whether step and target point are withheld."""
+    """One sample: which episode, at which row, whether step and target point are withheld, and the
+    seed of the noise on the measured state, 0 for none."""
 
     episode: int
     row: int
     withheld: bool = False
+    jitter: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """``actions`` [H, D] are absolute; ``real`` bool [H] is false where the episode was over."""
+    """``actions`` [H, D] are absolute; ``real`` bool [H] is false where the episode was over;
+    ``jitter`` as in `Key`."""
 
     observation: Observation
     actions: Floats
     real: NDArray[np.bool_]
+    jitter: int = 0
 
 
 def without_brain(sample: Sample) -> Sample:
@@ -78,16 +83,17 @@ def without_brain(sample: Sample) -> Sample:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """What the network is trained with: prompts and pictures of B samples, the normalized state
-    [B, S] and chunk [B, H, D], and which actions count, 1 or 0 [B, H, 1]."""
+class Shown(Generic[SeenT]):
+    """What the network is trained with: prompts and pictures of B samples (`Batch`, or an expert's
+    `Seen`), the normalized state [B, S] and chunk [B, H, D], and which actions count, 1 or 0
+    [B, H, 1]."""
 
-    seen: Batch
+    seen: SeenT
     state: Tensor
     chunk: Tensor
     counts: Tensor
 
-    def to(self, device: torch.device | str) -> Shown:
+    def to(self, device: torch.device | str) -> Shown[SeenT]:
         return Shown(*(part.to(device) for part in vars(self).values()))
 
 
@@ -188,16 +194,21 @@ class Demonstrations(torch.utils.data.Dataset[Sample]):  # type: ignore[misc]
         return compute(told(), self.provenance, self.aim)
 
     def __getitem__(self, key: Key) -> Sample:
+        found = self.without_pictures(key)
+        images = self._images(key.episode, key.row)
+        return replace(found, observation=replace(found.observation, images=images))
+
+    def without_pictures(self, key: Key) -> Sample:
         each, row = self.demonstrations[key.episode], key.row
         observation = Observation(
-            images=self._images(key.episode, row),
+            images={},
             state=each.states[row],
             instruction=each.tasks[row],
             step=each.steps[row],
             target_point=each.targets[row],
         )
         real = np.arange(self.horizon) < self.n_counting(key)
-        found = Sample(observation, self._actions(key), real)
+        found = Sample(observation, self._actions(key), real, key.jitter)
         return without_brain(found) if key.withheld else found
 
     def _images(self, number: int, row: int) -> dict[str, NDArray[np.uint8]]:
@@ -245,23 +256,35 @@ def _ends(steps: Sequence[str]) -> list[int]:
 
 @dataclass(frozen=True)
 class Collator:
-    """Samples → what the network is shown, in whichever process reads them."""
+    """Samples → what the network is shown, in whichever process reads them. ``state_noise`` is in
+    standard deviations of the measured state, for samples with a jitter: their actions stay where
+    they are, so that what is learned leads back to them."""
 
     reader: Reader
     statistics: Statistics = field(repr=False)
+    state_noise: float = 0.0
 
-    def __call__(self, samples: Sequence[Sample]) -> Shown:
-        observations = [sample.observation for sample in samples]
+    def __call__(self, samples: Sequence[Sample]) -> Shown[Batch]:
+        seen = self.reader.batch([sample.observation for sample in samples])
+        return Shown(seen, *self.numbers(samples))
+
+    def numbers(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
+        """``state``, ``chunk`` and ``counts`` of `Shown`."""
+        observations = [self._jittered(sample) for sample in samples]
         states = np.stack([each.state for each in observations])  # [B, S]
         actions = np.stack([sample.actions for sample in samples])  # [B, H, D]
         chunk = self.statistics.chunk_in(actions, states).astype(np.float32)
         real = np.stack([sample.real for sample in samples])[..., None]  # [B, H, 1]
-        return Shown(
-            self.reader.batch(observations),
-            self.reader.states(observations),
-            torch.from_numpy(chunk),
-            torch.from_numpy(real.astype(np.float32)),
-        )
+        counts = torch.from_numpy(real.astype(np.float32))
+        return self.reader.states(observations), torch.from_numpy(chunk), counts
+
+    def _jittered(self, sample: Sample) -> Observation:
+        observation = sample.observation
+        if not (sample.jitter and self.state_noise):
+            return observation
+        dice = np.random.default_rng(sample.jitter)
+        off = dice.standard_normal(len(observation.state)) * self.statistics.state.std
+        return replace(observation, state=observation.state + self.state_noise * off)
 
 
 def contract_of(root: Path) -> Contract:

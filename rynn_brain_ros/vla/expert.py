@@ -8,6 +8,7 @@ architectures will do, linear attention included.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,22 @@ from torch.nn import functional
 
 from rynn_brain_ros.vla.network import Batch, ChunkNetwork, Prefix
 from rynn_brain_ros.vla.values import PolicySpec
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the backbone made of B observations: ``hidden`` [B, L, hidden] for each of the expert's
+    layers; the rest as in `Batch`. It is the same whatever the expert has learned."""
+
+    hidden: tuple[Tensor, ...]
+    told: Tensor
+    next_position: Tensor
+    target: Tensor
+
+    def to(self, device: torch.device | str) -> Seen:
+        hidden = tuple(layer.to(device) for layer in self.hidden)
+        rest = (self.told, self.next_position, self.target)
+        return Seen(hidden, *(part.to(device) for part in rest))
 
 
 class SmallExpert(ChunkNetwork):
@@ -30,15 +47,21 @@ class SmallExpert(ChunkNetwork):
         )
         self.norm = nn.RMSNorm(size.width)
 
-    def prefix(self, batch: Batch) -> Prefix:
+    def see(self, batch: Batch) -> Seen:
+        """All that the backbone has to do."""
         seen = self._hidden(batch)
         depths = torch.linspace(len(seen) - 1, 0, len(self.layers) + 1)[:-1].flip(0)
+        hidden = tuple(seen[round(depth)] for depth in depths.tolist())
+        return Seen(hidden, batch.told, batch.next_position, batch.target)
+
+    def prefix(self, batch: Batch | Seen) -> Prefix:
+        seen = batch if isinstance(batch, Seen) else self.see(batch)
         looks = [
-            layer.look(seen[round(depth)].to(self.place.dtype))
-            for layer, depth in zip(self.layers, depths.tolist(), strict=True)
+            layer.look(hidden.to(self.place.dtype))
+            for layer, hidden in zip(self.layers, seen.hidden, strict=True)
         ]
         keys, values = zip(*looks, strict=True)
-        return Prefix(keys, values, batch.told, batch.next_position, batch.target)
+        return Prefix(keys, values, seen.told, seen.next_position, seen.target)
 
     def _behind(self, prefix: Prefix, suffix: Tensor) -> Tensor:
         n = suffix.shape[1]

@@ -131,7 +131,7 @@ class ChunkNetwork(nn.Module, ABC):  # type: ignore[misc]
         """The same as ``velocity`` behind ``prefix``, for training. What was seen stands for
         several rows in a row where there are more of ``state`` than of ``batch``."""
         prefix = self.prefix(batch)
-        return self.velocity(prefix.repeated(len(state) // len(batch.ids)), state, x_t, t)
+        return self.velocity(prefix.repeated(len(state) // len(batch.told)), state, x_t, t)
 
     def head(self) -> dict[str, nn.Parameter]:
         """The weights that are not the backbone's, by name."""

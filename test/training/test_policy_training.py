@@ -36,11 +36,18 @@ from rynn_brain_ros.vla import Observation  # noqa: E402
 from rynn_brain_ros.vla.actions import IDENTITY_ROT6D, PartKind, rot6d_from_matrix  # noqa: E402
 from rynn_brain_ros.vla.aiming import Aim  # noqa: E402
 from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: E402
-from rynn_brain_ros.vla.demonstrations import Demonstrations, Key  # noqa: E402
+from rynn_brain_ros.vla.demonstrations import (  # noqa: E402
+    Collator,
+    Demonstrations,
+    Key,
+    Shown,
+)
+from rynn_brain_ros.vla.expert import Seen  # noqa: E402
 from rynn_brain_ros.vla.flow import flow_loss  # noqa: E402
 from rynn_brain_ros.vla.guidance import CheckpointPolicy  # noqa: E402
 from rynn_brain_ros.vla.normalization import load_statistics, provenance_of  # noqa: E402
 from rynn_brain_ros.vla.values import PolicyError  # noqa: E402
+from training.keeping import KeptSeeing  # noqa: E402
 from training.train import (  # noqa: E402
     Config,
     FlowLoss,
@@ -318,6 +325,66 @@ def test_other_ways_to_train_learn_what_they_say(
     assert any("visual" in key for key in moved) == (learns == "everything")
 
 
+@pytest.mark.parametrize("seen_mib", [64, 0.2])
+def test_what_the_backbone_saw_is_kept_and_the_same_is_learned(
+    tmp_path: Path, backbone: Path, demonstrated: Path, seen_mib: float
+):
+    run = Run(settings(tmp_path, backbone, demonstrated, data__withhold=0.5))
+    collate = Collator(run.policy.reader, run.policy.statistics)
+    keys = [key for step in range(8) for key in run.plan.keys(step)][:60]
+    memory = KeptSeeing(run.policy.network, run.data, collate, seen_mib)
+    first, again = memory.shown(keys), memory.shown(keys[::-1])
+    assert all(torch.equal(a.flip(0), b) for a, b in zip(parts(first), parts(again), strict=True))
+    assert (memory.n_kept == len(set(keys))) == (seen_mib == 64), memory.n_kept
+    assert memory.n_kept
+    times, noise = (drawn[:, 0] for drawn in run.plan.noise(0))
+    at_once = collate([run.data[key] for key in keys[:8]])
+    losses = [
+        FlowLoss(run.policy.network)(shown, times, noise)
+        for shown in (memory.shown(keys[:8]), at_once)
+    ]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=2e-3)
+
+
+def parts(shown: Shown[Seen]) -> list[Any]:
+    seen = shown.seen
+    return [*seen.hidden, seen.told, seen.target, shown.state, shown.chunk, shown.counts]
+
+
+def test_a_jittered_state_leads_back_to_the_same_actions(tmp_path: Path, backbone: Path):
+    demonstrated = demonstrate(tmp_path / "set", 3)
+    run = Run(
+        settings(tmp_path / "run", backbone, demonstrated, data__state_noise=0.1, data__stride=2)
+    )
+    assert {key.row % 2 for key in run.learned} == {0}
+    keys, others = run.plan.keys(0), run.plan.keys(1)
+    assert all(key.jitter for key in keys)
+    assert not {key.jitter for key in keys} & {key.jitter for key in others}
+    statistics = run.policy.statistics
+    collate = Collator(run.policy.reader, statistics, state_noise=0.1)
+    state, chunk, _ = collate.numbers([run.data[key] for key in keys])
+    still = [replace(key, jitter=0) for key in keys]
+    measured, demonstrated_chunk, _ = collate.numbers([run.data[key] for key in still])
+    assert 0.05 < float((state - measured).std()) < 0.2
+    states = statistics.state.restored(state.double().numpy())
+    actions = np.stack([run.data[key].actions for key in keys])
+    told = statistics.chunk_out(chunk.double().numpy(), states)
+    assert told == pytest.approx(actions, abs=1e-5)
+    assert not torch.allclose(chunk, demonstrated_chunk, atol=0.01)
+
+
+def test_a_run_that_keeps_what_was_seen_goes_on_to_the_same_numbers(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    at_once, in_two = tmp_path / "at-once", tmp_path / "in-two"
+    changes = {"data__seen_mib": 64, "data__state_noise": 0.05}
+    Run(settings(at_once, backbone, demonstrated, **changes)).train()
+    Run(settings(in_two, backbone, demonstrated, **changes)).train(until=3)
+    Run(settings(in_two, backbone, demonstrated, **changes)).train()
+    now = kept(in_two)
+    assert all(torch.equal(value, now[key]) for key, value in kept(at_once).items())
+
+
 def test_every_sample_is_shown_once_in_an_epoch_to_whichever_process(backbone: Path):
     config = settings(Path("run"), backbone, Path("set"), batch=6, data__withhold=0.3)
     keys = [Key(0, row) for row in range(30)]
@@ -412,6 +479,7 @@ def test_the_target_is_where_the_hand_goes_and_not_what_it_holds():
         ({"backbone_learns": "language"}, "no gradient reaches the backbone of a small_expert"),
         ({"gradient_checkpointing": True}, "no gradient reaches the backbone of a small_expert"),
         ({"policy__variant": "single_stream", "draws": 2}, "set draws=1"),
+        ({"policy__variant": "single_stream", "data__seen_mib": 1}, "set data.seen_mib=0"),
         ({"data__target_frame": "odom"}, "data.target_frame=base"),
         ({"wandb": "mine"}, "pip install wandb"),
         (
