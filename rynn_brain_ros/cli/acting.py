@@ -66,7 +66,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind",
         default="one",
         metavar="KIND",
-        help="one, many, push, pour, absent, ambiguous",
+        help="one, many, push, pour, absent, ambiguous, either",
     )
     parser.add_argument("--ask", default="", metavar="TEXT", help="the same task in every scene")
     parser.add_argument(
@@ -77,6 +77,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--contract", default="sim_table", metavar="C", help="the policy's (sim_table)"
+    )
+    parser.add_argument(
+        "--alone", action="store_true", help="the policy is told the task, and no engine is asked"
     )
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (one a core)")
     parser.add_argument("--out", type=path, default=Path("runs/evaluate"), metavar="DIR")
@@ -155,6 +158,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise InputError(f"--episodes {options.episodes}: play at least one")
     if options.jobs < 0:
         raise InputError(f"--jobs {options.jobs}: 1 or more, or 0 for one a core")
+    if options.alone and not options.policy:
+        raise InputError("--alone says that only the policy acts: give --policy")
     config = Evaluation(
         stage=StageConfig(
             world=options.world,
@@ -168,6 +173,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         policy=options.policy,
         contract=options.contract,
+        alone=options.alone,
     )
     check_stage(config.stage)
     hidden = options.json or not sys.stderr.isatty()

@@ -8,16 +8,17 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from rynn_brain_ros.demo.piloted import open_driver
+from rynn_brain_ros.demo.piloted import Driver, act_alone, open_driver
 from rynn_brain_ros.demo.running import play
-from rynn_brain_ros.demo.stages import StageConfig, make_stage, make_stage_at
+from rynn_brain_ros.demo.stages import Stage, StageConfig, make_stage, make_stage_at
 from rynn_brain_ros.files import write_whole
-from rynn_brain_ros.models import open_engines
+from rynn_brain_ros.models import Engines, open_engines
 from rynn_brain_ros.planning.episode import Episode
 from rynn_brain_ros.view.evaluation import EpisodeScore, evaluation_page, score_table, summary
 
@@ -26,7 +27,7 @@ from rynn_brain_ros.view.evaluation import EpisodeScore, evaluation_page, score_
 class Evaluation:
     """``episodes`` of ``stage``, seeds counting up from its own. ``jobs`` 0: one for each core.
     ``policy``, a folder or a ws:// address, moves the arm in place of planned motions, by
-    ``contract``."""
+    ``contract``; ``alone``: it is told the task, and no engine is asked."""
 
     stage: StageConfig
     episodes: int
@@ -34,6 +35,7 @@ class Evaluation:
     jobs: int = 0
     policy: str = ""
     contract: str = "sim_table"
+    alone: bool = False
 
 
 def evaluate(
@@ -50,13 +52,7 @@ def evaluate(
     # Spawned, not forked: OpenGL and its threads do not survive a fork.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = [
-            pool.submit(
-                play_and_score,
-                replace(config.stage, seed=seed),
-                config.engine,
-                config.policy,
-                config.contract,
-            )
+            pool.submit(play_and_score, replace(config, stage=replace(config.stage, seed=seed)))
             for seed in seeds
         ]
         try:
@@ -69,22 +65,27 @@ def evaluate(
     return tuple(scores[seed] for seed in seeds)
 
 
-def play_and_score(
-    config: StageConfig, engine: str, policy: str = "", contract: str = ""
-) -> EpisodeScore:
-    """One episode, without a recording."""
-    driver = open_driver(policy, contract) if policy else None
-    engines = open_engines(engine)
+def play_and_score(config: Evaluation) -> EpisodeScore:
+    """The first of its episodes, without a recording."""
+    driver = open_driver(config.policy, config.contract) if config.policy else None
     rated = None if driver is None else float(driver.contract.fps)
-    stage = make_stage(config) if rated is None else make_stage_at(config, rated)
+    stage = make_stage(config.stage) if rated is None else make_stage_at(config.stage, rated)
     try:
-        began = time.perf_counter()
-        episode = play(stage, engines, driver=driver).episode
-        wall_s = time.perf_counter() - began
-        measured = stage.measure()
+        if driver is not None and config.alone:
+            return _alone(config.stage, stage, driver)
+        with closing(open_engines(config.engine)) as engines:
+            return _played(config.stage, stage, engines, driver)
     finally:
         stage.close()
-        engines.close()
+
+
+def _played(
+    config: StageConfig, stage: Stage, engines: Engines, driver: Driver | None
+) -> EpisodeScore:
+    began = time.perf_counter()
+    episode = play(stage, engines, driver=driver).episode
+    wall_s = time.perf_counter() - began
+    measured = stage.measure()
     return EpisodeScore(
         seed=config.seed,
         instruction=stage.task,
@@ -100,6 +101,30 @@ def play_and_score(
         robot_s=(episode.end_ns - episode.start_ns) / 1e9,
         wall_s=wall_s,
         stage_s=_stage_seconds(episode),
+    )
+
+
+def _alone(config: StageConfig, stage: Stage, driver: Driver) -> EpisodeScore:
+    """The policy by itself claims nothing: the world's truth says whether it is done."""
+    began = time.perf_counter()
+    outcome = act_alone(driver, stage)
+    wall_s = time.perf_counter() - began
+    measured = stage.measure()
+    return EpisodeScore(
+        seed=config.seed,
+        instruction=stage.task,
+        kind=config.kind,
+        success=measured.done is True,
+        claimed=False,
+        cause=outcome.cause.value,
+        refusals=(),
+        wrong_moves=measured.misplaced,
+        collisions=measured.collisions,
+        limit_violations=measured.violations,
+        turns=0,
+        robot_s=(outcome.end_ns - outcome.start_ns) / 1e9,
+        wall_s=wall_s,
+        stage_s={},
     )
 
 
@@ -121,16 +146,21 @@ def write_evaluation(
     """The table for people and the summary for programs; the picture goes to ``out``."""
     stage = config.stage
     page = out / "evaluation.html"
-    title = f"{len(scores)} episodes of {stage.world}, {stage.kind}, by {config.engine}"
-    title += f", moved by {config.policy}" if config.policy else ""
+    title = f"{len(scores)} episodes of {stage.world}, {stage.kind}, by {_actors(config)}"
     write_whole(page, evaluation_page(title, scores).encode())
     told = {
         "world": stage.world,
         "kind": stage.kind,
-        "engine": config.engine,
+        "engine": "" if config.alone else config.engine,
         "policy": config.policy,
         "seed": stage.seed,
         **summary(scores),
         "report": str(page),
     }
     return (title, "", *score_table(scores), "", f"Picture: {page}"), told
+
+
+def _actors(config: Evaluation) -> str:
+    if config.alone:
+        return f"{config.policy} alone"
+    return f"{config.engine}, moved by {config.policy}" if config.policy else config.engine

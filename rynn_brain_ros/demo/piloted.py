@@ -8,7 +8,7 @@ contract's topics, and its commands leave as such.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -31,6 +31,7 @@ from rynn_brain_ros.planning.episode import EpisodeEvent
 from rynn_brain_ros.planning.moving import Guard, why_stop
 from rynn_brain_ros.planning.sight import Sight
 from rynn_brain_ros.sim.commanded import CommandedArm
+from rynn_brain_ros.sim.sensing import WorldClock
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.values import Cancel, Cause, InputError, Motion, Outcome, Skill
 from rynn_brain_ros.vla.chunks import Policy
@@ -41,9 +42,13 @@ from rynn_brain_ros.vla.settings import TOKEN_VARIABLE, PolicyConfig
 
 _STILL_RAD, _STILL_M = 0.02, 0.002
 """What is commanded within this is rest."""
-_TICK_S = 0.04
+TICK_S = 0.04
 _ANSWER_S = 60.0
 """Nobody's robot waits: the world stands still meanwhile."""
+Tick = Callable[[], int]
+"""Lets time pass, and returns it, ns."""
+WhyStop = Callable[[int], "tuple[Cause, str] | None"]
+"""Of the time, ns: why nothing may move now."""
 
 
 @dataclass(frozen=True)
@@ -97,21 +102,20 @@ def _loaded(policy: str) -> Any:
     return load_policy(Path(policy).expanduser())
 
 
-class PolicyMover:
-    """A `planning.moving.Moving` by the policy of ``driver`` on the arm of ``stage``. Of one
-    episode: `receive` is a sink of everything that is published, `hear` of its events.
+class PilotedArm:
+    """The policy of ``driver`` on the arm of ``stage``, from `arm` on until it rests. `receive` is
+    a sink of everything that is published.
 
     Raises `InputError` for a world without an arm, and what `Pilot` raises where policy and
     contract do not fit.
     """
 
-    def __init__(self, driver: Driver, stage: Stage, sight: Sight, arming: Arming) -> None:
+    def __init__(self, driver: Driver, stage: Stage, now_ns: Callable[[], int]) -> None:
         world = stage.world
         if not isinstance(world, TableWorld):
             raise InputError("a policy moves the arm at the table: there is none in this world")
         policy, self._config = driver.policy, driver.config
-        self._sight, self._arming = sight, arming
-        self._arm, self._store = CommandedArm(world), typestore()
+        self._now_ns, self._arm = now_ns, CommandedArm(world)
         self._pilot = Pilot(
             policy,
             driver.contract,
@@ -119,71 +123,37 @@ class PolicyMover:
             self,
             Arming(self._config.limits.armed_s),
             thread=_AtOnce(),
-            now_ns=sight.clock.now_ns,
+            now_ns=now_ns,
             runner=RunnerConfig(
                 samples_per_step=max(1, round(1 / (policy.spec.rate_hz * world.control_period_s)))
             ),
         )
-        self._words = BrainWords(stage.task, self._say, sight.clock.now_ns)
-        self._in_flight = False
         world.add_controller(lambda _: self._pilot.tick())
-
-    # --- what it is told -------------------------------------------------------------------------
 
     def receive(self, topic: str, typename: str, value: Any, now_ns: int) -> None:
         if topic in self._pilot.topics:
             self._pilot.receive(topic, value, now_ns)
 
-    def hear(self, event: EpisodeEvent) -> None:
-        self._words.hear(event)
-
-    def _say(self, topic: str, typename: str, data: MessageDict, now_ns: int) -> None:
-        self.receive(topic, typename, message(typename, data, self._store), now_ns)
-
-    # --- planning.moving.Moving ------------------------------------------------------------------
+    @property
+    def width_m(self) -> float:
+        """Between the fingers, as measured."""
+        return self._arm.width_m
 
     @property
-    def in_flight(self) -> bool:
-        return self._in_flight
-
-    def is_armed(self, now_ns: int) -> bool:
-        return self._arming.is_armed(now_ns)
-
-    def run(
-        self, motion: Motion, number: int, guard: Guard, cancel: Cancel | None = None
-    ) -> Outcome:
-        """Lets the policy act on the step that the brain has just told."""
-        start_ns = self._sight.clock.now_ns()
-        changed = guard(motion.stages[0])
-        if changed is not None:
-            return Outcome(Cause.SCENE_CHANGED, changed.text, start_ns, start_ns, 0)
-        self._in_flight = True
-        cause, text = self._act(start_ns, cancel)
-        self._in_flight = False
-        width_m = self._arm.width_m
-        if cause is Cause.DONE:
-            cause, text = self._judged(motion.skill, width_m)
-        done = len(motion.stages) if cause is Cause.DONE else 0
-        return Outcome(cause, text, start_ns, self._sight.clock.now_ns(), done, width_m)
-
-    def _judged(self, skill: Skill, width_m: float) -> tuple[Cause, str]:
-        """Whether the hand holds what it should, by its own measure: it does where it was told to
-        close and something keeps it from that."""
+    def holds(self) -> bool:
+        """By the hand's own measure: it was told to close and something keeps it from that."""
         told_m = 2 * float(self._arm.commanded[-1])
-        holds = width_m > self._config.min_grip_m and told_m < width_m - _STILL_M
-        text = f"the policy came to rest with the fingers {1000 * width_m:.0f} mm apart"
-        if skill is Skill.PICK and not holds:
-            return Cause.NOTHING_GRIPPED, f"{text}, and they hold nothing"
-        if skill is Skill.PLACE and holds:
-            return Cause.ABORTED, f"{text}, and they hold something still"
-        return Cause.DONE, text
+        return self.width_m > self._config.min_grip_m and told_m < self.width_m - _STILL_M
 
-    def _act(self, start_ns: int, cancel: Cancel | None) -> tuple[Cause, str]:
+    def act(self, tick: Tick, why: WhyStop = lambda now_ns: None) -> tuple[Cause, str]:
+        """Until the policy has come to rest, or there is a reason to stop. ``tick`` lets
+        `TICK_S` pass."""
         self._pilot.arm()
-        there, since_ns = self._arm.commanded, start_ns
+        start_ns = since_ns = self._now_ns()
+        there = self._arm.commanded
         while True:
-            now_ns = self._sight.tick(_TICK_S)
-            stop = why_stop(now_ns, cancel, self._arming, self._sight.watchdog)
+            now_ns = tick()
+            stop = why(now_ns)
             if stop is not None:
                 self._pilot.disarm(stop[1])
                 return stop
@@ -220,6 +190,89 @@ class PolicyMover:
 
     def absent(self) -> Sequence[str]:
         return ()
+
+
+class PolicyMover:
+    """A `planning.moving.Moving` by the policy of ``driver`` on the arm of ``stage``. Of one
+    episode: `receive` is a sink of everything that is published, `hear` of its events.
+
+    Raises what `PilotedArm` raises.
+    """
+
+    def __init__(self, driver: Driver, stage: Stage, sight: Sight, arming: Arming) -> None:
+        self._sight, self._arming, self._store = sight, arming, typestore()
+        self._arm = PilotedArm(driver, stage, sight.clock.now_ns)
+        self.receive = self._arm.receive
+        self._words = BrainWords(stage.task, self._say, sight.clock.now_ns)
+        self._in_flight = False
+
+    # --- what it is told -------------------------------------------------------------------------
+
+    def hear(self, event: EpisodeEvent) -> None:
+        self._words.hear(event)
+
+    def _say(self, topic: str, typename: str, data: MessageDict, now_ns: int) -> None:
+        self.receive(topic, typename, message(typename, data, self._store), now_ns)
+
+    # --- planning.moving.Moving ------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> bool:
+        return self._in_flight
+
+    def is_armed(self, now_ns: int) -> bool:
+        return self._arming.is_armed(now_ns)
+
+    def run(
+        self, motion: Motion, number: int, guard: Guard, cancel: Cancel | None = None
+    ) -> Outcome:
+        """Lets the policy act on the step that the brain has just told."""
+        start_ns = self._sight.clock.now_ns()
+        changed = guard(motion.stages[0])
+        if changed is not None:
+            return Outcome(Cause.SCENE_CHANGED, changed.text, start_ns, start_ns, 0)
+        self._in_flight = True
+        cause, text = self._arm.act(
+            lambda: self._sight.tick(TICK_S),
+            lambda now_ns: why_stop(now_ns, cancel, self._arming, self._sight.watchdog),
+        )
+        self._in_flight = False
+        if cause is Cause.DONE:
+            cause, text = self._judged(motion.skill)
+        done = len(motion.stages) if cause is Cause.DONE else 0
+        end_ns = self._sight.clock.now_ns()
+        return Outcome(cause, text, start_ns, end_ns, done, self._arm.width_m)
+
+    def _judged(self, skill: Skill) -> tuple[Cause, str]:
+        """Whether the hand holds what it should."""
+        width_mm = 1000 * self._arm.width_m
+        text = f"the policy came to rest with the fingers {width_mm:.0f} mm apart"
+        if skill is Skill.PICK and not self._arm.holds:
+            return Cause.NOTHING_GRIPPED, f"{text}, and they hold nothing"
+        if skill is Skill.PLACE and self._arm.holds:
+            return Cause.ABORTED, f"{text}, and they hold something still"
+        return Cause.DONE, text
+
+
+def act_alone(driver: Driver, stage: Stage) -> Outcome:
+    """Without the brain: the policy knows the task, and looks, until it has come to rest. Raises
+    what `PilotedArm` raises."""
+    arms: list[PilotedArm] = []
+
+    def receive(topic: str, typename: str, value: Any, now_ns: int) -> None:
+        for arm in arms:
+            arm.receive(topic, typename, value, now_ns)
+
+    clock = WorldClock(stage.world, (stage.camera, *stage.others), (receive,))
+    arms.append(PilotedArm(driver, stage, clock.now_ns))
+
+    def tick() -> int:
+        clock.wait(TICK_S)
+        return clock.now_ns()
+
+    start_ns = clock.now_ns()
+    cause, text = arms[0].act(tick)
+    return Outcome(cause, text, start_ns, clock.now_ns(), 0, arms[0].width_m)
 
 
 class _AtOnce(Executor):

@@ -30,6 +30,7 @@ from rynn_brain_ros.sim.table_tasks import (
     TaskGoal,
     absent,
     ambiguous,
+    either,
     many_steps,
     one_step,
 )
@@ -93,10 +94,10 @@ class Stage:
 @dataclass(frozen=True)
 class StageConfig:
     """Which stage. ``kind`` chooses the sort of task where ``task`` is empty: ``one``, ``many``,
-    ``push``, ``pour``, ``hand_over``, ``drawer``, ``absent`` or ``ambiguous``; ``demo`` is one
-    scene that has a bit of everything. With
-    ``engine_verdict``, a ``verdict.json``, nothing moves for an engine that did not pass its check,
-    as on a robot; a simulator needs none. ``arm_look`` is one of `ARM_LOOKS`."""
+    ``push``, ``pour``, ``hand_over``, ``drawer``, ``either``, ``absent`` or ``ambiguous``;
+    ``demo`` is one scene that has a bit of everything. With ``engine_verdict``, a
+    ``verdict.json``, nothing moves for an engine that did not pass its check, as on a robot; a
+    simulator needs none. ``arm_look`` is one of `ARM_LOOKS`."""
 
     world: str = "table"
     seed: int = 0
@@ -177,6 +178,7 @@ _TABLE_TASKS: Mapping[str, Callable[[int], TableTask]] = {
     "many": many_steps,
     "absent": absent,
     "ambiguous": ambiguous,
+    "either": either,
     "push": push_towards,
     "pour": pour,
     "hand_over": hand_over,

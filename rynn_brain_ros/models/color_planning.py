@@ -123,17 +123,19 @@ def plan(query: Query) -> str:
 
 def _aims(order: Order, seen: _Seen) -> list[_Aim]:
     """The things that an order is about, as they were seen before anything was moved."""
-    place = _only(seen, order.reference.noun) if order.reference is not None else None
+    place = _meant(order.reference, seen, None)[0] if order.reference is not None else None
     things = [thing for phrase in order.things for thing in _meant(phrase, seen, place)]
     return [_Aim(thing, order.relation, place, order.preposition) for thing in things]
 
 
 def _meant(phrase: Phrase, seen: _Seen, place: Blob | None) -> list[Blob]:
-    if not phrase.many:
+    if not (phrase.many or phrase.either):
         return [_only(seen, phrase.noun)]
     found = [blob for blob in seen.fitting(phrase.noun) if blob is not place]
     if not found:
         raise _Problem(f"I see no {phrase.noun}.")
+    if phrase.either:
+        return [max(found, key=lambda blob: blob.area_px)]
     if phrase.count is not None and len(found) != phrase.count:
         raise _Problem(f"I see {len(found)} {phrase.noun}s and not {phrase.count}.")
     return found

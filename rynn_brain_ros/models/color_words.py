@@ -89,11 +89,13 @@ class Relation(str, Enum):
 
 @dataclass(frozen=True)
 class Phrase:
-    """What is meant: ``many`` are all that fit, ``count`` of them where a number was said."""
+    """What is meant: ``many`` are all that fit, ``count`` of them where a number was said;
+    ``either`` is one of them, whichever."""
 
     noun: Noun
     many: bool = False
     count: int | None = None
+    either: bool = False
 
     def __str__(self) -> str:
         return str(self.noun)
@@ -148,6 +150,7 @@ _PREPOSITIONS: dict[tuple[str, ...], Relation] = {
     ("beside",): Relation.BESIDE,
 }
 _ALL = {"all": None, "every": None, "each": None, "both": 2, "two": 2, "three": 3, "four": 4}
+_EITHER = ("either", "any")
 _ARTICLES = frozenset({"the", "a", "an", "this", "these", "those", "my", "your", "of"})
 _IT = ("it", "them")
 
@@ -268,9 +271,10 @@ class _Reader:
     def _phrase(self) -> Phrase | None:
         if self._take(*_IT):
             return self._last[0] if len(self._last) == 1 else None
-        before, many, count = self._at, False, None
-        while self._peek() in _ARTICLES or self._peek() in _ALL:
+        before, many, count, either = self._at, False, None, False
+        while self._peek() in (*_ARTICLES, *_ALL, *_EITHER):
             word = self._next()
+            either = either or word in _EITHER
             if word in _ALL:
                 many, count = True, _ALL[word] or count
         if self._take("everything"):
@@ -284,6 +288,8 @@ class _Reader:
             self._at = before if word else self._at
             return None
         noun = Noun(color, _SHAPE_OF.get(singular))
+        if either:
+            return Phrase(noun, either=True)
         return Phrase(noun, many or word in _SINGULAR, count)
 
     def _peek(self) -> str:
@@ -307,7 +313,8 @@ class _Reader:
         return self._tokens[self._at : self._at + 2] == ("next", "to")
 
     def _stuck(self) -> NotUnderstood:
-        known = {*_COLOR_OF, *_SHAPE_OF, *_SINGULAR, *_ARTICLES, *_ALL, *_CONNECTING, *_IT}
+        known = {*_COLOR_OF, *_SHAPE_OF, *_SINGULAR, *_CONNECTING, *_IT}
+        known |= {*_ARTICLES, *_ALL, *_EITHER}
         known |= {*_PUSH, *_GIVE, *_DIRECTIONS, *_TOWARDS, "pour", "me", "over"}
         known |= {*_TAKE, *_PUT, "up", "everything", *(w for words in _PREPOSITIONS for w in words)}
         strange = [token for token in self._tokens if token not in known]

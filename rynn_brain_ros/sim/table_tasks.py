@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -26,6 +26,8 @@ LIFTED_M = 0.04
 NEXT_TO_M = 0.06
 """Largest gap between two things that stand next to each other."""
 _REST_M = 0.01
+_ASIDE_M, _ASIDE_JITTER_M = (0.48, 0.17), 0.005
+"""Where things stand that are as good as each other, and how much that varies."""
 _UPRIGHT = 0.8
 """Cosine of the tilt up to which a bowl or a plate still counts as standing."""
 _GRIPPABLE = ("cube", "ball", "cylinder")
@@ -67,15 +69,18 @@ class TaskGoal:
 
 @dataclass(frozen=True)
 class TableTask:
-    """``answerable`` is false where the right thing to do is to refuse, and nothing may move."""
+    """``answerable`` is false where the right thing to do is to refuse, and nothing may move;
+    with ``either``, one of the goals will do."""
 
     instruction: str
     scene: TableScene
     goals: tuple[TaskGoal, ...]
     answerable: bool = True
+    either: bool = False
 
     def is_done(self, world: TableWorld) -> bool:
-        return self.answerable and all(goal.is_true(world) for goal in self.goals)
+        enough = any if self.either else all
+        return self.answerable and enough(goal.is_true(world) for goal in self.goals)
 
     def misplaced(self, world: TableWorld, start: Mapping[str, RigidTransform]) -> tuple[str, ...]:
         """Things that the task did not name and that are farther than `MOVED_M` from where they
@@ -215,6 +220,26 @@ def ambiguous(seed: int) -> TableTask:
     shape = _one_of(rng, _GRIPPABLE)
     scene = random_scene(seed, ((color, shape), (color, shape), (other, "bowl")), 1)
     return TableTask(_transfer(rng, f"{color} {shape}", f"{other} bowl"), scene, (), False)
+
+
+def either(seed: int) -> TableTask:
+    """Two cubes of one size, left and right of the arm, each within `_ASIDE_JITTER_M` of the same
+    place on every table: whoever moves has to decide, and nothing tells them how."""
+    rng = np.random.default_rng((seed, 5))
+    kinds = [(color, "cube") for color in _colors(rng)[:2]]
+    scene = random_scene(seed, kinds, n_clutter=0)
+    size = scene.things[0].size_m
+    things = tuple(
+        replace(thing, xy_m=_about(rng, (_ASIDE_M[0], side * _ASIDE_M[1])), size_m=size)
+        for thing, side in zip(scene.things, (1, -1), strict=True)
+    )
+    goals = tuple(TaskGoal(thing.name, Relation.HELD) for thing in things)
+    return TableTask("pick up either cube", replace(scene, things=things), goals, either=True)
+
+
+def _about(rng: np.random.Generator, xy_m: tuple[float, float]) -> tuple[float, float]:
+    x, y = rng.uniform(-_ASIDE_JITTER_M, _ASIDE_JITTER_M, 2)
+    return (xy_m[0] + float(x), xy_m[1] + float(y))
 
 
 def absent(seed: int) -> TableTask:

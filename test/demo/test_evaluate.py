@@ -56,7 +56,7 @@ def test_scores_come_in_the_order_of_their_seeds_and_each_is_told_once():
     scores = evaluate(config, lambda score: told.append(score.seed))
     assert [score.seed for score in scores] == [3, 4]
     assert sorted(told) == [3, 4]
-    alone = play_and_score(replace(ABSENT, seed=4), "color-baseline")
+    alone = play_and_score(Evaluation(replace(ABSENT, seed=4), 1, "color-baseline"))
     assert timeless(scores[1]) == timeless(alone)
 
 
@@ -68,7 +68,7 @@ def timeless(score):
 
 
 def test_a_thing_that_is_not_there_is_a_success_when_nothing_is_claimed_or_moved():
-    score = play_and_score(ABSENT, "color-baseline")
+    score = play_and_score(Evaluation(ABSENT, 1, "color-baseline"))
     assert (score.success, score.claimed) == (True, False)
     assert score.refusals
     assert (score.wrong_moves, score.collisions, score.limit_violations) == ((), 0, 0)
@@ -76,7 +76,9 @@ def test_a_thing_that_is_not_there_is_a_success_when_nothing_is_claimed_or_moved
 
 
 def test_a_thing_in_the_room_is_found_and_driven_to_as_is_seen():
-    score = play_and_score(StageConfig(world="room", kind="one", seed=1025), "color-baseline")
+    score = play_and_score(
+        Evaluation(StageConfig(world="room", kind="one", seed=1025), 1, "color-baseline")
+    )
     assert (score.success, score.claimed, score.cause) == (True, True, "done")
     assert (score.collisions, score.limit_violations) == (0, 0)
 
@@ -92,7 +94,9 @@ def test_looking_around_for_what_is_not_in_the_room_is_not_wrong():
 
 
 def test_the_score_tells_the_instruction_that_was_given():
-    score = play_and_score(replace(ABSENT, task="take the pink elephant"), "color-baseline")
+    score = play_and_score(
+        Evaluation(replace(ABSENT, task="take the pink elephant"), 1, "color-baseline")
+    )
     assert score.instruction == "take the pink elephant"
 
 
@@ -163,7 +167,7 @@ def test_an_unknown_world_is_told_with_those_that_are_known():
 
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path):
     (tmp_path / "out").write_text("mine")
-    score = play_and_score(ABSENT, "color-baseline")
+    score = play_and_score(Evaluation(ABSENT, 1, "color-baseline"))
     config = Evaluation(ABSENT, 1, "color-baseline")
     with pytest.raises(OutputError, match=r"evaluation\.html"):
         write_evaluation(config, [score], tmp_path / "out")

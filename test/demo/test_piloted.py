@@ -18,7 +18,7 @@ from rynn_brain_ros.data import Dataset
 from rynn_brain_ros.data.conditioning import PLAN
 from rynn_brain_ros.data.converting import convert
 from rynn_brain_ros.data.known_contracts import find_contract
-from rynn_brain_ros.demo.evaluating import play_and_score
+from rynn_brain_ros.demo.evaluating import Evaluation, play_and_score
 from rynn_brain_ros.demo.piloted import Driver, Piloting
 from rynn_brain_ros.demo.running import Played, play
 from rynn_brain_ros.demo.stages import Measured, StageConfig, make_stage_at
@@ -59,13 +59,27 @@ class AgainPolicy:
 
     def infer(self, observation: Observation, previous: Leftover | None = None) -> Chunk:
         verb = observation.step.split(" ")[0]
-        rows = [n for n, step in enumerate(self._shown.steps) if step.split(" ")[0] == verb]
+        rows = self._rows(verb)
         if verb != self._told:
             self._told, self._row = verb, rows[0]
         near = np.array([row for row in rows if self._row <= row < self._row + 12])
         off = np.abs(self._shown.states[near] - observation.state).max(axis=1)
         self._row = int(near[off.argmin()])
         return self._chunk(self._row, rows[-1] + 1)
+
+    def _rows(self, verb: str) -> list[int]:
+        return [n for n, step in enumerate(self._shown.steps) if step.split(" ")[0] == verb]
+
+
+class ByHeartPolicy(AgainPolicy):
+    """Does all of it once more, and wants to hear nothing."""
+
+    def infer(self, observation: Observation, previous: Leftover | None = None) -> Chunk:
+        assert not observation.step
+        return super().infer(observation)
+
+    def _rows(self, verb: str) -> list[int]:
+        return list(range(len(self._shown.steps)))
 
 
 class LazyPolicy(AgainPolicy):
@@ -124,9 +138,21 @@ def outcomes_of(played: Played) -> list[Outcome]:
 
 def test_a_served_policy_moves_the_arm_in_an_evaluation(shown: Demonstrated):
     with PolicyServer(AgainPolicy(shown), port=0) as server:
-        score = play_and_score(SCENE, "color-baseline", server.url, "sim_table")
+        score = play_and_score(Evaluation(SCENE, 1, "color-baseline", policy=server.url))
     assert score.success
     assert not score.collisions
+
+
+@pytest.mark.parametrize(("policy", "success"), [(ByHeartPolicy, True), (LazyPolicy, False)])
+def test_a_policy_alone_is_told_the_task_and_judged_by_the_truth(
+    shown: Demonstrated, policy: type[AgainPolicy], success: bool
+):
+    with PolicyServer(policy(shown), port=0) as server:
+        score = play_and_score(
+            Evaluation(SCENE, 1, "no such engine", policy=server.url, alone=True)
+        )
+    assert score.success == success
+    assert (score.cause, score.claimed, score.turns) == ("done", False, 0)
 
 
 def test_a_policy_that_does_nothing_has_gripped_nothing_and_is_asked_again(shown: Demonstrated):
