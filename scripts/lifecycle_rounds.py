@@ -3,6 +3,7 @@
 
     source install/local_setup.bash && python3 scripts/lifecycle_rounds.py brain --rounds 1000
     python3 scripts/lifecycle_rounds.py act --parameter robot:=mobile_base
+    python3 scripts/lifecycle_rounds.py policy --parameter url:=ws://127.0.0.1:8100
 
 A round is configure, activate, deactivate, clean up, asked of the node's own process through its
 services; what the process holds is read from /proc. The first rounds warm it up and do not count.
@@ -26,7 +27,8 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-NODES = ("brain", "act", "view", "record", "sim")
+from rynn_brain_ros.ros.together import NODES
+
 ROUND = (
     Transition.TRANSITION_CONFIGURE,
     Transition.TRANSITION_ACTIVATE,
@@ -102,7 +104,7 @@ def leaks(first: Held, last: Held, rounds: int, most_mib: float) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("node", choices=NODES)
+    parser.add_argument("node", choices=tuple(NODES))
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--warm-up", type=int, default=20, help="rounds before these")
     parser.add_argument("--most-mib", type=float, default=16.0, help="memory it may grow by [MiB]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -38,6 +39,19 @@ def test_the_version_is_the_same_everywhere():
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     (declared,) = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
     assert manifest == declared == __version__
+
+
+def test_rosdep_is_told_of_everything_that_the_nodes_import():
+    manifest = (REPOSITORY / "package.xml").read_text(encoding="utf-8")
+    told = set(re.findall(r"depend>([\w-]+)<", manifest))
+    names = {"tf2_ros": "tf2_ros_py", "yaml": "python3-yaml"}
+    for path in (*REPOSITORY.glob("rynn_brain_ros/ros/*.py"), *REPOSITORY.glob("launch/*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        modules = [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)]
+        modules += [each.name for n in nodes if isinstance(n, ast.Import) for each in n.names]
+        roots = {module.split(".")[0] for module in modules}
+        wanted = roots - {"rynn_brain_ros", *sys.stdlib_module_names}
+        assert {names.get(root, root) for root in wanted} <= told, path.name
 
 
 def test_every_interface_is_built():

@@ -26,6 +26,9 @@ _STREAMS = frozenset({*_COLOR_STREAMS, *_DEPTH_STREAMS} - {""})
 # CameraInfo's K and D describe the raw image; a rectified one is taken where there is no raw.
 _LEAVES = ("image_raw", "image_color", "image", "image_rect_color", "image_rect", "image_rect_raw")
 
+# What the view node and a replay draw for people.
+_DRAWN = ("annotated", "panel")
+
 _TRANSPORTS = ("/compressedDepth", "/compressed")
 _DEPTH_ENCODINGS = ("16UC1", "32FC1", "mono16")
 
@@ -97,7 +100,8 @@ def find_cameras(
     for topic in info.topics:
         if topic.typename in (_IMAGE, _COMPRESSED) and topic.decodable:
             candidate = _candidate(topic)
-            groups[candidate.camera].append(candidate)
+            if candidate.leaf not in _DRAWN:
+                groups[candidate.camera].append(candidate)
     infos = {t.topic for t in info.topics if t.typename == _INFO and t.decodable and t.count}
     cameras = [_camera(name, group, infos, first_encoding) for name, group in groups.items()]
     return tuple(sorted(cameras, key=lambda c: (not c.can_lift, not c.can_show, c.name)))

@@ -273,6 +273,8 @@ class TransformBuffer:
         self._skew_ns = round(max_backward_skew_s * 1e9)
         self._edges: dict[str, _Edge] = {}
         self._lock = RLock()
+        self.resets = 0
+        """How often the clock jumped back."""
 
     def add(self, transforms: Iterable[RigidTransform], static: bool = False) -> tuple[str, ...]:
         """Take one /tf (or /tf_static) message.
@@ -310,6 +312,7 @@ class TransformBuffer:
     def _start_over(self, edge: _Edge, sample: RigidTransform) -> str:
         """Samples of two runs must neither hide each other nor be interpolated between."""
         back = _secs_before(sample.stamp_ns, edge.stamps[-1])
+        self.resets += 1
         self.clear_dynamic()
         self._add_one(sample, static=False)
         return f"{edge.name}: the clock jumped back by {back}; all moving transforms start over"

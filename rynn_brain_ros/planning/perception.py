@@ -96,6 +96,7 @@ class Perception:
         self.transforms = TransformBuffer(history_s=config.limits.horizon_s)
         self.buffer = FrameBuffer(config.limits)
         self.problems: list[str] = []
+        self._over: set[str] = set()
         self._keyframes = KeyframeDetector() if config.keyframes else None
         self._windows: dict[tuple[str, int], KeyframeWindow] = {}
         self._poses = _Poses(self.transforms, config.fixed_frame)
@@ -125,8 +126,9 @@ class Perception:
         self._assemblers[camera].add_depth_info(info, stamp_ns)
 
     def add_transforms(self, transforms: Iterable[RigidTransform], static: bool) -> None:
+        resets = self.transforms.resets
         for problem in self.transforms.add(transforms, static=static):
-            self._note(problem)
+            self._note(problem, is_over=self.transforms.resets > resets)
 
     def poll(self, now_ns: int) -> tuple[Frame, ...]:
         """Moves every frame that is complete, or has waited long enough, into the buffer."""
@@ -146,7 +148,7 @@ class Perception:
         for frame in frames:
             for event in self.buffer.append(frame, self._look(frame)):
                 if event.reason in _WORTH_TELLING:
-                    self._note(event.text)
+                    self._note(event.text, is_over=event.reason is DropReason.RESET)
 
     def _look(self, frame: Frame) -> FrameLook | None:
         if self._keyframes is None:
@@ -156,10 +158,18 @@ class Perception:
         except ImageError:
             return None  # the buffer refuses what cannot be read, and says so
 
-    def _note(self, problem: str) -> None:
+    def _note(self, problem: str, is_over: bool = False) -> None:
         """Once each, and not without end: a problem of every frame is one problem."""
-        if problem not in self.problems and len(self.problems) < _MAX_PROBLEMS:
+        same_kind = [each for each in self.problems if (each in self._over) == is_over]
+        if problem not in self.problems and len(same_kind) < _MAX_PROBLEMS:
             self.problems.append(problem)
+            if is_over:
+                self._over.add(problem)
+
+    @property
+    def lasting_problems(self) -> tuple[str, ...]:
+        """Without the jumps of a clock: what came after one is as good as ever."""
+        return tuple(problem for problem in self.problems if problem not in self._over)
 
     def newest_stamp_ns(self, camera: str) -> int | None:
         """Stamp of the newest image received, whether or not it is complete yet."""

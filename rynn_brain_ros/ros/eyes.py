@@ -280,4 +280,4 @@ class Eyes:
         cameras = {camera: self.perception.stats(camera) for camera in self._named}
         lost = sum(sum(stats.dropped.values()) for stats in cameras.values())
         lost += self._unusable + sum(stream.dropped for stream in self._streams)
-        return Seen(cameras, tuple(self.perception.problems), lost)
+        return Seen(cameras, self.perception.lasting_problems, lost)

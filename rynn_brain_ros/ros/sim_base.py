@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nav2_msgs.action import DriveOnHeading, FollowPath, NavigateThroughPoses, NavigateToPose, Spin
+from tf_transformations import euler_from_quaternion, quaternion_from_euler
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.sim_goals import GoalServers, Publish, seconds
-from rynn_brain_ros.sim.drives import yaw_of
 from rynn_brain_ros.sim.grid import path_length_m
 from rynn_brain_ros.sim.live import Cause, Ending
 from rynn_brain_ros.sim.robots import RoomRobot, pose_on_map
@@ -224,8 +224,8 @@ def map_message(robot: RoomRobot) -> messages.MessageDict:
 def _on_map(robot: RoomRobot, pose: Any) -> tuple[float, float, float]:
     """x, y, yaw of a geometry_msgs/PoseStamped."""
     T_map_pose = pose_on_map(robot.world, pose)
-    yaw_rad = yaw_of(T_map_pose)
     x, y, _ = T_map_pose.translation_m
+    *_, yaw_rad = euler_from_quaternion(T_map_pose.rotation_xyzw)
     if not all(map(math.isfinite, (x, y, yaw_rad))):
         raise TransformError("a pose holds a value that is not a finite number")
     return (x, y, yaw_rad)
@@ -233,7 +233,7 @@ def _on_map(robot: RoomRobot, pose: Any) -> tuple[float, float, float]:
 
 def _pose(pose: Any) -> messages.MessageDict:
     x, y = pose.xy_m
-    rotation = dict(zip("xyzw", pose.rotation_xyzw, strict=True))
+    rotation = dict(zip("xyzw", quaternion_from_euler(0.0, 0.0, pose.yaw_rad), strict=True))
     return {"position": {"x": x, "y": y}, "orientation": rotation}
 
 

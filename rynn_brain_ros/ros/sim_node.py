@@ -23,7 +23,6 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from rosidl_runtime_py.utilities import get_message
 from std_msgs.msg import Header
-from tf2_msgs.msg import TFMessage
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.bags import typestore
@@ -32,6 +31,7 @@ from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.sim_arm import serve_arm
 from rynn_brain_ros.ros.sim_base import map_message, odometry, serve_base
+from rynn_brain_ros.ros.sim_frames import Frames
 from rynn_brain_ros.ros.sim_goals import GoalServers
 from rynn_brain_ros.ros.spinning import spin
 from rynn_brain_ros.sim.live import LiveWorld, Running
@@ -57,6 +57,7 @@ class SimNode(ManagedNode):
         declare(self, SimConfig)
         self._config = SimConfig()
         self._store, self._bridge = typestore(), CvBridge()
+        self._frames = Frames(self)
         self._is_active = False
         self._told_ns = 0
         self._topics: dict[str, Any] = {}
@@ -85,8 +86,7 @@ class SimNode(ManagedNode):
         assert self.robot is not None
         self._is_active = True
         self._live.resume()
-        static = messages.tf_message(self.robot.world.static_transforms())
-        self._topics["/tf_static"].publish(to_ros(TFMessage, static))
+        self._frames.mount(self.robot.world.static_transforms())
         if isinstance(self.robot, RoomRobot):
             self._topics["map"].publish(to_ros(OccupancyGrid, map_message(self.robot)))
         self._warn_of_other_clocks()
@@ -135,8 +135,6 @@ class SimNode(ManagedNode):
             self._publish_to(stream.info_topic, messages.CAMERA_INFO)
             self._publish_to(_depth_info_topic(stream), messages.CAMERA_INFO)
         self._publish_to("/joint_states", JOINT_STATE)
-        self._publish_to("/tf", messages.TF_MESSAGE, QoSProfile(depth=100))
-        self._publish_to("/tf_static", messages.TF_MESSAGE, _LATCHED)
         if self._config.publish_clock:
             self._publisher("/clock", Clock, QoSProfile(depth=1))
         self._servers.enter(live)
@@ -151,13 +149,12 @@ class SimNode(ManagedNode):
         if topic not in self._topics:
             self._topics[topic] = self.create_publisher(type_, topic, qos)
 
-    def _publish_to(self, topic: str, typename: str, qos: QoSProfile | None = None) -> None:
-        """Topics are the node's namespace's own; as with tf2_ros's broadcasters, the transforms'
-        are not before they are remapped (/tf:=tf /tf_static:=tf_static)."""
-        name = topic if topic.startswith("/tf") else topic.removeprefix("/")
+    def _publish_to(self, topic: str, typename: str) -> None:
+        """Topics are the node's namespace's own; the transforms' are not before they are remapped
+        (/tf:=tf /tf_static:=tf_static)."""
         if topic not in self._topics:
             self._topics[topic] = self.create_publisher(
-                get_message(typename), name, qos or QoSProfile(depth=5)
+                get_message(typename), topic.removeprefix("/"), QoSProfile(depth=5)
             )
 
     # --- in the world's thread -----------------------------------------------------------------
@@ -169,14 +166,16 @@ class SimNode(ManagedNode):
         return self.robot.running
 
     def _send(self, topic: str, typename: str, value: Any, now_ns: int) -> None:
-        publisher = self._topics.get(topic)
-        if publisher is None or not self._is_active:
+        if not self._is_active:
             return
         self._tell_time(now_ns)
         if not self._config.publish_clock:
             _shift(value, self._shift_ns())
+        if typename == messages.TF_MESSAGE:  # of what moves: on_activate tells the rest
+            self._frames.move(value.transforms)
+            return
         raw = bytes(self._store.serialize_cdr(value, typename))
-        publisher.publish(raw)
+        self._topics[topic].publish(raw)
         if typename == messages.CAMERA_INFO:  # depth is aligned to colour: one lens for both
             camera = CameraStream(topic.split("/", maxsplit=2)[1])
             self._topics[_depth_info_topic(camera)].publish(raw)

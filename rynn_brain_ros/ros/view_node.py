@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from cv_bridge import CvBridge
+from message_filters import Subscriber
 from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
@@ -28,6 +29,7 @@ from rynn_brain_ros.msg import BrainStatus, GroundingArray, Plan
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.ros.parameters import declare, read
+from rynn_brain_ros.ros.raw_images import RawImages
 from rynn_brain_ros.ros.spinning import spin
 from rynn_brain_ros.values import (
     EncodedImage,
@@ -41,7 +43,7 @@ from rynn_brain_ros.view import delete_all, marker_array
 from rynn_brain_ros.view.overlay import Image as Pixels
 from rynn_brain_ros.view.panel import draw_panel, panel_rows
 from rynn_brain_ros.view.publications import jpeg_message
-from rynn_brain_ros.view.redrawing import RawImages, frames_of, redrawn
+from rynn_brain_ros.view.redrawing import frames_of, redrawn
 
 _PATIENCE_S = 0.5
 """An answer may come before a picture that it names."""
@@ -55,7 +57,7 @@ class ViewNode(ManagedNode):
         declare(self, ViewConfig)
         self._config = ViewConfig()
         self._store, self._bridge = typestore(), CvBridge()
-        self._raw = RawImages(0)
+        self._raw = RawImages(0, self._refuse)
         self._types: dict[str, str] = {}
         self._heard: list[Any] = []
         self._forget()
@@ -81,18 +83,12 @@ class ViewNode(ManagedNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
-        self._raw = RawImages(self._config.image_mib << 20)
+        self._raw = RawImages(self._config.image_mib << 20, self._refuse)
         for camera, typename in self._types.items():
             type_ = Image if typename == messages.IMAGE else CompressedImage
-            self._heard.append(
-                self.create_subscription(
-                    type_,
-                    camera,
-                    partial(self._on_image, camera),
-                    qos_profile_sensor_data,
-                    raw=True,
-                )
-            )
+            images = Subscriber(self, type_, camera, qos_profile=qos_profile_sensor_data, raw=True)
+            self._raw.listen(camera, images)
+            self._heard.append(images.sub)
         for source in _listed(self._config.sources):
             self._hear(GroundingArray, f"{source}/groundings", self._on_answer)
             self._hear(Plan, f"{source}/plan", self._on_plan)
@@ -108,6 +104,7 @@ class ViewNode(ManagedNode):
         self._forget()
 
     def _forget(self) -> None:
+        self._raw.clear()
         self._statuses: dict[str, BrainStatus] = {}
         self._answer: GroundingArray | None = None
         self._plan: Plan | None = None
@@ -129,11 +126,8 @@ class ViewNode(ManagedNode):
 
     # --- heard ---------------------------------------------------------------------------------
 
-    def _on_image(self, camera: str, raw: bytes) -> None:
-        try:
-            self._raw.add(camera, raw)
-        except ImageError as error:
-            self.get_logger().warning(f"{camera}: {error}", throttle_duration_sec=5.0)
+    def _refuse(self, camera: str, error: ImageError) -> None:
+        self.get_logger().warning(f"{camera}: {error}", throttle_duration_sec=5.0)
 
     def _on_status(self, source: str, status: BrainStatus) -> None:
         self._statuses[source] = status
@@ -189,7 +183,8 @@ class ViewNode(ManagedNode):
         return True
 
     def _image_of(self, frame: SelectedFrame) -> EncodedImage | None:
-        raw, typename = self._raw.find(frame.frame.key), self._types.get(frame.frame.camera)
+        camera, stamp_ns = frame.frame.key
+        raw, typename = self._raw.find(camera, stamp_ns), self._types.get(camera)
         if raw is None or typename is None:
             return None
         message = self._store.deserialize_cdr(raw, typename)

@@ -57,6 +57,8 @@ def camera_part(watch: CameraWatch, now_ns: int, max_age_s: float) -> Part:
     came = now.emitted - watch.before.emitted
     lacks = _risen(watch.before.missing, now.missing)
     problems = [f"{n} of the last {came} frames of {watch.topic} lack {w}" for w, n in lacks]
+    if now.resets > watch.before.resets:
+        problems.append(f"the clock of {watch.topic} went back: what was seen before is forgotten")
     if math.isnan(age_s):
         problems.append(f"no image has arrived on {watch.topic}: is the camera publishing?")
     elif age_s > max_age_s:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -11,28 +10,8 @@ from rynn_brain_ros.memory import decode_color
 from rynn_brain_ros.values import EncodedImage, ImageError, LiftedGrounding, SelectedFrame
 from rynn_brain_ros.view.overlay import Image, draw
 
-Key = tuple[str, int]
-"""(camera, stamp in ns), as `Frame.key`."""
 _STAMP_AT = 4
 """In a serialised message that begins with a header, behind the encapsulation."""
-
-
-class RawImages:
-    """Serialised images by camera and stamp: the newest that fit into ``max_bytes``."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes, self._n_bytes = max_bytes, 0
-        self._images: OrderedDict[Key, bytes] = OrderedDict()
-
-    def add(self, camera: str, raw: bytes) -> None:
-        key = (camera, stamp_of(raw))
-        self._n_bytes += len(raw) - len(self._images.pop(key, b""))
-        self._images[key] = raw
-        while self._n_bytes > self._max_bytes and len(self._images) > 1:
-            self._n_bytes -= len(self._images.popitem(last=False)[1])
-
-    def find(self, key: Key) -> bytes | None:
-        return self._images.get(key)
 
 
 def stamp_of(raw: bytes) -> int:

@@ -146,6 +146,11 @@ def test_recording_without_images_has_no_cameras():
     assert find_cameras(info("/x/points", "/x/camera_info")) == ()
 
 
+def test_pictures_that_were_drawn_for_people_are_no_cameras():
+    drawn = ("/view/annotated", "/view/panel/compressed", "/rynn_brain/annotated/compressed")
+    assert only("/front/color/image_raw", *drawn).name == "front"
+
+
 def test_every_way_to_see_a_camera_is_kept():
     camera = only("/c/image_rect_color", "/c/image_raw/compressed", "/c/camera_info")
     assert camera.color_topic == "/c/image_rect_color"

@@ -109,6 +109,24 @@ def test_a_problem_of_the_transforms_is_told_once(perception: Perception):
     assert len(perception.problems) == 1
 
 
+def test_a_clock_that_jumps_back_is_told_and_is_no_lasting_problem(perception: Perception):
+    for stamp_ns in (9000 * MS, 100 * MS):
+        see(perception, stamp_ns)
+        perception.flush()
+    assert len(perception.problems) == 2, "of the transforms and of the pictures"
+    assert perception.lasting_problems == ()
+    perception.add_transforms([pose(100 * MS, OPTICAL, "base_link")], static=False)
+    assert perception.lasting_problems == tuple(perception.problems[2:]) != ()
+
+
+def test_a_bag_that_loops_leaves_room_for_lasting_problems(perception: Perception):
+    for round_ in range(30):
+        for stamp_ns in ((9000 + round_) * MS, 100 * MS):
+            perception.add_transforms([pose(stamp_ns)], static=False)
+    perception.add_transforms([pose(100 * MS, OPTICAL, "base_link")], static=False)
+    assert len(perception.lasting_problems) == 1
+
+
 def test_a_damaged_picture_is_told_and_not_remembered(perception: Perception):
     broken = EncodedImage("rgb8; jpeg compressed", b"\xff\xd8 and no more", compressed=True)
     perception.add_color(CAMERA, 100 * MS, OPTICAL, broken)

@@ -17,6 +17,7 @@ rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 from brain_graph import SECOND_NS, Camera, Graph, now_ns  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
+from rynn_brain_ros.msg import BrainStatus  # noqa: E402
 from rynn_brain_ros.srv import Ground  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
@@ -226,6 +227,21 @@ def test_a_camera_that_is_unplugged_is_stale_and_one_that_is_back_is_seen_again(
     graph.show(later)
     found = graph.call(graph.ground_client, Ground.Request(target="the red cube"))
     assert found.success, found.message
+
+
+def test_a_bag_that_begins_again_is_told_and_then_all_is_well(kept: Kept) -> None:
+    graph = kept(Clocked())
+    start = 1000 * SECOND_NS
+    graph.set_time(start + 60 * SECOND_NS)
+    graph.bring_up()
+    graph.show(start + 60 * SECOND_NS)
+    graph.set_time(start)
+    graph.show(start)
+    status = graph.robot.received["status"]
+    told = "the clock of /camera/color/image_raw went back: what was seen before is forgotten"
+    graph.wait_until(lambda: any(told in each.problems for each in status), "the word of it")
+    graph.wait_until(lambda: status[-1].state == BrainStatus.STATE_READY, "a brain that is ready")
+    assert not status[-1].problems
 
 
 def test_status_comes_while_the_clock_stands_still(kept: Kept) -> None:

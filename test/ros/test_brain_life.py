@@ -198,6 +198,13 @@ def test_nodes_that_are_not_there_are_named(names: list[str]) -> None:
     assert "ros2 run rynn_brain_ros together brain act policy view record sim" in ended.stderr
 
 
+def test_every_node_can_be_brought_up_and_down_many_times() -> None:
+    script = Path(__file__).resolve().parents[2] / "scripts" / "lifecycle_rounds.py"
+    command = [sys.executable, script, "brian"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "{brain,act,policy,view,record,sim}" in ended.stderr
+
+
 def test_without_autostart_it_waits_for_a_manager(tmp_path: Path) -> None:
     with (
         Launched(

@@ -101,6 +101,11 @@ def test_a_place_without_a_way_or_in_an_unknown_frame_is_aborted_with_words(
     status, result = room.do(NavigateToPose, "navigate_to_pose", moon)
     assert status == GoalStatus.STATUS_ABORTED
     assert "moon" in result.error_msg
+    unturned = NavigateToPose.Goal(pose=on_map(0.0, 0.0))
+    unturned.pose.pose.orientation.w = 0.0
+    status, result = room.do(NavigateToPose, "navigate_to_pose", unturned)
+    assert status == GoalStatus.STATUS_ABORTED
+    assert "no length" in result.error_msg
 
 
 def test_cancelling_a_drive_stops_the_base(room: SimGraph) -> None:
@@ -115,6 +120,8 @@ def test_cancelling_a_drive_stops_the_base(room: SimGraph) -> None:
     odometry = room.listen(Odometry, "odom")
     room.wait_until(lambda: len(odometry) > 5, "odometry")
     assert odometry[-1].twist.twist.linear.x == 0.0
+    turn = odometry[-1].pose.pose.orientation
+    assert 2 * math.atan2(turn.z, turn.w) == pytest.approx(truth(room).yaw_rad)
     assert math.dist(truth(room).xy_m, (x, y)) > 0.1
 
 

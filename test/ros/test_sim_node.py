@@ -23,10 +23,12 @@ from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from rynn_brain_ros.srv import Ground  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
-from sim_graph import SimGraph  # noqa: E402
+from sim_graph import LATCHED, SimGraph  # noqa: E402
+from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from rynn_brain_ros import messages  # noqa: E402
 
@@ -42,10 +44,11 @@ def test_without_a_clock_stamps_are_the_wall_clocks() -> None:
     graph = SimGraph(objects="red cube", publish_clock=False, picture_rate=1.0)
     states = graph.listen(JointState, "/joint_states")
     clock = graph.listen(Clock, "/clock")
+    frames = graph.listen(TFMessage, "/tf")
     graph.bring_up()
-    graph.wait_until(lambda: len(states) > 20, "joint states")
-    age_s = (time.time_ns() - messages.stamp_ns_of(states[-1].header.stamp)) / 1e9
-    assert 0 <= age_s < 2.0
+    graph.wait_until(lambda: len(states) > 20 and bool(frames), "joint states and transforms")
+    for header in (states[-1].header, frames[-1].transforms[0].header):
+        assert 0 <= (time.time_ns() - messages.stamp_ns_of(header.stamp)) / 1e9 < 2.0
     assert not clock
     graph.close()
 
@@ -73,6 +76,27 @@ def test_it_goes_up_and_down_again_and_again() -> None:
         graph.bring_up()
         assert graph.transition(Transition.TRANSITION_DEACTIVATE)
         assert graph.transition(Transition.TRANSITION_CLEANUP)
+    graph.close()
+
+
+def test_transforms_are_those_of_the_world_that_is_active() -> None:
+    graph = SimGraph(objects="red cube", picture_rate=1.0)
+    moving = graph.listen(TFMessage, "/tf")
+    for seed in (1, 2):
+        graph.sim.set_parameters([Parameter("seed", value=seed)])
+        graph.bring_up()
+        late = graph.listen(TFMessage, "/tf_static", LATCHED)
+        graph.wait_until(lambda late=late: bool(late), "/tf_static")
+        assert graph.sim.robot is not None
+        world = graph.sim.robot.world
+        assert messages.transforms_of(late[-1]) == world.static_transforms()
+        graph.wait_until(lambda: bool(moving), "/tf")
+        names = [(each.parent, each.child) for each in messages.transforms_of(moving[-1])]
+        assert names == [(each.parent, each.child) for each in world.transforms()]
+        assert graph.transition(Transition.TRANSITION_DEACTIVATE)
+        assert graph.transition(Transition.TRANSITION_CLEANUP)
+        moving.clear()
+    assert graph.sim.count_publishers("/tf") == graph.sim.count_publishers("/tf_static") == 1
     graph.close()
 
 

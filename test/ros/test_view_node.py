@@ -112,11 +112,11 @@ def audience() -> Iterator[Audience]:
     made.close()
 
 
-def picture() -> Image:
+def picture(stamp_ns: int = STAMP_NS) -> Image:
     width, height = SIZE
     pixels = np.full((height, width, 3), 90, np.uint8)
     image = EncodedImage("rgb8", pixels.tobytes(), width, height, step=3 * width)
-    return to_ros(Image, messages.image(image, STAMP_NS, FRAME_ID)[1])
+    return to_ros(Image, messages.image(image, stamp_ns, FRAME_ID)[1])
 
 
 def frame() -> SelectedFrame:
@@ -200,6 +200,16 @@ def test_a_picture_that_comes_after_its_answer_is_drawn_into_all_the_same(
     audience.wait_until(lambda: bool(audience.annotated), "the picture")
 
 
+def test_a_picture_that_comes_again_is_drawn_into_again(audience: Audience) -> None:
+    """A bag that is played from its beginning again."""
+    for shown in (1, 2):
+        audience.tell(CAMERA, picture())
+        audience.tell(CAMERA, picture(STAMP_NS + 10**9))
+        audience.tell("/brain/groundings", answer(point()))
+        audience.wait_until(lambda shown=shown: len(audience.annotated) == shown, "the picture")
+    assert {messages.stamp_ns_of(p.header.stamp) for p in audience.annotated} == {STAMP_NS}
+
+
 def test_the_panel_tells_state_answer_and_plan(audience: Audience) -> None:
     audience.tell("/brain/status", BrainStatus(state=1, engine="color-baseline", dry_run=True))
     step = PlanStep(index=0, text="Pick up the cube.", state=PlanStep.STATE_REFUSED)
@@ -219,6 +229,7 @@ def test_what_was_shown_is_taken_away_when_it_is_deactivated(audience: Audience)
     assert audience.transition(Transition.TRANSITION_DEACTIVATE)
     audience.wait_until(lambda: len(audience.markers) > 1, "the last word")
     assert audience.markers[-1].markers[0].action == Marker.DELETEALL
+    assert audience.view.count_subscribers(CAMERA) == 0
 
 
 def test_without_a_topic_to_draw_into_it_does_not_configure() -> None:

@@ -26,7 +26,7 @@ from rynn_brain_ros.values import (
 )
 from rynn_brain_ros.view import draw, marker_array
 from rynn_brain_ros.view.panel import HEIGHT, WIDTH, draw_panel, panel_rows
-from rynn_brain_ros.view.redrawing import RawImages, frames_of, redrawn, stamp_of
+from rynn_brain_ros.view.redrawing import frames_of, redrawn, stamp_of
 
 POINT = Affordance(0, ((500.0, 500.0),), (0, 1), "affordance")
 PATH = Trajectory(0, ((100.0, 900.0), (300.0, 700.0), (600.0, 900.0)), (0, 1), "trajectory")
@@ -90,14 +90,6 @@ def test_a_serialised_images_stamp_is_read_without_reading_the_image(little: boo
 def test_what_is_no_image_is_an_error():
     with pytest.raises(ImageError, match="no header"):
         stamp_of(b"\0\1\0\0")
-
-
-def test_only_the_newest_images_that_fit_are_kept():
-    images = RawImages(max_bytes=250)
-    for stamp_ns in (1, 2, 3):
-        images.add("front", cdr_image(stamp_ns))
-    assert images.find(("front", 1)) is None
-    assert images.find(("front", 3)) == cdr_image(3)
 
 
 def test_the_panel_has_a_picture_of_its_size_however_much_there_is_to_say(
