@@ -519,11 +519,12 @@ def claim(out: Path, config: Config, n_frames: int) -> None:
     told = {**dataclasses.asdict(config), "n_frames": n_frames}
     path, now = out / "config.yaml", flat(json.loads(json.dumps(told)))
     if kept_step(out):
-        then = flat(yaml.safe_load(path.read_text(encoding="utf-8")))
-        other = [k for k in now if k not in _MAY_CHANGE and then.get(k) != now[k]]
+        default = flat(json.loads(json.dumps(dataclasses.asdict(Config()))))
+        then = default | flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+        other = [k for k in now if k not in _MAY_CHANGE and then[k] != now[k]]
         if other:
             raise ConfigError(
-                f"{out} was begun with {', '.join(f'{k}={then.get(k)}' for k in other)}, not "
+                f"{out} was begun with {', '.join(f'{k}={then[k]}' for k in other)}, not "
                 f"{', '.join(f'{k}={now[k]}' for k in other)}: choose another out"
             )
     write_whole(path, yaml.safe_dump(json.loads(json.dumps(told)), sort_keys=False).encode())

@@ -7,7 +7,7 @@ from typing import Any
 
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import Node
 
 from launch import LaunchContext
 
@@ -77,11 +77,11 @@ def is_true(context: LaunchContext, name: str) -> bool:
     return LaunchConfiguration(name).perform(context).lower() in ("true", "1", "yes")
 
 
-def our_node(
-    context: LaunchContext, name: str, parameters: list[Any], autostart: bool
-) -> LifecycleNode:
-    """Our lifecycle node of this name, which with ``autostart`` activates itself."""
-    return LifecycleNode(
+def our_node(context: LaunchContext, name: str, parameters: list[Any], autostart: bool) -> Node:
+    """Our lifecycle node of this name, which with ``autostart`` activates itself. For launch it is
+    a node as any: to lead one through its states, launch would begin a node of its own, whose
+    thread now and then outlives a second Ctrl-C."""
+    return Node(
         package="rynn_brain_ros",
         executable=name,
         name=name,

@@ -11,10 +11,12 @@ from typing import TypeVar
 import rclpy
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, ExternalShutdownException
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 N = TypeVar("N", bound=Node)
+_LOGGER = get_logger("spinning")
 
 
 def spin(
@@ -48,7 +50,7 @@ def spin_together(
 
     def run() -> None:
         try:
-            _spin(spinning, nodes[0])
+            keep_spinning(spinning)
         except ExternalShutdownException:
             pass  # somebody else ended the context
         except Exception:  # noqa: BLE001  # whatever it is, the process ends with it
@@ -73,7 +75,7 @@ def spin_together(
     return int(failed.is_set())
 
 
-def _spin(executor: Executor, node: Node) -> None:
+def keep_spinning(executor: Executor) -> None:
     """Goes on where rclpy's executor met what another thread was just destroying, as happens when
     a node is cleaned up: https://github.com/ros2/rclpy/issues/1284. Each look begins anew."""
     while True:
@@ -81,4 +83,4 @@ def _spin(executor: Executor, node: Node) -> None:
             executor.spin()
             return
         except InvalidHandle:
-            node.get_logger().info("rclpy met something that was being destroyed, and goes on")
+            _LOGGER.info("rclpy met something that was being destroyed, and goes on")

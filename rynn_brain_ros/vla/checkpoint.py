@@ -32,7 +32,7 @@ from rynn_brain_ros.models.local.loading import Loaded, load
 from rynn_brain_ros.values import OutputError
 from rynn_brain_ros.vla.binding import IDENTITY, mark
 from rynn_brain_ros.vla.expert import SmallExpert
-from rynn_brain_ros.vla.flow import Guidance, sample
+from rynn_brain_ros.vla.flow import N_STEPS, Guidance, sample
 from rynn_brain_ros.vla.network import ChunkNetwork, SingleStream
 from rynn_brain_ros.vla.normalization import Provenance, Statistics, statistics_from
 from rynn_brain_ros.vla.reading import Reader
@@ -77,13 +77,14 @@ class LoadedPolicy:
         observations: Sequence[Observation],
         noise: torch.Tensor,
         guidance: Guidance | None = None,
+        n_steps: int = N_STEPS,
     ) -> Floats:
         """Absolute actions [B, H, D] of B observations, from ``noise`` of that shape."""
         network, device = self.network, self.network.vlm.device
         with torch.no_grad():
             prefix = network.prefix(self.reader.batch(observations).to(device))
             state = self.reader.states(observations).to(device)
-            chunk = sample(network, prefix, state, noise.to(device), guidance=guidance)
+            chunk = sample(network, prefix, state, noise.to(device), n_steps, guidance=guidance)
         states = np.stack([each.state for each in observations])  # [B, S]
         return self.statistics.chunk_out(chunk.double().cpu().numpy(), states)
 

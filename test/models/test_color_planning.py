@@ -203,3 +203,13 @@ def test_a_place_beside_is_free_and_not_on_the_neighbour():
     )
     x, y = parse(texts[1], 1, task=Task.PLAN).groundings[-1].points[0]
     assert max(abs(x * 0.639 - 400), abs(y * 0.479 - 350)) > 20
+
+
+def test_either_of_several_is_the_one_that_is_seen_best_and_then_no_other():
+    small, large = ("red", "cube", 200, 350), ("blue", "bowl", 420, 330)
+    picture = drawn(small, large)
+    lifted = drawn(("red", "cube", 200, 350), ("blue", "bowl", 300, 60))
+    steps = chain("pick up any object", picture, lifted)
+    assert steps[0].startswith("Pick up <affordance> <frame 0>: (65")
+    assert steps[1] == "Done."
+    assert "cannot tell" in said("pick up the object", picture)

@@ -34,6 +34,7 @@ from rynn_brain_ros.models import Engines  # noqa: E402
 from rynn_brain_ros.planning.goals import GoalTimeouts  # noqa: E402
 from rynn_brain_ros.planning.watchdog import WatchdogLimits  # noqa: E402
 from rynn_brain_ros.ros.act_node import ActNode  # noqa: E402
+from rynn_brain_ros.ros.spinning import keep_spinning  # noqa: E402
 
 GRIPPER = "panda_hand_controller/gripper_cmd"
 TASK = "put the red cube on the table"
@@ -79,7 +80,7 @@ class Graph(Asking):
         self.executor = MultiThreadedExecutor(num_threads=10)
         for node in (self.robot, self.act, self.user):
             self.executor.add_node(node)
-        self.spinner = threading.Thread(target=self.executor.spin, daemon=True)
+        self.spinner = threading.Thread(target=keep_spinning, args=(self.executor,), daemon=True)
         self.spinner.start()
         self.change = self.user.create_client(ChangeState, "/act/change_state")
         self.arm_client = self.user.create_client(SetBool, "/act/arm")

@@ -27,6 +27,7 @@ from rynn_brain_ros.models import Engines
 from rynn_brain_ros.ros.brain_node import BrainNode
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.eyes import Eyes
+from rynn_brain_ros.ros.spinning import keep_spinning
 from rynn_brain_ros.sim.tabletop import OPTICAL_FRAME, example_scene
 from rynn_brain_ros.values import EncodedImage, Engine, RigidTransform
 
@@ -131,7 +132,7 @@ class Graph(Asking):
         self.executor = MultiThreadedExecutor(num_threads=6)
         self.executor.add_node(self.robot)
         self.executor.add_node(self.brain)
-        self.spinner = threading.Thread(target=self.executor.spin, daemon=True)
+        self.spinner = threading.Thread(target=keep_spinning, args=(self.executor,), daemon=True)
         self.spinner.start()
         self.change = self.robot.create_client(ChangeState, "/brain/change_state")
         self.ask_client = self.robot.create_client(Ask, "/brain/ask")

@@ -15,7 +15,6 @@ from lifecycle_msgs.srv import ChangeState
 from policy_parts import CONTRACT_TEXT, HOME, ScriptedPolicy, ramp, spec_for
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.exceptions import InvalidHandle
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -27,6 +26,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from rynn_brain_ros.data import contract_from
 from rynn_brain_ros.ros.policy_node import PolicyNode
+from rynn_brain_ros.ros.spinning import keep_spinning
 from rynn_brain_ros.vla.serving import PolicyServer
 
 STEP_RAD = 0.02
@@ -143,17 +143,8 @@ class Graph(Asking):
         self.nodes = [node for node in (self.node, self.robot, user) if node is not None]
         for node in self.nodes:
             self.executor.add_node(node)
-        self.spinner = threading.Thread(target=self._spin, daemon=True)
+        self.spinner = threading.Thread(target=keep_spinning, args=(self.executor,), daemon=True)
         self.spinner.start()
-
-    def _spin(self) -> None:
-        """On, where rclpy met what was just being destroyed; as `ros.spinning` does."""
-        while True:
-            try:
-                self.executor.spin()
-                return
-            except InvalidHandle:
-                pass
 
     def bring_up(self) -> Graph:
         assert self.transition(Transition.TRANSITION_CONFIGURE)

@@ -18,6 +18,7 @@ from tf2_msgs.msg import TFMessage
 from rynn_brain_ros import messages
 from rynn_brain_ros.geometry import TransformBuffer
 from rynn_brain_ros.ros.sim_node import SimNode
+from rynn_brain_ros.ros.spinning import keep_spinning
 from rynn_brain_ros.values import Refusal, RigidTransform
 
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -39,7 +40,7 @@ class SimGraph(Asking):
         self.nodes = (self.sim, self.client, *others)
         for node in self.nodes:
             self.executor.add_node(node)
-        self.spinner = threading.Thread(target=self.executor.spin, daemon=True)
+        self.spinner = threading.Thread(target=keep_spinning, args=(self.executor,), daemon=True)
         self.spinner.start()
         self.change = self.client.create_client(ChangeState, "/sim/change_state")
         self.actions: dict[str, ActionClient] = {}

@@ -39,6 +39,7 @@ from rynn_brain_ros.data.marks import Span, marks_of, spans  # noqa: E402
 from rynn_brain_ros.data.sampling import sample  # noqa: E402
 from rynn_brain_ros.data.streams import Streams  # noqa: E402
 from rynn_brain_ros.ros.record_node import RecordNode  # noqa: E402
+from rynn_brain_ros.ros.spinning import keep_spinning  # noqa: E402
 
 PATIENCE_S = 40.0
 EXTRA = """
@@ -98,7 +99,7 @@ class Graph(Asking):
         self.nodes = [node for node in (self.robot, recorder, user) if node is not None]
         for node in self.nodes:
             self.executor.add_node(node)
-        self.spinner = threading.Thread(target=self.executor.spin, daemon=True)
+        self.spinner = threading.Thread(target=keep_spinning, args=(self.executor,), daemon=True)
         self.spinner.start()
 
     def bring_up(self) -> None:

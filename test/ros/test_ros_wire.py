@@ -19,6 +19,7 @@ from rclpy.node import Node  # noqa: E402
 
 from rynn_brain_ros.actuators import Call  # noqa: E402
 from rynn_brain_ros.ros.clients import Clients  # noqa: E402
+from rynn_brain_ros.ros.spinning import keep_spinning  # noqa: E402
 from rynn_brain_ros.ros.wire import RosWire  # noqa: E402
 from rynn_brain_ros.values import GoalEventKind  # noqa: E402
 
@@ -65,7 +66,7 @@ class Graph(Asking):
         self.executor = MultiThreadedExecutor(num_threads=6)
         for node in (self.robot, self.node):
             self.executor.add_node(node)
-        threading.Thread(target=self.executor.spin, daemon=True).start()
+        threading.Thread(target=keep_spinning, args=(self.executor,), daemon=True).start()
 
     def wire(self, **servers: str) -> RosWire:
         wire = RosWire(self.clients)

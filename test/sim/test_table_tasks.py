@@ -23,6 +23,7 @@ from rynn_brain_ros.sim.table_tasks import (
     TaskGoal,
     absent,
     ambiguous,
+    either,
     many_steps,
     one_step,
 )
@@ -238,7 +239,20 @@ def test_what_cannot_be_done_is_never_done(world: TableWorld):
     assert not task.is_done(TableWorld(task.scene))
 
 
-@pytest.mark.parametrize("make", [one_step, many_steps, ambiguous, absent])
+@pytest.mark.parametrize("seed", range(3))
+def test_either_of_two_equal_targets_will_do(seed: int):
+    task = either(seed)
+    left, right = task.scene.things
+    assert (left.shape, left.size_m) == (right.shape, right.size_m)
+    assert np.subtract(left.xy_m, right.xy_m) == pytest.approx((0, 0.34), abs=0.02)
+    for thing in (left, right):
+        world = TableWorld(task.scene)
+        assert not task.is_done(world)
+        grip(world, thing.name)
+        assert task.is_done(world)
+
+
+@pytest.mark.parametrize("make", [one_step, many_steps, ambiguous, absent, either])
 def test_a_seed_gives_the_same_task(make: Callable[[int], TableTask]):
     assert make(5) == make(5)
     assert make(5) != make(6)

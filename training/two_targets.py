@@ -1,0 +1,224 @@
+"""Either will do: what flow matching is for, beside a policy that learns the mean.
+
+    python -m training.two_targets [--demonstrations 40] [--episodes 20] [--out DIR] [key=value …]
+
+Two equal cubes stand left and right of the simulated arm, which is told "pick up either cube".
+The demonstrations take now one and now the other. Two policies learn from them, alike but for one
+thing: the first learns to turn noise into chunks (flow matching), the second to say the chunk at
+once, with the least squared error (behaviour cloning). Both then act alone on tables that they
+never saw; done is what the world's truth says. The same command goes on with what was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rynn_brain_ros.data.converting import convert
+from rynn_brain_ros.data.known_contracts import find_contract
+from rynn_brain_ros.demo import StageConfig
+from rynn_brain_ros.demo.piloted import Driver, act_alone
+from rynn_brain_ros.demo.stages import make_stage_at
+from rynn_brain_ros.demo.teleoperating import demonstrate
+from rynn_brain_ros.files import write_whole
+from rynn_brain_ros.models import ColorBaselineEngine, Engines
+from rynn_brain_ros.sim.panda import TCP_SITE
+from rynn_brain_ros.sim.table import TableWorld
+from rynn_brain_ros.values import RynnBrainError
+from rynn_brain_ros.vla.checkpoint import LoadedPolicy, load_policy
+from rynn_brain_ros.vla.demonstrations import Demonstrations
+from rynn_brain_ros.vla.guidance import CheckpointPolicy
+from rynn_brain_ros.vla.normalization import Statistics
+from rynn_brain_ros.vla.values import Floats, Observation, PolicySpec
+from training.train import Config, Plan, Run, read_config
+
+CONFIG = Path(__file__).parent / "configs" / "two_targets_nano.yaml"
+CONTRACT = find_contract("sim_table")
+SHOWN_FROM, ASKED_FROM = 30000, 9000
+"""Seeds of the first table that is demonstrated, and of the first that is asked."""
+_COLORS = {"flow matching": "#0072b2", "squared error": "#d55e00"}
+
+
+# --- the policy that learns the mean -------------------------------------------------------------
+
+
+class NoNoise(Plan):
+    """Every chunk is asked for at the flow's beginning, from nothing: what is left to predict is
+    the chunk itself (its negative), and the loss is behaviour cloning's squared error."""
+
+    def noise(self, step: int) -> tuple[Tensor, Tensor]:
+        times, noise = super().noise(step)
+        return torch.ones_like(times), torch.zeros_like(noise)
+
+
+class Averaging(Run):
+    def __init__(self, config: Config) -> None:
+        super().__init__(replace(config, draws=1))
+        network = self.policy.network
+        self.plan = NoNoise(self.config, self.learned, (network.horizon, network.n_dims))
+
+
+@dataclass(frozen=True)
+class Mean:
+    """An `Averaging` policy as `CheckpointPolicy` asks for it. It has one answer, which nothing
+    guides."""
+
+    loaded: LoadedPolicy
+
+    @property
+    def spec(self) -> PolicySpec:
+        return self.loaded.spec
+
+    @property
+    def statistics(self) -> Statistics:
+        return self.loaded.statistics
+
+    def sampled(
+        self, observations: Sequence[Observation], noise: Tensor, guidance: Any = None
+    ) -> Floats:
+        return self.loaded.sampled(observations, torch.zeros_like(noise), n_steps=1)
+
+
+# --- demonstrations ------------------------------------------------------------------------------
+
+
+def demonstrations(out: Path, n: int) -> Path:
+    """The data set of ``n`` episodes; those that are there are not played again."""
+    bags = [out / "bags" / f"{SHOWN_FROM + i}.mcap" for i in range(n)]
+    for i, bag in enumerate(bags):
+        if not bag.exists():
+            bag.parent.mkdir(parents=True, exist_ok=True)
+            stage, partial = table(SHOWN_FROM + i), bag.with_suffix(".partial.mcap")
+            demonstrate(stage, Engines.one(ColorBaselineEngine()), CONTRACT, partial)
+            partial.rename(bag)
+            print(f"{bag}: {i + 1} of {n}", flush=True)
+    convert(bags, CONTRACT, out / "set")
+    return out / "set"
+
+
+def table(seed: int) -> StageConfig:
+    return StageConfig(kind="either", seed=seed)
+
+
+def sides(data: Demonstrations) -> dict[str, int]:
+    """To which side the arm went: its first joint turns to the left."""
+    went_left = [bool(each.states[-1][0] > 0) for each in data.demonstrations]
+    return {"left": sum(went_left), "right": len(went_left) - sum(went_left)}
+
+
+# --- acting --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Try:
+    """One table: whether a cube was lifted, how it ended, where the tool went (x, y, m), and where
+    the cubes had stood."""
+
+    seed: int
+    done: bool
+    cause: str
+    path: Floats
+    cubes: tuple[tuple[float, float], ...]
+
+
+def tried(policy: LoadedPolicy | Mean, seed: int) -> Try:
+    stage, path = make_stage_at(table(seed), float(CONTRACT.fps)), list[Floats]()
+    try:
+        world = stage.world
+        assert isinstance(world, TableWorld)
+        tool = world.data.site(TCP_SITE)
+        world.add_controller(lambda _: path.append(np.array(tool.xpos[:2])))
+        cubes = tuple(thing.xy_m for thing in world.scene.things)
+        outcome = act_alone(Driver(CheckpointPolicy(policy, seed=seed), CONTRACT), stage)
+        done = stage.measure().done is True
+        return Try(seed, done, outcome.cause.value, np.array(path), cubes)
+    finally:
+        stage.close()
+
+
+def compared(
+    root: Path, out: Path, settings: Sequence[str], n_tables: int
+) -> tuple[dict[str, int], dict[str, list[Try]]]:
+    """How often the demonstrations went to which side, and both policies' tries."""
+    config = read_config(CONFIG, [f"data.sets=[{root}]", *settings])
+    tries: dict[str, list[Try]] = {}
+    for name, kind in (("flow matching", Run), ("squared error", Averaging)):
+        run = kind(replace(config, out=str(out / name.replace(" ", "-"))))
+        made = Path(run.config.out) / f"policy-{config.steps:06d}"
+        if not made.exists():
+            run.train()
+        loaded = load_policy(made, run.data.provenance, device=config.device)
+        policy = Mean(loaded) if kind is Averaging else loaded
+        seeds = range(ASKED_FROM, ASKED_FROM + n_tables)
+        tries[name] = [tried(policy, seed) for seed in seeds]
+    return sides(run.data), tries
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+def draw(path: Path, tries: Mapping[str, Sequence[Try]]) -> None:
+    """From above: where the tool went, thin where nothing was lifted."""
+    figure = Figure(figsize=(4.2 * len(tries), 4.0), layout="constrained")
+    axes = figure.subplots(1, len(tries), sharex=True, sharey=True, squeeze=False)[0]
+    for plot, (name, each) in zip(axes, tries.items(), strict=True):
+        for one in each:
+            plot.plot(
+                one.path[:, 1], one.path[:, 0], color=_COLORS[name], lw=1.6 if one.done else 0.6
+            )
+            plot.plot(*one.path[-1, ::-1], "o", ms=4, color=_COLORS[name])
+            for x, y in one.cubes:
+                plot.plot(y, x, "s", ms=9, mec="#222222", mfc="none")
+        plot.set_title(f"{name}: {_share(each)} lifted", fontsize=10)
+        plot.set_xlabel("y [m]")
+        plot.invert_xaxis()  # y points to the left
+        plot.set_aspect("equal")
+        plot.grid(alpha=0.2)
+    axes[0].set_ylabel("x [m]")
+    figure.savefig(path, dpi=100)
+
+
+def _share(tries: Sequence[Try]) -> str:
+    return f"{sum(each.done for each in tries)} of {len(tries)}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("settings", nargs="*", metavar="key=value")
+    parser.add_argument("--demonstrations", type=int, default=40)
+    parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=Path("runs/two_targets"))
+    options = parser.parse_args(arguments)
+    began = time.monotonic()
+    try:
+        root = demonstrations(options.out, options.demonstrations)
+        went, tries = compared(root, options.out, options.settings, options.episodes)
+    except RynnBrainError as error:
+        raise SystemExit(f"error: {error}") from error
+    draw(options.out / "paths.png", tries)
+    told = {
+        "demonstrations": went,
+        "tables": options.episodes,
+        "lifted": {name: sum(each.done for each in own) for name, own in tries.items()},
+        "ended": {name: [each.cause for each in own] for name, own in tries.items()},
+        "minutes": (time.monotonic() - began) / 60,
+    }
+    write_whole(options.out / "report.json", (json.dumps(told, indent=1) + "\n").encode())
+    print(f"demonstrations: {went['left']} to the left, {went['right']} to the right")
+    for name, own in tries.items():
+        print(f"{name:14} lifted either cube on {_share(own)} tables")
+    print(f"{told['minutes']:.1f} minutes this time; {options.out / 'paths.png'}")
+
+
+if __name__ == "__main__":
+    main()
