@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,19 @@ pytest.importorskip("av")
 pytest.importorskip("matplotlib")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
 
+from pointing_hands import (  # noqa: E402
+    CONTRACT,
+    HORIZON,
+    LENGTH,
+    SMALL,
+    demonstrate,
+    grounding,
+    settings,
+)
 from safetensors.torch import load_file  # noqa: E402
 from tiny_models import build  # noqa: E402
 
-from rynn_brain_ros.data import (  # noqa: E402
-    DatasetSpec,
-    DatasetWriter,
-    EpisodeWriter,
-    FeatureSpec,
-    contract_from,
-)
+from rynn_brain_ros.data import contract_from  # noqa: E402
 from rynn_brain_ros.values import ConfigError, RynnBrainError  # noqa: E402
 from rynn_brain_ros.vla import Observation  # noqa: E402
 from rynn_brain_ros.vla.actions import IDENTITY_ROT6D, PartKind, rot6d_from_matrix  # noqa: E402
@@ -60,77 +62,6 @@ from training.train import (  # noqa: E402
     save_state,
 )
 
-NAMES = ("position.x", "position.y", "position.z", "position.hand")
-PART = """
-    - channel: {{topic: {topic}, type: sensor_msgs/msg/JointState{more}}}
-      align: {{strategy: hold, timeline: header}}
-      select: [position.x, position.y, position.z]
-      units: m
-    - channel: {{topic: {topic}, type: sensor_msgs/msg/JointState{more}}}
-      align: {{strategy: hold, timeline: header}}
-      select: [position.hand]
-      gripper: {{open: 1.0, closed: 0.0}}"""
-CONTRACT = f"""
-robot_type: pointer
-robot_interface: ros2
-fps: 10
-observations:
-  observation.images.front:
-    channel: {{topic: /front/image_raw, type: sensor_msgs/msg/Image}}
-    align: {{strategy: hold, timeline: header}}
-    apply: [resize: [32, 48]]
-  observation.state:{PART.format(topic="/states", more="")}
-actions:
-  action:{PART.format(topic="/commands", more=", safety: hold")}
-conditioning: {{plan: /brain/plan, groundings: /brain/groundings}}
-"""
-LENGTH, HORIZON = 9, 6
-SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
-
-
-def grounding(point: np.ndarray, **changes: Any) -> str:
-    told = {"label": "Pick up", "kind": 3, "camera": "/front/image_raw", "points": [[500, 250]]}
-    place = {"frame": "base", "point_m": [float(v) for v in point]}
-    return json.dumps([{**told, **place, **changes}])
-
-
-def demonstrate(
-    root: Path, n: int, contract: str = CONTRACT, seed: int = 0, frame: str = "base"
-) -> Path:
-    numbers = FeatureSpec("float32", (4,), NAMES)
-    spec = DatasetSpec(
-        "pointer",
-        10,
-        {
-            "observation.images.front": FeatureSpec("video", (32, 48, 3)),
-            "observation.state": numbers,
-            "action": numbers,
-            "annotation.plan": FeatureSpec("string", (1,)),
-            "annotation.groundings": FeatureSpec("string", (1,)),
-        },
-    )
-    dice, writer = np.random.default_rng(seed), DatasetWriter(root, spec)
-    for i in range(n):
-        episode = EpisodeWriter(root.parent / f"episode-{i}", spec)
-        start = dice.uniform([0.3, -0.3, 0.2], [0.7, 0.3, 0.5])
-        target = dice.uniform([0.3, -0.3, 0.0], [0.7, 0.3, 0.1])
-        way = np.linspace(0, 1, LENGTH + 1)
-        for row in range(LENGTH):
-            here, there = (start + way[row + k] * (target - start) for k in (0, 1))
-            episode.add(
-                {
-                    "observation.images.front": dice.integers(0, 255, (32, 48, 3), np.uint8),
-                    "observation.state": np.append(here, 1.0),
-                    "action": np.append(there, float(row < LENGTH - 2)),
-                    "annotation.plan": "Pick up the cube." if row else "",
-                    "annotation.groundings": grounding(target, frame=frame) if row else "",
-                }
-            )
-        writer.add(episode.close("pick up the red cube", {}))
-    (root / "meta/rynn_brain").mkdir(exist_ok=True)
-    (root / "meta/rynn_brain/contract.yaml").write_text(contract)
-    return root
-
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -142,20 +73,6 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return demonstrate(tmp_path_factory.mktemp("data") / "set", 6)
-
-
-def settings(out: Path, backbone: Path, demonstrated: Path, **changes: Any) -> Config:
-    """``changes`` with a double underscore for a dot."""
-    told: Mapping[str, Any] = {
-        "backbone": str(backbone),
-        "out": str(out),
-        **{"steps": 6, "batch": 8, "seed": 3, "save_every": 3, "device": "cpu", "log_every": 2},
-        **{"data.sets": (str(demonstrated),), "data.target": "metres", "data.target_frame": "base"},
-        **{"data.held_out": 0.34, "data.cache_mib": 64, "evaluate_samples": 5},
-        **{"policy.horizon": HORIZON, "policy.image_size": (32, 64), "policy.expert_layers": 2},
-        **{"policy.expert_width": 64, "policy.expert_heads": 4, "optimizer.warmup": 3},
-    }
-    return config_of({**told, **{key.replace("__", "."): v for key, v in changes.items()}})
 
 
 def kept(out: Path) -> dict[str, Any]:
