@@ -1,6 +1,6 @@
 """Either will do: what flow matching is for, beside a policy that learns the mean.
 
-    python -m training.two_targets [--demonstrations 40] [--episodes 20] [--out DIR] [key=value …]
+    python -m training.two_targets [--demonstrations N] [--episodes N] [--out DIR] [key=value …]
 
 Two equal cubes stand left and right of the simulated arm, which is told "pick up either cube".
 The demonstrations take now one and now the other. Two policies learn from them, alike but for one
@@ -24,14 +24,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rynn_brain_ros.data.converting import convert
 from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.demo import StageConfig
-from rynn_brain_ros.demo.piloted import Driver, act_alone
+from rynn_brain_ros.demo.piloted import NO_DELAY, Driver, act_alone
 from rynn_brain_ros.demo.stages import make_stage_at
-from rynn_brain_ros.demo.teleoperating import demonstrate
 from rynn_brain_ros.files import write_whole
-from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.sim.panda import TCP_SITE
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.values import RynnBrainError
@@ -40,6 +37,7 @@ from rynn_brain_ros.vla.demonstrations import Demonstrations
 from rynn_brain_ros.vla.guidance import CheckpointPolicy
 from rynn_brain_ros.vla.normalization import Statistics
 from rynn_brain_ros.vla.values import Floats, Observation, PolicySpec
+from training.recording import Show, recorded
 from training.train import Config, Plan, Run, read_config
 
 CONFIG = Path(__file__).parent / "configs" / "two_targets_nano.yaml"
@@ -89,21 +87,7 @@ class Mean:
         return self.loaded.sampled(observations, torch.zeros_like(noise), n_steps=1)
 
 
-# --- demonstrations ------------------------------------------------------------------------------
-
-
-def demonstrations(out: Path, n: int) -> Path:
-    """The data set of ``n`` episodes; those that are there are not played again."""
-    bags = [out / "bags" / f"{SHOWN_FROM + i}.mcap" for i in range(n)]
-    for i, bag in enumerate(bags):
-        if not bag.exists():
-            bag.parent.mkdir(parents=True, exist_ok=True)
-            stage, partial = table(SHOWN_FROM + i), bag.with_suffix(".partial.mcap")
-            demonstrate(stage, Engines.one(ColorBaselineEngine()), CONTRACT, partial)
-            partial.rename(bag)
-            print(f"{bag}: {i + 1} of {n}", flush=True)
-    convert(bags, CONTRACT, out / "set")
-    return out / "set"
+# --- the tables ----------------------------------------------------------------------------------
 
 
 def table(seed: int) -> StageConfig:
@@ -139,7 +123,7 @@ def tried(policy: LoadedPolicy | Mean, seed: int) -> Try:
         tool = world.data.site(TCP_SITE)
         world.add_controller(lambda _: path.append(np.array(tool.xpos[:2])))
         cubes = tuple(thing.xy_m for thing in world.scene.things)
-        outcome = act_alone(Driver(CheckpointPolicy(policy, seed=seed), CONTRACT), stage)
+        outcome = act_alone(Driver(CheckpointPolicy(policy, NO_DELAY, seed), CONTRACT), stage)
         done = stage.measure().done is True
         return Try(seed, done, outcome.cause.value, np.array(path), cubes)
     finally:
@@ -201,7 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     began = time.monotonic()
     try:
-        root = demonstrations(options.out, options.demonstrations)
+        seeds = range(SHOWN_FROM, SHOWN_FROM + options.demonstrations)
+        root = recorded([Show(table(seed)) for seed in seeds], CONTRACT, options.out)
         went, tries = compared(root, options.out, options.settings, options.episodes)
     except RynnBrainError as error:
         raise SystemExit(f"error: {error}") from error

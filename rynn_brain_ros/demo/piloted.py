@@ -35,6 +35,7 @@ from rynn_brain_ros.sim.sensing import WorldClock
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.values import Cancel, Cause, InputError, Motion, Outcome, Skill
 from rynn_brain_ros.vla.chunks import Policy
+from rynn_brain_ros.vla.guidance import CheckpointPolicy, Chunking
 from rynn_brain_ros.vla.limits import HoldCause
 from rynn_brain_ros.vla.piloting import Pilot
 from rynn_brain_ros.vla.runner import RunnerConfig
@@ -45,6 +46,9 @@ _STILL_RAD, _STILL_M = 0.02, 0.002
 TICK_S = 0.04
 _ANSWER_S = 60.0
 """Nobody's robot waits: the world stands still meanwhile."""
+NO_DELAY = Chunking(execution_horizon=1)
+"""The world stands still while a policy thinks, so there is no delay to be bridged: a new chunk may
+be another one, and begins where the arm is."""
 Tick = Callable[[], int]
 """Lets time pass, and returns it, ns."""
 WhyStop = Callable[[int], "tuple[Cause, str] | None"]
@@ -78,7 +82,8 @@ class Driver:
 
 def open_driver(policy: str, contract: str) -> Driver:
     """``policy`` is the folder of a trained one, or the ws:// address of one that is served
-    (`TOKEN_VARIABLE` has its token); ``contract`` a name or a file.
+    (`TOKEN_VARIABLE` has its token), which joins chunks as it was started to; ``contract`` a name
+    or a file.
 
     Raises `InputError`, `PolicyError` for a folder that is none, `EngineError` for a server.
     """
@@ -88,9 +93,7 @@ def open_driver(policy: str, contract: str) -> Driver:
 
         token = os.environ.get(TOKEN_VARIABLE, "")
         return Driver(PolicyClient(policy, token=token, timeout_s=_ANSWER_S), chosen)
-    from rynn_brain_ros.vla.guidance import CheckpointPolicy  # noqa: PLC0415  (imports torch)
-
-    return Driver(CheckpointPolicy(_loaded(policy)), chosen)
+    return Driver(CheckpointPolicy(_loaded(policy), NO_DELAY), chosen)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,48 @@
+"""Demonstrations in the simulator, as bags, and the data set that they become."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from rynn_brain_ros.data import Contract
+from rynn_brain_ros.data.converting import convert
+from rynn_brain_ros.demo import StageConfig
+from rynn_brain_ros.demo.teleoperating import demonstrate
+from rynn_brain_ros.models import ColorBaselineEngine, Engines
+
+
+@dataclass(frozen=True)
+class Show:
+    """One demonstration. ``operator`` is one of `demo.teleoperating.OPERATORS`."""
+
+    stage: StageConfig
+    operator: str = "scripted"
+
+
+def recorded(shows: Sequence[Show], contract: Contract, out: Path, jobs: int = 0) -> Path:
+    """``out/set``, the data set; ``out/bags`` are not recorded again where they are. ``jobs`` 0: a
+    process for each core. Raises what `demonstrate` and `convert` raise."""
+    bags = [out / "bags" / f"{show.stage.kind}-{show.stage.seed}.mcap" for show in shows]
+    missing = [(show, bag) for show, bag in zip(shows, bags, strict=True) if not bag.exists()]
+    (out / "bags").mkdir(parents=True, exist_ok=True)
+    n_jobs = jobs or os.cpu_count() or 1
+    # Spawned, not forked: OpenGL and its threads do not survive a fork.
+    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
+        for n, bag in enumerate(pool.map(_record, missing, [contract] * len(missing)), start=1):
+            print(f"{bag} ({n} of {len(missing)})", flush=True)
+    convert(bags, contract, out / "set", jobs=n_jobs)
+    return out / "set"
+
+
+def _record(missing: tuple[Show, Path], contract: Contract) -> Path:
+    show, bag = missing
+    partial = bag.with_suffix(".partial.mcap")
+    partial.unlink(missing_ok=True)
+    engines = Engines.one(ColorBaselineEngine())
+    demonstrate(show.stage, engines, contract, partial, operator=show.operator)
+    return partial.rename(bag)
