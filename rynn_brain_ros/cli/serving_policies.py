@@ -15,6 +15,7 @@ from rynn_brain_ros.cli.endpoints import (
     stop_on_signals,
     token_of,
 )
+from rynn_brain_ros.config import configure
 from rynn_brain_ros.listening import check_reach
 from rynn_brain_ros.models.local import require_packages
 from rynn_brain_ros.values import EngineError, InputError
@@ -49,6 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--approximate",
         action="store_true",
         help="real-time chunking without gradients, as graphs always do: faster, less smooth",
+    )
+    parser.add_argument(
+        "--execution-horizon",
+        type=int,
+        default=10,
+        metavar="N",
+        help="real-time chunking: steps of the previous chunk that bind the next (10); fewer where "
+        "answers come soon, or a hand closes too early",
     )
     add_endpoint_arguments(parser, 8100)
 
@@ -91,15 +100,19 @@ def _open(options: argparse.Namespace) -> Any:
     from rynn_brain_ros.vla.guidance import CheckpointPolicy, Chunking  # noqa: PLC0415
 
     folder = Path(options.policy).expanduser()
+    horizon = options.execution_horizon
+    chunking = configure(
+        Chunking, {"execution_horizon": horizon, "approximate": options.approximate}
+    )
     if options.graphs:
         from rynn_brain_ros.vla.onnx_policy import Precision, Provider, open_policy  # noqa: PLC0415
 
         precision, provider = Precision(options.graphs), Provider(options.provider)
-        return open_policy(folder, precision=precision, provider=provider)
+        return open_policy(folder, precision=precision, provider=provider, chunking=chunking)
     from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: PLC0415
 
     loaded = load_policy(folder, device=options.device)
-    return CheckpointPolicy(loaded, Chunking(approximate=options.approximate))
+    return CheckpointPolicy(loaded, chunking)
 
 
 def _described(policy: Any) -> str:

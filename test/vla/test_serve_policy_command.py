@@ -24,8 +24,9 @@ from tiny_policies import observation, spec, statistics  # noqa: E402
 from rynn_brain_ros.cli import main  # noqa: E402
 from rynn_brain_ros.values import EngineError  # noqa: E402
 from rynn_brain_ros.vla.checkpoint import load_policy, new_policy, save_policy  # noqa: E402
+from rynn_brain_ros.vla.chunks import Leftover  # noqa: E402
 from rynn_brain_ros.vla.client import PolicyClient  # noqa: E402
-from rynn_brain_ros.vla.guidance import CheckpointPolicy  # noqa: E402
+from rynn_brain_ros.vla.guidance import CheckpointPolicy, Chunking  # noqa: E402
 from rynn_brain_ros.vla.settings import TOKEN_VARIABLE  # noqa: E402
 from rynn_brain_ros.vla.values import Variant  # noqa: E402
 
@@ -79,6 +80,17 @@ def test_it_answers_as_the_policy_does_and_ends_when_told(policy: Path, start: S
     np.testing.assert_allclose(chunk, CheckpointPolicy(load_policy(policy)).infer(SEEN), atol=1e-4)
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_S) == 0
+
+
+def test_how_far_a_chunk_is_bound_to_the_one_before_is_chosen(policy: Path, start: Start):
+    _, url = start(str(policy), "--device", "cpu", "--execution-horizon", "2")
+    before = Leftover(np.full((5, 4), 0.3), 0)
+    with closing(PolicyClient(url, timeout_s=PATIENCE_S)) as client:
+        chunk = client.infer(SEEN, before)
+    loaded = load_policy(policy)
+    loosely, closely = (CheckpointPolicy(loaded, Chunking(execution_horizon=n)) for n in (2, 10))
+    np.testing.assert_allclose(chunk, loosely.infer(SEEN, before), atol=1e-4)
+    assert np.abs(chunk - closely.infer(SEEN, before)).max() > 1e-3
 
 
 def test_a_token_is_asked_for(policy: Path, start: Start, tmp_path: Path):
