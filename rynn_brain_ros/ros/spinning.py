@@ -16,7 +16,6 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 N = TypeVar("N", bound=Node)
-_LOGGER = get_logger("spinning")
 
 
 def spin(
@@ -83,4 +82,5 @@ def keep_spinning(executor: Executor) -> None:
             executor.spin()
             return
         except InvalidHandle:
-            _LOGGER.info("rclpy met something that was being destroyed, and goes on")
+            text = "rclpy met something that was being destroyed, and goes on"
+            get_logger("spinning").info(text)
