@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tiny_models import build
 
 from rynn_brain_ros.data import DatasetSpec, DatasetWriter, EpisodeWriter, FeatureSpec
 from training.train import Config, config_of
@@ -112,3 +113,9 @@ def settings(out: Path, backbone: Path, demonstrated: Path, **changes: Any) -> C
         **{"policy.expert_width": 64, "policy.expert_heads": 4, "optimizer.warmup": 3},
     }
     return config_of({**told, **{key.replace("__", "."): v for key, v in changes.items()}})
+
+
+def small_backbone(folder: Path) -> Path:
+    """A tiny random Qwen3-VL."""
+    vision = {"out_hidden_size": 64, "hidden_size": 48, "intermediate_size": 64, "depth": 2}
+    return build("qwen3_vl", folder, vision=vision, num_attention_heads=2, **SMALL)

@@ -24,13 +24,12 @@ from pointing_hands import (  # noqa: E402
     CONTRACT,
     HORIZON,
     LENGTH,
-    SMALL,
     demonstrate,
     grounding,
     settings,
+    small_backbone,
 )
 from safetensors.torch import load_file  # noqa: E402
-from tiny_models import build  # noqa: E402
 
 from rynn_brain_ros.data import contract_from  # noqa: E402
 from rynn_brain_ros.values import ConfigError, RynnBrainError  # noqa: E402
@@ -65,9 +64,7 @@ from training.train import (  # noqa: E402
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("backbone")
-    vision = {"out_hidden_size": 64, "hidden_size": 48, "intermediate_size": 64, "depth": 2}
-    return build("qwen3_vl", folder, vision=vision, num_attention_heads=2, **SMALL)
+    return small_backbone(tmp_path_factory.mktemp("backbone"))
 
 
 @pytest.fixture(scope="module")

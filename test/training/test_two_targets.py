@@ -17,8 +17,7 @@ pytest.importorskip("ruckig")
 pytest.importorskip("matplotlib")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
 
-from pointing_hands import HORIZON, LENGTH, SMALL, Way, demonstrate, settings  # noqa: E402
-from tiny_models import build  # noqa: E402
+from pointing_hands import HORIZON, LENGTH, Way, demonstrate, settings, small_backbone  # noqa: E402
 
 from rynn_brain_ros.vla import Observation  # noqa: E402
 from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: E402
@@ -37,9 +36,7 @@ def to_either_side(dice: np.random.Generator) -> Way:
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("backbone")
-    vision = {"out_hidden_size": 64, "hidden_size": 48, "intermediate_size": 64, "depth": 2}
-    return build("qwen3_vl", folder, vision=vision, num_attention_heads=2, **SMALL)
+    return small_backbone(tmp_path_factory.mktemp("backbone"))
 
 
 @pytest.fixture(scope="module")
