@@ -11,7 +11,6 @@ same command goes on with what was stopped.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.demo import Evaluation, StageConfig, evaluate, write_evaluation
 from rynn_brain_ros.demo.teleoperating import OPERATORS
 from rynn_brain_ros.values import RynnBrainError
-from training.recording import Show, recorded
+from training.recording import Show, recipe_arguments, recorded
 from training.train import Run, read_config
 
 CONFIG = Path(__file__).parent / "configs" / "sim_table_nano.yaml"
@@ -64,11 +63,7 @@ def draw_curve(path: Path, curve: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("settings", nargs="*", metavar="key=value")
-    parser.add_argument("--demonstrations", type=int, default=130)
-    parser.add_argument("--episodes", type=int, default=40)
-    parser.add_argument("--out", type=Path, default=Path("runs/pick_and_place"))
+    parser = recipe_arguments(__doc__ or "", "runs/pick_and_place", demonstrations=130, episodes=40)
     options = parser.parse_args(arguments)
     try:
         made = recorded(shows(options.demonstrations), find_contract(CONTRACT), options.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +15,18 @@ from rynn_brain_ros.data.converting import convert
 from rynn_brain_ros.demo import StageConfig
 from rynn_brain_ros.demo.teleoperating import demonstrate
 from rynn_brain_ros.models import ColorBaselineEngine, Engines
+
+
+def recipe_arguments(
+    doc: str, out: str, *, demonstrations: int, episodes: int
+) -> argparse.ArgumentParser:
+    """Of a command that demonstrates, learns and tries."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("settings", nargs="*", metavar="key=value")
+    parser.add_argument("--demonstrations", type=int, default=demonstrations)
+    parser.add_argument("--episodes", type=int, default=episodes)
+    parser.add_argument("--out", type=Path, default=Path(out))
+    return parser
 
 
 @dataclass(frozen=True)

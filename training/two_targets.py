@@ -11,7 +11,6 @@ never saw; done is what the world's truth says. The same command goes on with wh
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -37,7 +36,7 @@ from rynn_brain_ros.vla.demonstrations import Demonstrations
 from rynn_brain_ros.vla.guidance import CheckpointPolicy
 from rynn_brain_ros.vla.normalization import Statistics
 from rynn_brain_ros.vla.values import Floats, Observation, PolicySpec
-from training.recording import Show, recorded
+from training.recording import Show, recipe_arguments, recorded
 from training.train import Config, Plan, Run, read_config
 
 CONFIG = Path(__file__).parent / "configs" / "two_targets_nano.yaml"
@@ -165,10 +164,10 @@ def draw(path: Path, tries: Mapping[str, Sequence[Try]]) -> None:
                 plot.plot(y, x, "s", ms=9, mec="#222222", mfc="none")
         plot.set_title(f"{name}: {_share(each)} lifted", fontsize=10)
         plot.set_xlabel("y [m]")
-        plot.invert_xaxis()  # y points to the left
         plot.set_aspect("equal")
         plot.grid(alpha=0.2)
     axes[0].set_ylabel("x [m]")
+    axes[0].invert_xaxis()  # y points to the left; the plots share it
     figure.savefig(path, dpi=100)
 
 
@@ -177,11 +176,7 @@ def _share(tries: Sequence[Try]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("settings", nargs="*", metavar="key=value")
-    parser.add_argument("--demonstrations", type=int, default=40)
-    parser.add_argument("--episodes", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("runs/two_targets"))
+    parser = recipe_arguments(__doc__ or "", "runs/two_targets", demonstrations=40, episodes=20)
     options = parser.parse_args(arguments)
     began = time.monotonic()
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from rynn_brain_ros.demo.piloted import Driver, act_alone, open_driver
 from rynn_brain_ros.demo.running import play
-from rynn_brain_ros.demo.stages import Stage, StageConfig, make_stage, make_stage_at
+from rynn_brain_ros.demo.stages import Measured, Stage, StageConfig, make_stage, make_stage_at
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.models import Engines, open_engines
 from rynn_brain_ros.planning.episode import Episode
@@ -86,20 +86,13 @@ def _played(
     episode = play(stage, engines, driver=driver).episode
     wall_s = time.perf_counter() - began
     measured = stage.measure()
-    return EpisodeScore(
-        seed=config.seed,
-        instruction=stage.task,
-        kind=config.kind,
+    return replace(
+        _scored(config, stage, measured, wall_s, (episode.start_ns, episode.end_ns)),
         success=stage.judge(episode, measured),
         claimed=episode.confirmed,
         cause=episode.cause,
         refusals=tuple(refusal.code.value for refusal in episode.refusals),
-        wrong_moves=measured.misplaced,
-        collisions=measured.collisions,
-        limit_violations=measured.violations,
         turns=len(episode.turns),
-        robot_s=(episode.end_ns - episode.start_ns) / 1e9,
-        wall_s=wall_s,
         stage_s=_stage_seconds(episode),
     )
 
@@ -109,22 +102,27 @@ def _alone(config: StageConfig, stage: Stage, driver: Driver) -> EpisodeScore:
     began = time.perf_counter()
     outcome = act_alone(driver, stage)
     wall_s = time.perf_counter() - began
-    measured = stage.measure()
+    span_ns = (outcome.start_ns, outcome.end_ns)
+    score = _scored(config, stage, stage.measure(), wall_s, span_ns)
+    return replace(score, cause=outcome.cause.value)
+
+
+def _scored(
+    config: StageConfig, stage: Stage, measured: Measured, wall_s: float, span_ns: tuple[int, int]
+) -> EpisodeScore:
+    """What the world alone says."""
     return EpisodeScore(
         seed=config.seed,
         instruction=stage.task,
         kind=config.kind,
         success=measured.done is True,
         claimed=False,
-        cause=outcome.cause.value,
-        refusals=(),
+        cause="",
         wrong_moves=measured.misplaced,
         collisions=measured.collisions,
         limit_violations=measured.violations,
-        turns=0,
-        robot_s=(outcome.end_ns - outcome.start_ns) / 1e9,
+        robot_s=(span_ns[1] - span_ns[0]) / 1e9,
         wall_s=wall_s,
-        stage_s={},
     )
 
 

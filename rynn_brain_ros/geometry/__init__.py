@@ -34,6 +34,7 @@ from rynn_brain_ros.geometry.refilling import placement_again
 from rynn_brain_ros.geometry.solids import Solid, SolidKind, fit_solid
 from rynn_brain_ros.geometry.things import StandingThing, thing_at
 from rynn_brain_ros.geometry.transforms import (
+    ClockReset,
     TransformBuffer,
     apply,
     compose,
@@ -61,6 +62,7 @@ __all__ = [
     "Solid",
     "SolidKind",
     "StandingThing",
+    "ClockReset",
     "TransformBuffer",
     "apply",
     "camera_or_refusal",

@@ -252,6 +252,10 @@ def _secs_before(a_ns: int, b_ns: int) -> str:
     return f"{abs(a_ns - b_ns) / 1e9:.6f} s"
 
 
+class ClockReset(str):
+    """The sentence about a clock that jumped back: told, and over."""
+
+
 class TransformBuffer:
     """The last ``history_s`` seconds of /tf, and all of /tf_static. Safe from any thread.
 
@@ -273,13 +277,11 @@ class TransformBuffer:
         self._skew_ns = round(max_backward_skew_s * 1e9)
         self._edges: dict[str, _Edge] = {}
         self._lock = RLock()
-        self.resets = 0
-        """How often the clock jumped back."""
 
     def add(self, transforms: Iterable[RigidTransform], static: bool = False) -> tuple[str, ...]:
         """Take one /tf (or /tf_static) message.
 
-        Returns a sentence per transform left out, and one when the clock jumped back.
+        Returns a sentence per transform left out, and a `ClockReset` when the clock jumped back.
         """
         with self._lock:
             problems = (self._add_one(each, static) for each in transforms)
@@ -309,13 +311,14 @@ class TransformBuffer:
         edge.add(sample, self._history_ns)
         return None
 
-    def _start_over(self, edge: _Edge, sample: RigidTransform) -> str:
+    def _start_over(self, edge: _Edge, sample: RigidTransform) -> ClockReset:
         """Samples of two runs must neither hide each other nor be interpolated between."""
         back = _secs_before(sample.stamp_ns, edge.stamps[-1])
-        self.resets += 1
         self.clear_dynamic()
         self._add_one(sample, static=False)
-        return f"{edge.name}: the clock jumped back by {back}; all moving transforms start over"
+        return ClockReset(
+            f"{edge.name}: the clock jumped back by {back}; all moving transforms start over"
+        )
 
     def _new_edge_problem(self, parent: str, child: str) -> str | None:
         if not parent or not child:

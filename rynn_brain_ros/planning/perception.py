@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from rynn_brain_ros.geometry import TransformBuffer, continuous_frame, optical_frame_refusal
+from rynn_brain_ros.geometry import (
+    ClockReset,
+    TransformBuffer,
+    continuous_frame,
+    optical_frame_refusal,
+)
 from rynn_brain_ros.memory import (
     AssemblyConfig,
     AssemblyStats,
@@ -126,9 +131,8 @@ class Perception:
         self._assemblers[camera].add_depth_info(info, stamp_ns)
 
     def add_transforms(self, transforms: Iterable[RigidTransform], static: bool) -> None:
-        resets = self.transforms.resets
         for problem in self.transforms.add(transforms, static=static):
-            self._note(problem, is_over=self.transforms.resets > resets)
+            self._note(problem, is_over=isinstance(problem, ClockReset))
 
     def poll(self, now_ns: int) -> tuple[Frame, ...]:
         """Moves every frame that is complete, or has waited long enough, into the buffer."""

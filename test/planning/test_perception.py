@@ -119,6 +119,13 @@ def test_a_clock_that_jumps_back_is_told_and_is_no_lasting_problem(perception: P
     assert perception.lasting_problems == tuple(perception.problems[2:]) != ()
 
 
+def test_what_is_wrong_beside_a_clock_that_jumps_back_lasts(perception: Perception):
+    perception.add_transforms([pose(9000 * MS)], static=False)
+    perception.add_transforms([pose(100 * MS), pose(100 * MS, OPTICAL, OPTICAL)], static=False)
+    assert len(perception.problems) == 2
+    assert perception.lasting_problems == tuple(perception.problems[1:])
+
+
 def test_a_bag_that_loops_leaves_room_for_lasting_problems(perception: Perception):
     for round_ in range(30):
         for stamp_ns in ((9000 + round_) * MS, 100 * MS):
