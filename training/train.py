@@ -78,7 +78,7 @@ class DataConfig:
     stride: int = setting(1, "learn from every such frame of an episode", 1, 1000)
     state_noise: float = setting(
         0.0,
-        "noise on the measured state, in its standard deviations: learns to come back",
+        "most noise on the measured state, in its standard deviations: learns to come back",
         0.0,
         1.0,
     )

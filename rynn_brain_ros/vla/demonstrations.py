@@ -258,7 +258,8 @@ def _ends(steps: Sequence[str]) -> list[int]:
 class Collator:
     """Samples → what the network is shown, in whichever process reads them. ``state_noise`` is in
     standard deviations of the measured state, for samples with a jitter: their actions stay where
-    they are, so that what is learned leads back to them."""
+    they are, so that what is learned leads back to them. It is the most of it: each sample has its
+    own share, often a small one, to be led back from afar and be exact when near."""
 
     reader: Reader
     statistics: Statistics = field(repr=False)
@@ -283,8 +284,9 @@ class Collator:
         if not (sample.jitter and self.state_noise):
             return observation
         dice = np.random.default_rng(sample.jitter)
+        noise = self.state_noise * dice.random() ** 2
         off = dice.standard_normal(len(observation.state)) * self.statistics.state.std
-        return replace(observation, state=observation.state + self.state_noise * off)
+        return replace(observation, state=observation.state + noise * off)
 
 
 def contract_of(root: Path) -> Contract:
