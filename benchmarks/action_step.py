@@ -1,11 +1,13 @@
 """What a chunk of actions costs: the prefix seen once, or with every step; torch, or onnxruntime.
 
-    python benchmarks/action_step.py [--rounds 7] [--horizon 16]
+    python benchmarks/action_step.py [--rounds 7] [--horizon 16] [--expert]
 
 Needs ``pip install 'rynn_brain_ros[model,onnx]'``. A single-stream policy of random weights around
 a random Qwen3-VL of three million parameters (the size is printed), two cameras of 320 x 224
-pixels, ten steps. One thread; seconds of processor time, the best of some rounds, so that whoever
-else uses the machine does not count. ``ratio`` is recomputing over keeping the prefix, in torch.
+pixels, ten steps. With ``--expert`` the actions are those of a small expert of 300 million
+parameters beside that backbone (π0's has as many). One thread; seconds of processor time, the best
+of some rounds, so that whoever else uses the machine does not count. ``ratio`` is recomputing over
+keeping the prefix, in torch.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from rynn_brain_ros.vla.onnx_policy import (
     graph_file,
     velocity_of,
 )
+from rynn_brain_ros.vla.values import ExpertSize
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test" / "vla"))
 import tiny_policies  # random policies are made where the tests make them
@@ -46,12 +49,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test" / "models
 import tiny_models
 
 SIZE = (224, 320)
+EXPERT = ExpertSize(n_layers=24, width=1024, n_heads=16)
 
 
-def make(folder: Path, horizon: int) -> Path:
+def make(folder: Path, horizon: int, variant: Variant) -> Path:
     """A saved policy of random weights."""
     backbone = tiny_models.build("qwen3_vl", folder)
-    spec = PolicySpec(Variant.SINGLE_STREAM, horizon, 4, 4, tiny_policies.CAMERAS, SIZE, 3)
+    cameras = tiny_policies.CAMERAS
+    spec = PolicySpec(variant, horizon, 4, 4, cameras, SIZE, 3, expert=EXPERT)
     torch.manual_seed(1)
     policy = new_policy(backbone, spec, tiny_policies.statistics(horizon))
     save_policy(policy, backbone, folder / "policy")
@@ -113,6 +118,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--horizon", type=int, default=16)
+    parser.add_argument("--expert", action="store_true", help="a small expert of 300 M parameters")
     return parser.parse_args()
 
 
@@ -122,7 +128,8 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        source = make(Path(folder), arguments.horizon)
+        variant = Variant.SMALL_EXPERT if arguments.expert else Variant.SINGLE_STREAM
+        source = make(Path(folder), arguments.horizon, variant)
         exported = Path(folder) / "exported"
         export(source, exported)
         timed, sizes = tasks(source, exported)

@@ -63,7 +63,7 @@ def draw_curve(path: Path, curve: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = recipe_arguments(__doc__ or "", "runs/pick_and_place", demonstrations=130, episodes=40)
+    parser = recipe_arguments(__doc__ or "", "runs/pick_and_place", demonstrations=170, episodes=40)
     options = parser.parse_args(arguments)
     try:
         made = recorded(shows(options.demonstrations), find_contract(CONTRACT), options.out)
