@@ -3,10 +3,11 @@
     python -m training.two_targets [--demonstrations N] [--episodes N] [--out DIR] [key=value …]
 
 Two equal cubes stand left and right of the simulated arm, which is told "pick up either cube".
-The demonstrations take now one and now the other. Two policies learn from them, alike but for one
-thing: the first learns to turn noise into chunks (flow matching), the second to say the chunk at
-once, with the least squared error (behaviour cloning). Both then act alone on tables that they
-never saw; done is what the world's truth says. The same command goes on with what was stopped.
+The demonstrations take now one and now the other, and as many of each are learned from. Two
+policies learn from them, alike but for one thing: the first learns to turn noise into chunks (flow
+matching), the second to say the chunk at once, with the least squared error (behaviour cloning).
+Both then act alone on tables that they never saw; done is what the world's truth says. The same
+command goes on with what was stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from rynn_brain_ros.vla.guidance import CheckpointPolicy
 from rynn_brain_ros.vla.normalization import Statistics
 from rynn_brain_ros.vla.values import Floats, Observation, PolicySpec
 from training.recording import Show, recipe_arguments, recorded
-from training.train import Config, Plan, Run, read_config
+from training.train import Config, Plan, Run, open_data, read_config
 
 CONFIG = Path(__file__).parent / "configs" / "two_targets_nano.yaml"
 CONTRACT = find_contract("sim_table")
@@ -61,6 +62,7 @@ class NoNoise(Plan):
 class Averaging(Run):
     def __init__(self, config: Config) -> None:
         super().__init__(replace(config, draws=1))
+        self.judged = []  # by its tries: there is nothing to sample
         network = self.policy.network
         self.plan = NoNoise(self.config, self.learned, (network.horizon, network.n_dims))
 
@@ -93,10 +95,20 @@ def table(seed: int) -> StageConfig:
     return StageConfig(kind="either", seed=seed)
 
 
-def sides(data: Demonstrations) -> dict[str, int]:
-    """To which side the arm went: its first joint turns to the left."""
-    went_left = [bool(each.states[-1][0] > 0) for each in data.demonstrations]
-    return {"left": sum(went_left), "right": len(went_left) - sum(went_left)}
+def sides(data: Demonstrations) -> dict[str, list[int]]:
+    """Which demonstrations took the cube on which side: the first joint turns to the left."""
+    found: dict[str, list[int]] = {"left": [], "right": []}
+    for number, each in enumerate(data.demonstrations):
+        found["left" if each.states[-1][0] > 0 else "right"].append(number)
+    return found
+
+
+def balanced(config: Config) -> tuple[Config, int]:
+    """With what one side has more held out, or both policies would learn which one to prefer; and
+    how many each side has then."""
+    fewer, more = sorted(sides(open_data(config)).values(), key=len)
+    data = replace(config.data, held_out_episodes=tuple(more[len(fewer) :]))
+    return replace(config, data=data), len(fewer)
 
 
 # --- acting --------------------------------------------------------------------------------------
@@ -131,9 +143,9 @@ def tried(policy: LoadedPolicy | Mean, seed: int) -> Try:
 
 def compared(
     root: Path, out: Path, settings: Sequence[str], n_tables: int
-) -> tuple[dict[str, int], dict[str, list[Try]]]:
-    """How often the demonstrations went to which side, and both policies' tries."""
-    config = read_config(CONFIG, [f"data.sets=[{root}]", *settings])
+) -> tuple[int, dict[str, list[Try]]]:
+    """How many demonstrations of each side were learned from, and both policies' tries."""
+    config, n_each = balanced(read_config(CONFIG, [f"data.sets=[{root}]", *settings]))
     tries: dict[str, list[Try]] = {}
     for name, kind in (("flow matching", Run), ("squared error", Averaging)):
         run = kind(replace(config, out=str(out / name.replace(" ", "-"))))
@@ -144,7 +156,7 @@ def compared(
         policy = Mean(loaded) if kind is Averaging else loaded
         seeds = range(ASKED_FROM, ASKED_FROM + n_tables)
         tries[name] = [tried(policy, seed) for seed in seeds]
-    return sides(run.data), tries
+    return n_each, tries
 
 
 # --- the report ----------------------------------------------------------------------------------
@@ -182,19 +194,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         seeds = range(SHOWN_FROM, SHOWN_FROM + options.demonstrations)
         root = recorded([Show(table(seed)) for seed in seeds], CONTRACT, options.out)
-        went, tries = compared(root, options.out, options.settings, options.episodes)
+        n_each, tries = compared(root, options.out, options.settings, options.episodes)
     except RynnBrainError as error:
         raise SystemExit(f"error: {error}") from error
     draw(options.out / "paths.png", tries)
     told = {
-        "demonstrations": went,
+        "demonstrations_of_each": n_each,
         "tables": options.episodes,
         "lifted": {name: sum(each.done for each in own) for name, own in tries.items()},
         "ended": {name: [each.cause for each in own] for name, own in tries.items()},
         "minutes": (time.monotonic() - began) / 60,
     }
     write_whole(options.out / "report.json", (json.dumps(told, indent=1) + "\n").encode())
-    print(f"demonstrations: {went['left']} to the left, {went['right']} to the right")
+    print(f"{n_each} demonstrations of each side were learned from")
     for name, own in tries.items():
         print(f"{name:14} lifted either cube on {_share(own)} tables")
     print(f"{told['minutes']:.1f} minutes this time; {options.out / 'paths.png'}")

@@ -23,7 +23,7 @@ from rynn_brain_ros.vla import Observation  # noqa: E402
 from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: E402
 from rynn_brain_ros.vla.guidance import CheckpointPolicy  # noqa: E402
 from training.train import Run, read_config  # noqa: E402
-from training.two_targets import CONFIG, Averaging, Mean, Try, draw  # noqa: E402
+from training.two_targets import CONFIG, Averaging, Mean, Try, balanced, draw, sides  # noqa: E402
 
 START, ASIDE_M = np.array([0.5, 0.0, 0.4]), 0.25
 END_M = ASIDE_M * HORIZON / LENGTH
@@ -70,6 +70,21 @@ def test_flow_matching_chooses_where_the_least_squared_error_goes_between(
     between = ends_m(Averaging, tmp_path / "mean", backbone, demonstrated)
     assert np.abs(between).max() < 0.06, between
     assert len(set(between)) == 1  # nothing is drawn at random
+
+
+def to_one_side(dice: np.random.Generator) -> Way:
+    """The first number of a state is the one that tells the side."""
+    return START, np.array([dice.choice([-0.5, 0.5, 0.5]), 0.0, 0.05])
+
+
+def test_as_many_demonstrations_of_each_side_are_learned_from(tmp_path: Path, backbone: Path):
+    root = demonstrate(tmp_path / "set", 12, way_of=to_one_side)
+    config, n_each = balanced(settings(tmp_path / "run", backbone, root))
+    run = Run(config)
+    learned = {key.episode for key in run.learned}
+    left, right = (set(numbers) for numbers in sides(run.data).values())
+    assert len(left & learned) == len(right & learned) == n_each == min(len(left), len(right)) > 0
+    assert len(left) != len(right)
 
 
 def test_the_paths_are_drawn(tmp_path: Path):
