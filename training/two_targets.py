@@ -31,7 +31,7 @@ from rynn_brain_ros.demo.stages import make_stage_at
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.sim.panda import TCP_SITE
 from rynn_brain_ros.sim.table import TableWorld
-from rynn_brain_ros.values import RynnBrainError
+from rynn_brain_ros.values import InputError, RynnBrainError
 from rynn_brain_ros.vla.checkpoint import LoadedPolicy, load_policy
 from rynn_brain_ros.vla.demonstrations import Demonstrations
 from rynn_brain_ros.vla.guidance import CheckpointPolicy
@@ -96,17 +96,21 @@ def table(seed: int) -> StageConfig:
 
 
 def sides(data: Demonstrations) -> dict[str, list[int]]:
-    """Which demonstrations took the cube on which side: the first joint turns to the left."""
+    """Which demonstrations took the cube on which side: the first joint turns there on the way,
+    to the left where it is positive. (At the end the arm is where it began.)"""
     found: dict[str, list[int]] = {"left": [], "right": []}
     for number, each in enumerate(data.demonstrations):
-        found["left" if each.states[-1][0] > 0 else "right"].append(number)
+        turned = each.states[:, 0]
+        found["left" if turned[np.abs(turned).argmax()] > 0 else "right"].append(number)
     return found
 
 
 def balanced(config: Config) -> tuple[Config, int]:
     """With what one side has more held out, or both policies would learn which one to prefer; and
-    how many each side has then."""
+    how many each side has then. Raises `InputError` where all went to one side."""
     fewer, more = sorted(sides(open_data(config)).values(), key=len)
+    if not fewer:
+        raise InputError(f"all {len(more)} demonstrations took the cube on one side: show both")
     data = replace(config.data, held_out_episodes=tuple(more[len(fewer) :]))
     return replace(config, data=data), len(fewer)
 

@@ -74,7 +74,7 @@ def test_flow_matching_chooses_where_the_least_squared_error_goes_between(
 
 def to_one_side(dice: np.random.Generator) -> Way:
     """The first number of a state is the one that tells the side."""
-    return START, np.array([dice.choice([-0.5, 0.5, 0.5]), 0.0, 0.05])
+    return START, np.array([dice.choice([-0.9, 0.9, 0.9]), 0.0, 0.05])
 
 
 def test_as_many_demonstrations_of_each_side_are_learned_from(tmp_path: Path, backbone: Path):
