@@ -44,6 +44,8 @@ CONFIG = Path(__file__).parent / "configs" / "two_targets_nano.yaml"
 CONTRACT = find_contract("sim_table")
 SHOWN_FROM, ASKED_FROM = 30000, 9000
 """Seeds of the first table that is demonstrated, and of the first that is asked."""
+_LEAST_SHARE = 0.25
+"""Of the demonstrations of the more frequent side."""
 _COLORS = {"flow matching": "#0072b2", "squared error": "#d55e00"}
 
 
@@ -107,10 +109,14 @@ def sides(data: Demonstrations) -> dict[str, list[int]]:
 
 def balanced(config: Config) -> tuple[Config, int]:
     """With what one side has more held out, or both policies would learn which one to prefer; and
-    how many each side has then. Raises `InputError` where all went to one side."""
+    how many each side has then. Raises `InputError` where nearly all went to one side: there
+    is nothing to choose between then."""
     fewer, more = sorted(sides(open_data(config)).values(), key=len)
-    if not fewer:
-        raise InputError(f"all {len(more)} demonstrations took the cube on one side: show both")
+    if len(fewer) < _LEAST_SHARE * len(more):
+        raise InputError(
+            f"{len(more)} demonstrations took the cube on one side and {len(fewer)} on the other: "
+            "nothing was chosen; show both sides alike"
+        )
     data = replace(config.data, held_out_episodes=tuple(more[len(fewer) :]))
     return replace(config, data=data), len(fewer)
 

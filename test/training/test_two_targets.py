@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
 
 from pointing_hands import HORIZON, LENGTH, Way, demonstrate, settings, small_backbone  # noqa: E402
 
+from rynn_brain_ros.values import InputError  # noqa: E402
 from rynn_brain_ros.vla import Observation  # noqa: E402
 from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: E402
 from rynn_brain_ros.vla.guidance import CheckpointPolicy  # noqa: E402
@@ -85,6 +86,13 @@ def test_as_many_demonstrations_of_each_side_are_learned_from(tmp_path: Path, ba
     left, right = (set(numbers) for numbers in sides(run.data).values())
     assert len(left & learned) == len(right & learned) == n_each == min(len(left), len(right)) > 0
     assert len(left) != len(right)
+
+
+def test_demonstrations_of_one_side_are_refused(tmp_path: Path, backbone: Path):
+    to_the_left = START, np.array([0.9, 0.0, 0.05])
+    root = demonstrate(tmp_path / "set", 3, way_of=lambda _: to_the_left)
+    with pytest.raises(InputError, match="3 demonstrations took the cube on one side and 0 on the"):
+        balanced(settings(tmp_path / "run", backbone, root))
 
 
 def test_the_paths_are_drawn(tmp_path: Path):
