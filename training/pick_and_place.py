@@ -26,7 +26,7 @@ from training.train import Run, read_config
 
 CONFIG = Path(__file__).parent / "configs" / "sim_table_nano.yaml"
 CONTRACT, ENGINE = "sim_table", "color-baseline"
-SHOWN_FROM, ASKED_FROM = 20000, 9000
+SHOWN_FROM, ASKED_FROM = 20000, 9100
 """Seeds of the first table that is demonstrated, and of the first that is asked."""
 _INK, _BLUE, _GRAY = "#222222", "#0072b2", "#888888"
 
