@@ -31,10 +31,12 @@ def recipe_arguments(
 
 @dataclass(frozen=True)
 class Show:
-    """One demonstration. ``operator`` is one of `demo.teleoperating.OPERATORS`."""
+    """One demonstration. ``operator`` is one of `demo.teleoperating.OPERATORS`; ``intention`` is as
+    `demonstrate` takes it."""
 
     stage: StageConfig
     operator: str = "scripted"
+    intention: str = ""
 
 
 def recorded(shows: Sequence[Show], contract: Contract, out: Path, jobs: int = 0) -> Path:
@@ -57,5 +59,7 @@ def _record(missing: tuple[Show, Path], contract: Contract) -> Path:
     partial = bag.with_suffix(".partial.mcap")
     partial.unlink(missing_ok=True)
     engines = Engines.one(ColorBaselineEngine())
-    demonstrate(show.stage, engines, contract, partial, operator=show.operator)
+    demonstrate(
+        show.stage, engines, contract, partial, operator=show.operator, intention=show.intention
+    )
     return partial.rename(bag)

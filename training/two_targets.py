@@ -3,7 +3,7 @@
     python -m training.two_targets [--demonstrations N] [--episodes N] [--out DIR] [key=value …]
 
 Two equal cubes stand left and right of the simulated arm, which is told "pick up either cube".
-The demonstrations take now one and now the other, and as many of each are learned from. Two
+The demonstrations take one and the other in turn, and as many of each are learned from. Two
 policies learn from them, alike but for one thing: the first learns to turn noise into chunks (flow
 matching), the second to say the chunk at once, with the least squared error (behaviour cloning).
 Both then act alone on tables that they never saw; done is what the world's truth says. The same
@@ -26,15 +26,16 @@ from torch import Tensor
 
 from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.demo import StageConfig
-from rynn_brain_ros.demo.piloted import NO_DELAY, Driver, act_alone
+from rynn_brain_ros.demo.piloted import Driver, act_alone
 from rynn_brain_ros.demo.stages import make_stage_at
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.sim.panda import TCP_SITE
 from rynn_brain_ros.sim.table import TableWorld
+from rynn_brain_ros.sim.table_tasks import either
 from rynn_brain_ros.values import InputError, RynnBrainError
 from rynn_brain_ros.vla.checkpoint import LoadedPolicy, load_policy
 from rynn_brain_ros.vla.demonstrations import Demonstrations
-from rynn_brain_ros.vla.guidance import CheckpointPolicy
+from rynn_brain_ros.vla.guidance import CheckpointPolicy, Chunking
 from rynn_brain_ros.vla.normalization import Statistics
 from rynn_brain_ros.vla.values import Floats, Observation, PolicySpec
 from training.recording import Show, recipe_arguments, recorded
@@ -97,6 +98,12 @@ def table(seed: int) -> StageConfig:
     return StageConfig(kind="either", seed=seed)
 
 
+def shown(seed: int) -> Show:
+    """The scripted operator would always take the cube that looks larger: it is told which."""
+    cube = either(seed).scene.things[seed % 2]
+    return Show(table(seed), intention=f"pick up the {cube.name}")
+
+
 def sides(data: Demonstrations) -> dict[str, list[int]]:
     """Which demonstrations took the cube on which side: the first joint turns there on the way,
     to the left where it is positive. (At the end the arm is where it began.)"""
@@ -144,7 +151,8 @@ def tried(policy: LoadedPolicy | Mean, seed: int) -> Try:
         tool = world.data.site(TCP_SITE)
         world.add_controller(lambda _: path.append(np.array(tool.xpos[:2])))
         cubes = tuple(thing.xy_m for thing in world.scene.things)
-        outcome = act_alone(Driver(CheckpointPolicy(policy, NO_DELAY, seed), CONTRACT), stage)
+        # A new chunk goes on as the last one did: what was chosen is not drawn again.
+        outcome = act_alone(Driver(CheckpointPolicy(policy, Chunking(), seed), CONTRACT), stage)
         done = stage.measure().done is True
         return Try(seed, done, outcome.cause.value, np.array(path), cubes)
     finally:
@@ -203,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     began = time.monotonic()
     try:
         seeds = range(SHOWN_FROM, SHOWN_FROM + options.demonstrations)
-        root = recorded([Show(table(seed)) for seed in seeds], CONTRACT, options.out)
+        root = recorded([shown(seed) for seed in seeds], CONTRACT, options.out)
         n_each, tries = compared(root, options.out, options.settings, options.episodes)
     except RynnBrainError as error:
         raise SystemExit(f"error: {error}") from error

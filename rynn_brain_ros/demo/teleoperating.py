@@ -59,9 +59,12 @@ def demonstrate(
     out: Path,
     *,
     operator: str = "scripted",
+    intention: str = "",
     cancel: Cancel | None = None,
 ) -> Demonstration:
-    """Plays one episode and records it as ``out``, an mcap file.
+    """Plays one episode and records it as ``out``, an mcap file. Where the task leaves
+    a choice, ``intention`` is the task as the operator understood it: they do that, and ``task``
+    is what is recorded (what the brain points at on the way tells it, for who learns from that).
 
     Raises `InputError` for an unknown operator or world, `OutputError`.
     """
@@ -87,7 +90,8 @@ def demonstrate(
             world.add_controller(lambda _: _commands(world, recorder))
             brain = BrainWords(stage.task, recorder.receive, lambda: world.now_ns)
             ears = Ears(message=recorder.receive, event=brain.hear)
-            episode = play(stage, engines, ears, cancel).episode
+            acted = replace(stage, task=intention or stage.task)
+            episode = play(acted, engines, ears, cancel).episode
             success = stage.judge(episode, stage.measure())
             if cancel is not None and cancel.is_set():
                 event = MarkEvent.DISCARD

@@ -23,8 +23,19 @@ from rynn_brain_ros.values import InputError  # noqa: E402
 from rynn_brain_ros.vla import Observation  # noqa: E402
 from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: E402
 from rynn_brain_ros.vla.guidance import CheckpointPolicy  # noqa: E402
-from training.train import Run, read_config  # noqa: E402
-from training.two_targets import CONFIG, Averaging, Mean, Try, balanced, draw, sides  # noqa: E402
+from training.recording import recorded  # noqa: E402
+from training.train import Run, open_data, read_config  # noqa: E402
+from training.two_targets import (  # noqa: E402
+    CONFIG,
+    CONTRACT,
+    Averaging,
+    Mean,
+    Try,
+    balanced,
+    draw,
+    shown,
+    sides,
+)
 
 START, ASIDE_M = np.array([0.5, 0.0, 0.4]), 0.25
 END_M = ASIDE_M * HORIZON / LENGTH
@@ -93,6 +104,15 @@ def test_demonstrations_of_one_side_are_refused(tmp_path: Path, backbone: Path):
     root = demonstrate(tmp_path / "set", 3, way_of=lambda _: to_the_left)
     with pytest.raises(InputError, match="3 demonstrations took the cube on one side and 0 on the"):
         balanced(settings(tmp_path / "run", backbone, root))
+
+
+def test_two_demonstrations_in_a_row_take_cubes_on_two_sides_and_say_the_same(tmp_path: Path):
+    root = recorded([shown(seed) for seed in (30000, 30001)], CONTRACT, tmp_path, jobs=1)
+    config = read_config(CONFIG, [f"data.sets=[{root}]"])
+    data = open_data(config)
+    assert sides(data) == {"left": [0], "right": [1]}
+    told = {task for each in data.demonstrations for task in each.tasks}
+    assert told == {"pick up either cube"}
 
 
 def test_the_paths_are_drawn(tmp_path: Path):
