@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="torch's (a GPU where there is one)",
     )
     parser.add_argument(
+        "--cuda-graphs",
+        action="store_true",
+        help="torch on an NVIDIA GPU: a step's kernels are launched at once; chunks that are bound "
+        "to the one before only with --approximate",
+    )
+    parser.add_argument(
         "--approximate",
         action="store_true",
         help="real-time chunking without gradients, as graphs always do: faster, less smooth",
@@ -105,14 +111,16 @@ def _open(options: argparse.Namespace) -> Any:
         Chunking, {"execution_horizon": horizon, "approximate": options.approximate}
     )
     if options.graphs:
+        if options.cuda_graphs:
+            raise InputError("--cuda-graphs is for torch and --graphs for ONNX: give one")
         from rynn_brain_ros.vla.onnx_policy import Precision, Provider, open_policy  # noqa: PLC0415
 
         precision, provider = Precision(options.graphs), Provider(options.provider)
         return open_policy(folder, precision=precision, provider=provider, chunking=chunking)
-    from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: PLC0415
+    from rynn_brain_ros.vla.checkpoint import load_policy, with_cuda_graphs  # noqa: PLC0415
 
     loaded = load_policy(folder, device=options.device)
-    return CheckpointPolicy(loaded, chunking)
+    return CheckpointPolicy(with_cuda_graphs(loaded) if options.cuda_graphs else loaded, chunking)
 
 
 def _described(policy: Any) -> str:

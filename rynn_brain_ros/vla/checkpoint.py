@@ -18,7 +18,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from rynn_brain_ros.values import OutputError
 from rynn_brain_ros.vla.binding import IDENTITY, mark
 from rynn_brain_ros.vla.expert import SmallExpert
 from rynn_brain_ros.vla.flow import N_STEPS, Guidance, sample
+from rynn_brain_ros.vla.graphed import Graphed
 from rynn_brain_ros.vla.network import ChunkNetwork, SingleStream
 from rynn_brain_ros.vla.normalization import Provenance, Statistics, statistics_from
 from rynn_brain_ros.vla.reading import Reader
@@ -63,6 +64,8 @@ class LoadedPolicy:
 
     network: ChunkNetwork
     reader: Reader
+    graphed: Graphed | None = None
+    """Asked in place of the network, where there is one."""
 
     @property
     def spec(self) -> PolicySpec:
@@ -84,7 +87,8 @@ class LoadedPolicy:
         with torch.no_grad():
             prefix = network.prefix(self.reader.batch(observations).to(device))
             state = self.reader.states(observations).to(device)
-            chunk = sample(network, prefix, state, noise.to(device), n_steps, guidance=guidance)
+            model = self.graphed or network
+            chunk = sample(model, prefix, state, noise.to(device), n_steps, guidance=guidance)
         states = np.stack([each.state for each in observations])  # [B, S]
         return self.statistics.chunk_out(chunk.double().cpu().numpy(), states)
 
@@ -118,6 +122,14 @@ def save_policy(policy: LoadedPolicy, companions: Path, target: Path) -> None:
         head = {name: v.detach().contiguous() for name, v in policy.network.head().items()}
         save_file(head, temporary / HEAD, metadata={_BOUND_TO: hashlib.sha256(told).hexdigest()})
         temporary.replace(target)
+
+
+def with_cuda_graphs(policy: LoadedPolicy) -> LoadedPolicy:
+    """Its steps are replayed. Raises `PolicyError` where it is not on a GPU."""
+    device = policy.network.vlm.device
+    if device.type != "cuda":
+        raise PolicyError(f"CUDA graphs need an NVIDIA GPU; the policy is on {device.type}")
+    return replace(policy, graphed=Graphed(policy.network))
 
 
 def load_policy(

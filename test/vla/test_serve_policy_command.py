@@ -110,7 +110,11 @@ def test_other_machines_are_let_in_with_a_token_only(policy: Path, capsys: pytes
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [([], "it is no policy"), (["--graphs", "int8"], "write one with rynn-brain export")],
+    [
+        ([], "it is no policy"),
+        (["--graphs", "int8"], "write one with rynn-brain export"),
+        (["--graphs", "int8", "--cuda-graphs"], "give one"),
+    ],
 )
 def test_a_folder_that_is_no_policy_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture, options: list[str], says: str
