@@ -21,6 +21,7 @@ from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.demo import Evaluation, StageConfig, evaluate, write_evaluation
 from rynn_brain_ros.demo.teleoperating import OPERATORS
 from rynn_brain_ros.values import RynnBrainError
+from rynn_brain_ros.view.evaluation import EpisodeScore
 from training.recording import Show, recipe_arguments, recorded
 from training.train import Run, read_config
 
@@ -62,6 +63,11 @@ def draw_curve(path: Path, curve: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def tell(score: EpisodeScore) -> None:
+    ended = "done" if score.success else f"not done: {score.cause}"
+    print(f"table {score.seed}: {ended}; {score.instruction}", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = recipe_arguments(__doc__ or "", "runs/pick_and_place", demonstrations=170, episodes=40)
     options = parser.parse_args(arguments)
@@ -78,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         evaluation = Evaluation(
             stage, options.episodes, ENGINE, policy=str(policy), contract=CONTRACT
         )
-        lines, summary = write_evaluation(evaluation, evaluate(evaluation), options.out)
+        lines, summary = write_evaluation(evaluation, evaluate(evaluation, tell), options.out)
     except RynnBrainError as error:
         raise SystemExit(f"error: {error}") from error
     print(*lines, json.dumps(summary), sep="\n")

@@ -47,10 +47,13 @@ def evaluate(
     be opened, and `PolicyError` for one of another contract.
     """
     seeds = range(config.stage.seed, config.stage.seed + config.episodes)
-    jobs = min(config.jobs or os.cpu_count() or 1, config.episodes)
+    cores = os.cpu_count() or 1
+    jobs = min(config.jobs or cores, config.episodes)
     scores: dict[int, EpisodeScore] = {}
     # Spawned, not forked: OpenGL and its threads do not survive a fork.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        jobs, get_context("spawn"), _share_cores, (max(1, cores // jobs),)
+    ) as pool:
         futures = [
             pool.submit(play_and_score, replace(config, stage=replace(config.stage, seed=seed)))
             for seed in seeds
@@ -63,6 +66,12 @@ def evaluate(
         finally:  # after an error nobody waits for the rest
             pool.shutdown(cancel_futures=True)
     return tuple(scores[seed] for seed in seeds)
+
+
+def _share_cores(n_threads: int) -> None:
+    """Processes that each compute with a thread for every core wait for each other. torch reads
+    this when it is first imported, after this; what the user has set stays."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(n_threads))
 
 
 def play_and_score(config: Evaluation) -> EpisodeScore:
