@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -52,7 +53,7 @@ def evaluate(
     scores: dict[int, EpisodeScore] = {}
     # Spawned, not forked: OpenGL and its threads do not survive a fork.
     with ProcessPoolExecutor(
-        jobs, get_context("spawn"), _share_cores, (max(1, cores // jobs),)
+        jobs, get_context("spawn"), share_cores, (max(1, cores // jobs),)
     ) as pool:
         futures = [
             pool.submit(play_and_score, replace(config, stage=replace(config.stage, seed=seed)))
@@ -68,10 +69,14 @@ def evaluate(
     return tuple(scores[seed] for seed in seeds)
 
 
-def _share_cores(n_threads: int) -> None:
-    """Processes that each compute with a thread for every core wait for each other. torch reads
-    this when it is first imported, after this; what the user has set stays."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(n_threads))
+def share_cores(n_threads: int) -> None:
+    """Processes that each compute with a thread for every core wait for each other, several times
+    as long as they compute. What the user has set stays."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(n_threads)  # torch reads it when it is imported, ...
+    if "torch" in sys.modules:  # ... which a caller's own main module may have done
+        sys.modules["torch"].set_num_threads(n_threads)
 
 
 def play_and_score(config: Evaluation) -> EpisodeScore:
