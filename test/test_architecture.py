@@ -39,7 +39,7 @@ SERVING = {"values", "listening", "memory", "models"}
 VLA = {"values", "config", "files", "listening", "models", "data"}
 VLA_NETWORKS = {
     *("flow", "network", "expert", "reading", "checkpoint", "demonstrations", "export"),
-    *("export_checks", "onnx_policy"),
+    *("export_checks", "onnx_policy", "graphed"),
 }
 """Modules of `vla` that are of no use without torch; the others can be imported without it."""
 HEAVY = {"rclpy", "torch", "mujoco", "transformers"}

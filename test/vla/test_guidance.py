@@ -48,14 +48,14 @@ def test_weights_are_one_while_the_chunk_is_made_then_fall_to_zero():
 def test_exponential_weights_are_those_of_the_paper():
     c = np.array([4, 3, 2, 1]) / 5
     falling = prefix_weights(10, 2, 6, "exponential")
-    assert falling[:2].tolist() == [1, 1]
+    assert falling[:2].tolist() == pytest.approx([1, 1])
     assert falling[2:6] == pytest.approx(c * (np.exp(c) - 1) / (np.e - 1))
     assert not falling[6:].any()
 
 
 @pytest.mark.parametrize("schedule", ["linear", "exponential"])
 def test_a_delay_beyond_the_horizon_binds_all_of_it_and_no_more(schedule):
-    assert prefix_weights(8, 9, 5, schedule).tolist() == [1] * 5 + [0] * 3
+    assert prefix_weights(8, 9, 5, schedule).tolist() == pytest.approx([1] * 5 + [0] * 3)
 
 
 def test_what_is_not_left_does_not_bind():
