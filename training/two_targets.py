@@ -26,7 +26,7 @@ from torch import Tensor
 
 from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.demo import StageConfig
-from rynn_brain_ros.demo.piloted import Driver, act_alone
+from rynn_brain_ros.demo.piloted import NO_DELAY, Driver, act_alone
 from rynn_brain_ros.demo.stages import make_stage_at
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.sim.panda import TCP_SITE
@@ -35,7 +35,7 @@ from rynn_brain_ros.sim.table_tasks import either
 from rynn_brain_ros.values import InputError, RynnBrainError
 from rynn_brain_ros.vla.checkpoint import LoadedPolicy, load_policy
 from rynn_brain_ros.vla.demonstrations import Demonstrations
-from rynn_brain_ros.vla.guidance import CheckpointPolicy, Chunking
+from rynn_brain_ros.vla.guidance import CheckpointPolicy
 from rynn_brain_ros.vla.normalization import Statistics
 from rynn_brain_ros.vla.values import Floats, Observation, PolicySpec
 from training.recording import Show, recipe_arguments, recorded
@@ -151,8 +151,7 @@ def tried(policy: LoadedPolicy | Mean, seed: int) -> Try:
         tool = world.data.site(TCP_SITE)
         world.add_controller(lambda _: path.append(np.array(tool.xpos[:2])))
         cubes = tuple(thing.xy_m for thing in world.scene.things)
-        # A new chunk goes on as the last one did: what was chosen is not drawn again.
-        outcome = act_alone(Driver(CheckpointPolicy(policy, Chunking(), seed), CONTRACT), stage)
+        outcome = act_alone(Driver(CheckpointPolicy(policy, NO_DELAY, seed), CONTRACT), stage)
         done = stage.measure().done is True
         return Try(seed, done, outcome.cause.value, np.array(path), cubes)
     finally:
