@@ -62,9 +62,10 @@ def demonstrate(
     intention: str = "",
     cancel: Cancel | None = None,
 ) -> Demonstration:
-    """Plays one episode and records it as ``out``, an mcap file. Where the task leaves
-    a choice, ``intention`` is the task as the operator understood it: they do that, and ``task``
-    is what is recorded (what the brain points at on the way tells it, for who learns from that).
+    """Plays one episode and records it as ``out``, an mcap file.
+
+    Where the task leaves a choice, ``intention`` is the task as the operator understood it: they do
+    that, and the task itself is what is recorded. (The brain's points still tell what was chosen.)
 
     Raises `InputError` for an unknown operator or world, `OutputError`.
     """
