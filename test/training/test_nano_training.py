@@ -14,6 +14,8 @@ pytest.importorskip("mujoco")
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from safetensors.torch import load_file  # noqa: E402
+
 from rynn_brain_ros.language import compose, parse  # noqa: E402
 from rynn_brain_ros.models.local.engine import LocalEngine  # noqa: E402
 from rynn_brain_ros.models.local.loading import load  # noqa: E402
@@ -28,12 +30,12 @@ from training.nano.lessons import (  # noqa: E402
     sentences,
 )
 from training.nano.network import Sight, build_network  # noqa: E402
-from training.nano.optimizing import Schedule  # noqa: E402
+from training.nano.optimizing import Schedule, optimize  # noqa: E402
 from training.nano.pictures import TablePicture, table_pictures  # noqa: E402
 from training.nano.plans import Plan, PlanTeacher  # noqa: E402
-from training.nano.rows import N_CELLS, Scribe, assemble  # noqa: E402
+from training.nano.rows import HOLDERS, N_CELLS, Scribe, assemble  # noqa: E402
 from training.nano.save import save_checkpoint  # noqa: E402
-from training.nano.speak import Speaker  # noqa: E402
+from training.nano.speak import Speaker, learn_hints  # noqa: E402
 from training.nano.train import Recipe, Run, draw  # noqa: E402
 from training.nano.truth import Truth, truth_of  # noqa: E402
 from training.nano.turns import PLACE, THING, Turn, turn_pictures  # noqa: E402
@@ -215,6 +217,44 @@ def test_questions_read_together_are_read_as_if_alone(network, tokenizer, truths
             start = end
 
 
+def test_a_stage_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path):
+    def learn(stop_at: int, kept: Path | None) -> torch.Tensor:
+        torch.manual_seed(0)
+        network = torch.nn.Linear(4, 1)
+
+        def lesson(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+            if step == stop_at:
+                raise KeyboardInterrupt
+            x = torch.from_numpy(np.random.default_rng(step).normal(size=(8, 4))).float()
+            return (network(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+        schedule = Schedule(9, 1e-2)
+        optimize(network.parameters(), schedule, lesson, print, kept=kept, keep_every_s=0)
+        return network.weight.detach()
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(5, tmp_path / "kept.pt")
+    torch.testing.assert_close(learn(-1, tmp_path / "kept.pt"), learn(-1, None), rtol=0, atol=0)
+
+
+def test_hints_are_learned_beside_a_language_model_that_stays(
+    network, tokenizer, truths: list[Truth]
+):
+    scribe = Scribe(tokenizer)
+    speaker = Speaker(network, scribe.numbers)
+    lesson = Teacher(np.random.default_rng(0)).lesson([(0, False)], truths[:1], 3)
+    batch = assemble(scribe, [scribe.lesson(lesson)], [truths[:1]])
+    before = [weight.clone() for weight in speaker.text.parameters()]
+    told: list[float] = []
+    tokens = torch.randn(1, N_CELLS, 160)
+    schedule = Schedule(8, 1e-2)
+    learn_hints(speaker, lambda _: (batch, tokens), schedule, lambda s: told.append(s["held"]))
+    for now, then in zip(speaker.text.parameters(), before, strict=True):
+        assert torch.equal(now, then) and now.requires_grad
+    held = speaker.loss(batch, tokens)[1]["held"]
+    assert held > told[0]
+
+
 # --- plans ----------------------------------------------------------------------------------------
 
 
@@ -255,6 +295,9 @@ def test_a_plan_says_what_is_true_of_its_newest_picture(turns: list[Truth], plan
             if turn.answer.startswith(("I ", "Done")):
                 continue
             assert not any(grounding.flags for grounding in reading.groundings)
+            assert turn.place is not None and turn.place[1] == THING
+            if turn.answer.startswith("Place"):
+                assert turn.beside == (turn.place[0], PLACE)
             picture, mirrored = turn.frames[-1]
             for grounding in reading.groundings:
                 assert grounding.frame == len(turn.frames) - 1
@@ -284,28 +327,51 @@ def test_a_plan_is_read_in_the_tokens_that_the_engine_reads(tokenizer, plans: li
         assert [token for n, token in enumerate(ids) if n not in surplus] == whole
 
 
+def test_visual_tokens_are_told_what_holds_their_thing(
+    tokenizer, turns: list[Truth], plans: list[Plan]
+):
+    scribe, found = Scribe(tokenizer), set()
+    for plan in plans:
+        row = scribe.plan(plan)
+        shown = [turns[picture] for picture, _ in row.frames]
+        batch = assemble(scribe, [row], [shown])
+        for b, at, holder in batch.held:
+            assert batch.visual[b, at]
+            frame = max(n for n, each in enumerate(row.shown) if each.start <= at)
+            cell = at - row.shown[frame].start
+            cells = shown[frame].cells
+            cells = cells[:, ::-1] if row.frames[frame][1] else cells
+            (seen,) = (s for s in shown[frame].seen if s.thing.number == cells.flat[cell])
+            assert (HOLDERS[holder] == "hand") == (seen.thing.holder == -1)
+            found.add(HOLDERS[holder])
+    assert found == set(HOLDERS)
+
+
 # --- the whole ------------------------------------------------------------------------------------
+
+
+SMALL = Recipe(
+    shards=1,
+    shard=200,
+    see_parts=Schedule(70, 2.5e-3),
+    see_whole=Schedule(4, 1e-3),
+    speak=Schedule(12, 3e-3),
+    everything=Schedule(8, 1e-3),
+    hints=Schedule(2, 3e-3),
+    plan_share=0.5,
+    film_shards=1,
+    turn_shards=1,
+    scene_shard=24,
+    known_pictures=16,
+)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few minutes of training in a small world."""
     out = tmp_path_factory.mktemp("nano")
-    recipe = Recipe(
-        shards=1,
-        shard=200,
-        see_parts=Schedule(70, 2.5e-3),
-        see_whole=Schedule(4, 1e-3),
-        speak=Schedule(12, 3e-3),
-        everything=Schedule(8, 1e-3),
-        plan_share=0.5,
-        film_shards=1,
-        turn_shards=1,
-        scene_shard=24,
-        known_pictures=16,
-    )
-    draw(out / "pool", recipe, workers=1)
-    Run(out, out / "pool", recipe).train()
+    draw(out / "pool", SMALL, workers=1)
+    Run(out, out / "pool", SMALL).train()
     return out
 
 
@@ -317,6 +383,18 @@ def test_it_visibly_learns(trained: Path):
     assert last["point"] < 60 < first["point"]
     first, *_, last = [line for line in lines if line["stage"] == "speak"]
     assert last["decided"] > first["decided"]  # at first no word is right
+
+
+@pytest.mark.slow
+def test_a_nano_learns_on_and_says_what_it_began_with(trained: Path, tmp_path: Path):
+    recipe = dataclasses.replace(SMALL, everything=Schedule(2, 1e-3))
+    earlier = trained / "RynnBrain-nano"
+    later = Run(tmp_path, trained / "pool", recipe).train_further(earlier)
+    one, other = (load_file(path / "model.safetensors") for path in (earlier, later))
+    changed = {name.split(".")[1] for name in one if not torch.equal(one[name], other[name])}
+    assert changed == {"language_model"}
+    told = json.loads((later / "provenance.json").read_text())
+    assert told["began with"] == json.loads((earlier / "provenance.json").read_text())
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ Score = Mapping[str, float]
 Tell = Callable[[Score], None]
 _WARM_UP = 60
 _WINDOW = 25
+_TELL_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,15 @@ class Schedule:
 def optimize(
     weights: Sequence[nn.Parameter],
     schedule: Schedule,
-    lesson: Callable[[float], tuple[torch.Tensor, Score]],
+    lesson: Callable[[int], tuple[torch.Tensor, Score]],
     tell: Tell,
-    every_s: float = 30.0,
+    *,
+    kept: Path | None = None,
+    keep_every_s: float = 300.0,
 ) -> None:
-    """``lesson`` gives loss and scores at how far the stage has come (0…1). ``tell`` gets the means
-    of the last scores, with step and seconds passed."""
+    """``lesson`` gives loss and scores of a step. ``tell`` gets the means of the last scores, with
+    step and seconds passed. Now and then everything is kept in ``kept``, from which the same call
+    goes on; where ``lesson`` depends on nothing but its step, as if it had never stopped."""
     weights = list(weights)
     optimizer = torch.optim.AdamW(
         [
@@ -48,9 +54,10 @@ def optimize(
         lr=schedule.top,
         betas=(0.9, 0.98),
     )
-    began, told, scores = time.monotonic(), 0.0, []
-    for step in range(schedule.steps):
-        loss, score = lesson(step / schedule.steps)
+    first, before = _go_on(kept, weights, optimizer)
+    began, told, saved, scores = time.monotonic() - before, before, before, []
+    for step in range(first, schedule.steps):
+        loss, score = lesson(step)
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         optimizer.zero_grad()
@@ -60,8 +67,33 @@ def optimize(
         scores.append(score)
         passed = time.monotonic() - began
         if passed > told or step == schedule.steps - 1:
-            told = passed + every_s
+            told = passed + _TELL_EVERY_S
             tell({"step": step + 1, "seconds": round(passed), **_means(scores[-_WINDOW:])})
+        if kept is not None and passed > saved + keep_every_s:
+            saved = passed
+            state = {"step": step + 1, "seconds": passed, "optimizer": optimizer.state_dict()}
+            write_torch(kept, {**state, "weights": [w.data for w in weights]})
+
+
+def _go_on(
+    kept: Path | None, weights: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
+    """The step to begin with, and the seconds that were passed by then."""
+    if kept is None or not kept.exists():
+        return 0, 0.0
+    state = torch.load(kept, weights_only=True)
+    with torch.no_grad():
+        for weight, known in zip(weights, state["weights"], strict=True):
+            weight.copy_(known)
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["seconds"]
+
+
+def write_torch(path: Path, state: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    unfinished = path.with_suffix(".partial")
+    torch.save(dict(state), unfinished)
+    unfinished.replace(path)
 
 
 def _means(scores: Sequence[Score]) -> dict[str, float]:

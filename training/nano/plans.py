@@ -77,12 +77,14 @@ _IS_BEYOND = 0.1
 
 @dataclass(frozen=True)
 class PlanTurn:
-    """``place`` is where the thing is: (frame of all that the plan shows, thing's number)."""
+    """``place`` is where the thing is: (frame of all that the plan shows, thing's number);
+    ``beside`` where that is seen which it is to go into, onto or beside."""
 
     frames: tuple[tuple[int, bool], ...]
     answer: str
     marks: tuple[Mark, ...]
     place: tuple[int, int] | None
+    beside: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class PlanTeacher:
             before = sum(len(turn.frames) for turn in turns)
             said = _Saying(truths, mirrored, relation, state, before, len(shown) - 1)
             frames = tuple((first + picture, mirrored) for picture in shown)
-            turns.append(PlanTurn(frames, *said.answer()))
+            turns.append(PlanTurn(frames, *said.answer(), said.beside()))
         nouns = {number: self._noun(truths, number) for number in (THING, PLACE)}
         return Plan(self._sentence(relation, nouns), nouns, tuple(turns))
 
@@ -223,6 +225,12 @@ class _Saying:
         words = _PREPOSITIONS[self.relation]
         text = f"Place {self._box(box)} {words} {format_grounding(area)}."
         return text, (*self._marks(THING, *box), *self._marks(PLACE, x, y)), where
+
+    def beside(self) -> tuple[int, int] | None:
+        seen = self.truths[self.state].number(PLACE)
+        if self.relation is Relation.HELD or seen is None:
+            return None
+        return self.before + self.index, PLACE
 
     def _end(self) -> tuple[float, float]:
         """Where the thing is to go: onto what is seen of the place, on top of a block, or to the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ that is the same in every answer, and soon costs nothing."""
 _LOOKING_TOKENS = 16
 """So many of each picture are taught to look at its number."""
 
+HOLDERS = ("table", "hand", "thing")
+"""What a thing may be held by."""
 Look = tuple[int, int, NDArray[np.bool_]]
 """Row, position, and the positions [L] that it should look at."""
 Asked = tuple[int, int, "NDArray[np.bool_] | None"]
@@ -60,12 +62,14 @@ class Noun:
 @dataclass(frozen=True)
 class Said:
     """An answer from ``start`` up to ``end``, the marks of its numbers, and where the thing is
-    that it is about; ``noun_at`` is, by thing, where the noun stands that is looked back at."""
+    that it is about, and another that it depends on; ``noun_at`` is, by thing, where the noun
+    stands that is looked back at."""
 
     start: int
     end: int
     marks: dict[int, Mark]
     place: Place | None
+    beside: Place | None = None
     noun_at: dict[int, int] = field(default_factory=dict)
 
 
@@ -129,7 +133,11 @@ class Scribe:
             row.add(self._ids(f"<|im_start|>{message.role}\n"))
             if message.role == "assistant":
                 turn = next(turns)
-                self._answer(row, turn.answer, turn.marks, turn.place, 0, noun_at)
+                ids = self._told(turn.answer)
+                start = row.add(ids)
+                marks = self._marked(start, ids, turn.marks)
+                end = start + len(ids)
+                row.said.append(Said(start, end, marks, turn.place, turn.beside, dict(noun_at)))
                 row.add(self._ids("\n"))
                 continue
             text, index = "", 0
@@ -169,22 +177,21 @@ class Scribe:
         at = start + len(self._ids(before + exchange.noun)) - 1
         row.nouns.append(Noun(at, _kind(exchange.kind), sees=True, place=exchange.place))
         row.add(self._ids("<|im_end|>\n<|im_start|>assistant\n"), branch)
-        self._answer(row, exchange.answer, exchange.marks, exchange.place, branch, {})
-
-    def _answer(  # noqa: PLR0917
-        self,
-        row: Row,
-        answer: str,
-        marks: Sequence[Mark],
-        place: Place | None,
-        branch: int,
-        noun_at: dict[int, int],
-    ) -> None:
-        ids = self._tokenizer(answer + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        ids = self._told(exchange.answer)
         start = row.add(ids, branch)
+        marks = self._marked(start, ids, exchange.marks)
+        row.said.append(Said(start, start + len(ids), marks, exchange.place))
+
+    def _told(self, answer: str) -> list[int]:
+        ids: list[int] = self._tokenizer(answer + "<|im_end|>", add_special_tokens=False)[
+            "input_ids"
+        ]
+        return ids
+
+    def _marked(self, start: int, ids: Sequence[int], marks: Sequence[Mark]) -> dict[int, Mark]:
+        """By where its number stands."""
         at = [start + n for n, token in enumerate(ids) if token in self._is_number]
-        marked = dict(zip(at, marks, strict=True))
-        row.said.append(Said(start, start + len(ids), marked, place, dict(noun_at)))
+        return dict(zip(at, marks, strict=True))
 
     def _ids(self, text: str) -> list[int]:
         if text not in self._known:
@@ -206,7 +213,7 @@ class Batch:
 
     ids: torch.Tensor  # [B, L]
     positions: torch.Tensor  # [3, B, L]
-    mask: torch.Tensor  # [B, 1, L, L], true where it may look
+    branch: torch.Tensor  # [B, L], −1 where a row is over
     visual: torch.Tensor  # [B, L], true at visual tokens
     frames: list[tuple[int, bool]] = field(default_factory=list)
     targets: dict[str, list[tuple[int, int, int]]] = field(
@@ -223,6 +230,27 @@ class Batch:
     labels: list[Look] = field(default_factory=list)
     """Of visual tokens: where the number of their frame stands."""
     numbered: list[tuple[int, int, int]] = field(default_factory=list)  # b, start, frame's number
+    others: list[Look] = field(default_factory=list)
+    """Where an answer begins: the other thing that it depends on."""
+    other_nouns: list[Look] = field(default_factory=list)
+    """The same, and where its noun stands."""
+    held: list[tuple[int, int, int]] = field(default_factory=list)
+    """Of visual tokens that show a thing: b, at, and what holds it, one of `HOLDERS`."""
+
+    def sees(self, b: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """Where each of n positions may look, [n, L]: at itself and what came before it, on the
+        trunk and on its own branch."""
+        here, all_of_it = self.branch[b, at][:, None], self.branch[b]
+        before = torch.arange(self.branch.shape[1]) <= at[:, None]
+        return before & ((all_of_it == 0) | (all_of_it == here))
+
+    def after_trunk(self) -> torch.Tensor:
+        """Where positions may look that are behind what is trunk in every row: [B, 1, n, L]. Before
+        that each sees all that came before it."""
+        n_rows, length = self.branch.shape
+        trunk = int((self.branch == 0).int().cumprod(1).sum(1).min())
+        b, at = torch.meshgrid(torch.arange(n_rows), torch.arange(trunk, length), indexing="ij")
+        return self.sees(b.flatten(), at.flatten()).view(n_rows, 1, length - trunk, length)
 
 
 def assemble(scribe: Scribe, rows: Sequence[Row], truths: Sequence[Sequence[Truth]]) -> Batch:
@@ -235,10 +263,7 @@ def assemble(scribe: Scribe, rows: Sequence[Row], truths: Sequence[Sequence[Trut
         ids[b, : len(row.ids)] = torch.tensor(row.ids)
         positions[:, b, : len(row.ids)] = torch.from_numpy(row.positions())
         branch[b, : len(row.ids)] = torch.tensor(row.branch)
-    before = torch.ones(length, length, dtype=torch.bool).tril()
-    shared = (branch == 0)[:, None, :]
-    same = branch[:, :, None] == branch[:, None, :]
-    batch = Batch(ids, positions, (before & (shared | same))[:, None], ids == scribe.image)
+    batch = Batch(ids, positions, branch, ids == scribe.image)
     for b, (row, known) in enumerate(zip(rows, truths, strict=True)):
         _Telling(b, row, known, length).tell(batch)
     return batch
@@ -255,7 +280,8 @@ class _Telling:
 
     def tell(self, batch: Batch) -> None:
         batch.frames += self.row.frames
-        for shown in self.row.shown:
+        for frame, shown in enumerate(self.row.shown):
+            batch.held += self._held(frame, shown)
             if shown.label_at is not None:
                 label, last = self._at(shown.label_at), shown.start + N_CELLS
                 tokens = range(shown.start, last, N_CELLS // _LOOKING_TOKENS)
@@ -273,6 +299,11 @@ class _Telling:
         if said.place is not None and said.noun_at:
             thing_at = self._at(said.noun_at[said.place[1]])
             batch.asks.append((self.b, said.start - 1, thing_at))
+        beside = self._where(said.beside)
+        if said.beside is not None and beside is not None:
+            batch.others.append((self.b, said.start - 1, beside))
+            noun_at = self._at(said.noun_at[said.beside[1]])
+            batch.other_nouns.append((self.b, said.start - 1, noun_at))
         for at in range(said.start, said.end):
             mark, before = said.marks.get(at), at - 1
             if mark is not None:
@@ -286,6 +317,15 @@ class _Telling:
                 continue
             what = "frame" if mark is not None else "decided" if at == said.start else "plain"
             batch.targets[what].append((self.b, before, self.row.ids[at]))
+
+    def _held(self, frame: int, shown: Shown) -> Iterator[tuple[int, int, int]]:
+        cells = self.truths[frame].cells
+        cells = cells[:, ::-1] if self.row.frames[frame][1] else cells
+        holders = {seen.thing.number: seen.thing.holder for seen in self.truths[frame].seen}
+        for place in np.flatnonzero(cells):
+            holder = holders[int(cells.flat[place])]
+            held_by = HOLDERS.index("hand" if holder < 0 else "thing" if holder else "table")
+            yield self.b, shown.start + int(place), held_by
 
     def _at(self, position: int) -> NDArray[np.bool_]:
         where: NDArray[np.bool_] = np.arange(self.length) == position

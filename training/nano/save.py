@@ -33,6 +33,20 @@ def save_checkpoint(model: Any, tokenizer: Any, path: Path, provenance: dict[str
     unfinished.rename(path)
 
 
+def load_checkpoint(model: Any, path: Path) -> dict[str, Any]:
+    """An earlier nano's weights into ``model``; its provenance. Raises `SystemExit` for a network
+    of another shape."""
+    earlier = type(model).from_pretrained(path, dtype=torch.float32)
+    try:
+        model.load_state_dict(earlier.state_dict())
+    except RuntimeError as error:
+        raise SystemExit(
+            f"error: {path} is another network than is trained here: {error}"
+        ) from None
+    told: dict[str, Any] = json.loads((path / PROVENANCE).read_text(encoding="utf-8"))
+    return told
+
+
 def provenance(recipe: dict[str, Any], minutes: float) -> dict[str, Any]:
     """What the weights come from: code, recipe with seeds, time and machine."""
     return {

@@ -7,8 +7,9 @@ carry the positions they have in the whole: most of a picture is table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -171,17 +172,20 @@ def jitter(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 def learn_to_see(
     sight: Sight,
     heads: Heads,
-    parts: Parts,
+    parts: Callable[[int], Parts],
     schedule: Schedule,
     tell: Tell,
     *,
     size: tuple[int, int],
     batch: int,
+    kept: Path | None = None,
 ) -> None:
-    """Trains the vision tower on parts of ``size`` (rows, columns) in visual tokens."""
+    """Trains the vision tower on ``parts`` (of a step) of ``size`` (rows, columns) in visual
+    tokens."""
 
-    def lesson(_: float) -> tuple[torch.Tensor, Score]:
-        images, corners, labels = parts.batch(batch, *size)
+    def lesson(step: int) -> tuple[torch.Tensor, Score]:
+        images, corners, labels = parts(step).batch(batch, *size)
         return sight_loss(heads, sight(images, corners), labels)
 
-    optimize([*sight.tower.parameters(), *heads.parameters()], schedule, lesson, tell)
+    learning = [*sight.tower.parameters(), *heads.parameters()]
+    optimize(learning, schedule, lesson, tell, kept=kept)

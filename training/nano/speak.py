@@ -10,26 +10,31 @@ if it were alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import AttentionInterface
 
 from rynn_brain_ros.sim.objects import SHAPES
 from training.nano.network import Sight
 from training.nano.optimizing import Schedule, Score, Tell, optimize
 from training.nano.pool import Pool
-from training.nano.rows import N_CELLS, WEIGHTS, Asked, Batch, Look
+from training.nano.rows import HOLDERS, N_CELLS, WEIGHTS, Asked, Batch, Look
 from training.nano.truth import COLORS
 
 KIND_LAYER = 0
 """Behind which the noun's own words are understood."""
 FRAME_LAYER = 0
 """In which the tokens of a picture look at the number that is written before it."""
+HELD_LAYER = 0
+"""Behind which visual tokens know what holds their thing."""
 NOUN_LAYER, PLACE_LAYER, NUMBER_LAYER = 1, 2, 3
 """In which the noun, the place where the answer begins, and coordinates look at the thing; where
 the noun stands before the pictures, the answer looks back at it in the first of these."""
@@ -53,10 +58,63 @@ def gazes(batch: Batch) -> dict[int, list[Gaze]]:
         NOUN_LAYER: [
             Gaze("noun looked", there(batch.nouns), _LOOKING_HEADS),
             Gaze("looked back", batch.asks, _BACK_HEADS),
+            Gaze("looked back at other", batch.other_nouns, _LOOKING_HEADS),
         ],
-        PLACE_LAYER: [Gaze("place looked", there(batch.places), _LOOKING_HEADS)],
+        PLACE_LAYER: [
+            Gaze("place looked", there(batch.places), _LOOKING_HEADS),
+            Gaze("other looked", batch.others, _BACK_HEADS),
+        ],
         NUMBER_LAYER: [Gaze("looked", batch.looks, _LOOKING_HEADS)],
     }
+
+
+# --- attention ------------------------------------------------------------------------------------
+
+_TRUNK_FIRST = "trunk_first"
+
+
+def trunk_first(  # noqa: PLR0917  # transformers' order
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """An attention for transformers' layers, of heads [B, heads, L, head_dim]: up to where
+    ``attention_mask`` [B, 1, n, L] begins it is causal, which costs half. Most of a lesson is
+    pictures, and comes before."""
+    trunk = key.shape[2] - attention_mask.shape[2]
+    parts = [
+        functional.scaled_dot_product_attention(
+            query[:, :, :trunk],
+            key[:, :, :trunk],
+            value[:, :, :trunk],
+            is_causal=True,
+            scale=scaling,
+        )
+    ]
+    if attention_mask.shape[2]:
+        behind = functional.scaled_dot_product_attention(
+            query[:, :, trunk:], key, value, attn_mask=attention_mask, scale=scaling
+        )
+        parts.append(behind)
+    return torch.cat(parts, 2).transpose(1, 2), None
+
+
+AttentionInterface.register(_TRUNK_FIRST, trunk_first)
+
+
+@contextmanager
+def _attending(config: Any) -> Iterator[None]:
+    """In training only: whoever asks the model meanwhile finds it as it was."""
+    usual, config._attn_implementation = config._attn_implementation, _TRUNK_FIRST
+    try:
+        yield
+    finally:
+        config._attn_implementation = usual
 
 
 # --- the losses -----------------------------------------------------------------------------------
@@ -72,6 +130,7 @@ class Pointers(nn.Module):  # type: ignore[misc]
         self.nothing = nn.Parameter(torch.zeros(2, 64))
         self.kinds = nn.Linear(width, len(COLORS) + 1 + len(SHAPES) + 1)
         self.frames = nn.Linear(width, MOST_FRAMES)
+        self.holders = nn.Linear(width, len(HOLDERS))
 
     def frame_loss(
         self, hidden: torch.Tensor, numbered: Sequence[tuple[int, int, int]]
@@ -85,6 +144,15 @@ class Pointers(nn.Module):  # type: ignore[misc]
             self.frames(tokens).flatten(0, 1), right.flatten()
         )
         return loss
+
+    def held_loss(self, hidden: torch.Tensor, held: Sequence[tuple[int, int, int]]) -> torch.Tensor:
+        """Visual tokens must tell what holds their thing; each holder counts alike."""
+        if not held:
+            return torch.zeros(())
+        b, at, holder = torch.tensor(held).T
+        losses = functional.cross_entropy(self.holders(hidden[b, at]), holder, reduction="none")
+        loss: torch.Tensor = torch.stack([losses[holder == n].mean() for n in holder.unique()])
+        return loss.mean()
 
     def kind_loss(
         self, hidden: torch.Tensor, asked: list[tuple[int, int, int, int]]
@@ -156,14 +224,15 @@ class Speaker:
         hinted: dict[str, torch.Tensor],
     ) -> torch.Tensor:
         """Last hidden states [B, L, hidden]; losses of the hints are put into ``hinted``."""
-        text, looking = self.text, gazes(batch)
+        text, looking, mask = self.text, gazes(batch), batch.after_trunk()
         x = text.embed_tokens(batch.ids)
         x = x.masked_scatter(batch.visual[..., None], tokens.reshape(-1, tokens.shape[-1]))
         turn = text.rotary_emb(x, batch.positions)
         for number, layer in enumerate(text.layers):
             for gaze in looking.get(number, []):
-                hinted[gaze.name] = self._looking(layer, x, turn, batch.mask, gaze)
-            x = layer(x, attention_mask=batch.mask, position_embeddings=turn)
+                hinted[gaze.name] = self._looking(layer, x, turn, batch, gaze)
+            with _attending(text.config):
+                x = layer(x, attention_mask=mask, position_embeddings=turn)
             self._hint_pointing(number, x, batch, hinted)
         last: torch.Tensor = text.norm(x)
         return last
@@ -175,6 +244,8 @@ class Speaker:
             hinted["understood"] = self.pointers.kind_loss(x, batch.kinds)
         if number == FRAME_LAYER:
             hinted["framed"] = self.pointers.frame_loss(x, batch.numbered)
+        if number == HELD_LAYER:
+            hinted["held"] = self.pointers.held_loss(x, batch.held)
         if number == NOUN_LAYER:
             hinted["named"] = self.pointers.loss(0, x, batch.visual, batch.nouns)
         if number == PLACE_LAYER:
@@ -210,7 +281,7 @@ class Speaker:
         layer: Any,
         x: torch.Tensor,
         turn: tuple[torch.Tensor, ...],
-        mask: torch.Tensor,
+        batch: Batch,
         gaze: Gaze,
     ) -> torch.Tensor:
         """Minus the log of the attention that lies on the thing, from each of the looks."""
@@ -227,7 +298,7 @@ class Speaker:
         k = attention.k_norm(attention.k_proj(h).view(n, length, -1, attention.head_dim))
         k = _turned(k[:, :, heads], cos[:, :, None], sin[:, :, None])
         scores = torch.einsum("nhd,nlhd->nhl", q, k[b]) * attention.scaling
-        scores = scores.masked_fill(~mask[b, 0, at][:, None], -1e9).log_softmax(-1)
+        scores = scores.masked_fill(~batch.sees(b, at)[:, None], -1e9).log_softmax(-1)
         where = torch.from_numpy(np.stack([look[2] for look in looks]))
         return -scores.masked_fill(~where[:, None], -1e9).logsumexp(-1).mean()
 
@@ -272,18 +343,39 @@ def picture_batch(pool: Pool, frames: Sequence[tuple[int, bool]]) -> torch.Tenso
 
 def learn_to_speak(
     speaker: Speaker,
-    lessons: Callable[[float], tuple[Batch, torch.Tensor]],
+    lessons: Callable[[int], tuple[Batch, torch.Tensor]],
     schedule: Schedule,
     tell: Tell,
     *,
     blur: tuple[float, float] = (15.0, 5.0),
+    kept: Path | None = None,
 ) -> None:
-    """Trains the language model on ``lessons`` (with the visual tokens of their frames) of how
-    far it has come (0…1); what counts as near narrows from the first ``blur`` to the second."""
+    """Trains the language model on ``lessons`` (with the visual tokens of their frames) of a step;
+    what counts as near narrows from the first ``blur`` to the second."""
 
-    def lesson(fraction: float) -> tuple[torch.Tensor, Score]:
-        batch, tokens = lessons(fraction)
-        width = blur[0] * (blur[1] / blur[0]) ** fraction
+    def lesson(step: int) -> tuple[torch.Tensor, Score]:
+        batch, tokens = lessons(step)
+        width = blur[0] * (blur[1] / blur[0]) ** (step / schedule.steps)
         return speaker.loss(batch, tokens, blur=width)
 
-    optimize([*speaker.text.parameters(), *speaker.pointers.parameters()], schedule, lesson, tell)
+    learning = [*speaker.text.parameters(), *speaker.pointers.parameters()]
+    optimize(learning, schedule, lesson, tell, kept=kept)
+
+
+def learn_hints(
+    speaker: Speaker,
+    lessons: Callable[[int], tuple[Batch, torch.Tensor]],
+    schedule: Schedule,
+    tell: Tell,
+) -> None:
+    """Trains only what the hints are read with, which no checkpoint has: begun anew beside a
+    language model that has learned, it would teach that nonsense."""
+
+    def lesson(step: int) -> tuple[torch.Tensor, Score]:
+        return speaker.loss(*lessons(step))
+
+    speaker.text.requires_grad_(False)
+    try:
+        optimize([*speaker.pointers.parameters()], schedule, lesson, tell)
+    finally:
+        speaker.text.requires_grad_(True)

@@ -1,11 +1,12 @@
 """RynnBrain-nano from nothing: draw pictures, learn to see, learn to speak.
 
-    python -m training.nano.train OUT [--recipe quick|full] [--pool DIR] [--workers N]
+    python -m training.nano.train OUT [--recipe quick|full|further] [--pool DIR] [--workers N]
+                                      [--from CHECKPOINT]
 
-``OUT/RynnBrain-nano`` is the checkpoint, ``OUT/curve.jsonl`` the learning curve. Each stage that is
-finished is kept in ``OUT``, and a run that was stopped goes on behind the last of them. The same
-seed draws the same pictures and asks the same questions; sums of floating point differ a little
-from machine to machine.
+``OUT/RynnBrain-nano`` is the checkpoint, ``OUT/curve.jsonl`` the learning curve. What is learned is
+kept in ``OUT`` every few minutes, and a run that was stopped goes on there. With ``--from`` an
+earlier nano learns on: the last stage only. The same seed draws the same pictures and asks the same
+questions; sums of floating point differ a little from machine to machine.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ import torch
 from training.nano.films import PER_FILM, film_pictures
 from training.nano.lessons import Teacher, sentences
 from training.nano.network import Sight, build_network
-from training.nano.optimizing import Schedule, Score
+from training.nano.optimizing import Schedule, Score, Tell, write_torch
 from training.nano.plans import PER_TABLE, PlanTeacher
 from training.nano.pool import Pool, draw_pool
 from training.nano.rows import COLUMNS, ROWS, Batch, Row, Scribe, assemble
-from training.nano.save import provenance, save_checkpoint
+from training.nano.save import load_checkpoint, provenance, save_checkpoint
 from training.nano.see import Heads, Parts, Truths, learn_to_see
-from training.nano.speak import MOST_FRAMES, SeenBefore, Speaker, learn_to_speak
+from training.nano.speak import MOST_FRAMES, SeenBefore, Speaker, learn_hints, learn_to_speak
 from training.nano.turns import turn_pictures
 from training.nano.words import build_tokenizer
 
@@ -63,6 +64,8 @@ class Recipe:
     lessons: int = 8
     questions: int = 6
     """Of each lesson."""
+    hints: Schedule = field(default_factory=lambda: Schedule(80, 3e-3))
+    """For a checkpoint that learns on."""
     plan_share: float = 0.0
     """Of the last stage's steps, how many teach it to plan: 0.4 was tried, and was not enough in
     1000 steps for plans that can be relied on."""
@@ -88,10 +91,32 @@ QUICK = Recipe(
     known_pictures=400,
 )
 """Minutes, to see that all of it learns."""
-RECIPES = {"full": Recipe(), "quick": QUICK}
+FURTHER = Recipe(
+    seed=5,
+    shards=6,
+    film_shards=24,
+    turn_shards=24,
+    everything=Schedule(2400, 6e-4, 0.02),
+    plan_share=0.45,
+    known_pictures=4000,
+)
+"""For a nano that sees and speaks: more films, and plans."""
+RECIPES = {"full": Recipe(), "quick": QUICK, "further": FURTHER}
 
 
 Lessons = tuple[Batch, torch.Tensor]
+
+
+class Chance:
+    """Random numbers that depend on nothing but seed and step, so that a run that goes on draws
+    what it would have drawn."""
+
+    def __init__(self, *seed: int) -> None:
+        self._seed, self.rng = seed, np.random.default_rng(seed)
+
+    def at(self, step: int) -> None:
+        fresh = np.random.default_rng((*self._seed, step))
+        self.rng.bit_generator.state = fresh.bit_generator.state
 
 
 class Run:
@@ -119,61 +144,89 @@ class Run:
         self._stage("see whole", self._see_whole)
         self._stage("speak", self._speak)
         self._stage("everything", self._everything)
+        return self.save({})
+
+    def train_further(self, checkpoint: Path) -> Path:
+        """The last stage, on an earlier nano's weights; the new checkpoint's folder."""
+        came_from = load_checkpoint(self.model, checkpoint)
+        self._stage("hints", self._hints)
+        self._stage("everything", self._everything)
+        return self.save({"began with": came_from})
+
+    def save(self, more: Mapping[str, Any]) -> Path:
         path = self.out / NAME
         pools = {TABLES: self.pool, FILMS: self.films, TURNS: self.turns}
         shards = {name: " ".join(pool.shards) for name, pool in pools.items()}
         recipe = {**asdict(self.recipe), "pool": shards}
-        told = provenance(recipe, self.seconds / 60)
+        told = {**provenance(recipe, self.seconds / 60), **more}
         save_checkpoint(self.model, self.tokenizer, path, told)
         return path
 
-    def _see_parts(self, tell: Callable[[Score], None]) -> None:
+    def _see_parts(self, tell: Tell, kept: Path) -> None:
         recipe = self.recipe
-        self._see(recipe.see_parts, PARTS, recipe.parts_batch, tell)
+        self._see(recipe.see_parts, PARTS, recipe.parts_batch, tell, kept)
 
-    def _see_whole(self, tell: Callable[[Score], None]) -> None:
+    def _see_whole(self, tell: Tell, kept: Path) -> None:
         recipe = self.recipe
-        self._see(recipe.see_whole, (ROWS, COLUMNS), recipe.whole_batch, tell)
+        self._see(recipe.see_whole, (ROWS, COLUMNS), recipe.whole_batch, tell, kept)
 
     def _see(
-        self, schedule: Schedule, size: tuple[int, int], batch: int, tell: Callable[[Score], None]
+        self, schedule: Schedule, size: tuple[int, int], batch: int, tell: Tell, kept: Path
     ) -> None:
-        parts = Parts(self.pool, self.truths, self._rng(schedule.steps))
-        learn_to_see(self.sight, self.heads, parts, schedule, tell, size=size, batch=batch)
+        chance = Chance(self.recipe.seed, schedule.steps)
+        known = Parts(self.pool, self.truths, chance.rng)
 
-    def _speak(self, tell: Callable[[Score], None]) -> None:
+        def parts(step: int) -> Parts:
+            chance.at(step)
+            return known
+
+        learn_to_see(
+            self.sight, self.heads, parts, schedule, tell, size=size, batch=batch, kept=kept
+        )
+
+    def _speak(self, tell: Tell, kept: Path) -> None:
         """On a part of the pool, each picture always or never mirrored: seen once, kept."""
-        recipe, asking = self.recipe, _Asking(self, self._rng(1))
+        recipe, chance = self.recipe, Chance(self.recipe.seed, 1)
+        asking = _Asking(self, chance.rng)
         n_things = np.array([len(self.pool.things(n)) for n in range(asking.n_known)])
 
-        def lessons(fraction: float) -> Lessons:
+        def lessons(step: int) -> Lessons:
+            chance.at(step)
             # Few things first: among many, which one is meant is hard to find out from nothing.
-            easy = np.flatnonzero(n_things <= 3 + 20 * max(0.0, fraction - 0.05))
-            return asking.about_tables(asking.rng.choice(easy, recipe.lessons))
+            most = 3 + 20 * max(0.0, step / recipe.speak.steps - 0.05)
+            return asking.about_tables(
+                chance.rng.choice(np.flatnonzero(n_things <= most), recipe.lessons)
+            )
 
-        learn_to_speak(self.speaker, lessons, recipe.speak, tell)
+        learn_to_speak(self.speaker, lessons, recipe.speak, tell, kept=kept)
 
-    def _everything(self, tell: Callable[[Score], None]) -> None:
+    def _hints(self, tell: Tell, _: Path) -> None:
+        learn_hints(self.speaker, self._anything(), self.recipe.hints, tell)
+
+    def _everything(self, tell: Tell, kept: Path) -> None:
         """Single pictures and films, and plans where the recipe says so."""
-        rng = self._rng(3)
-        asking, planning = _Asking(self, rng), _Planning(self, rng)
+        lessons, schedule = self._anything(), self.recipe.everything
+        learn_to_speak(self.speaker, lessons, schedule, tell, blur=(5.0, 5.0), kept=kept)
 
-        def lessons(_: float) -> Lessons:
-            plans = rng.random() < self.recipe.plan_share
+    def _anything(self) -> Callable[[int], Lessons]:
+        chance = Chance(self.recipe.seed, 3)
+        asking, planning = _Asking(self, chance.rng), _Planning(self, chance.rng)
+
+        def lessons(step: int) -> Lessons:
+            chance.at(step)
+            plans = chance.rng.random() < self.recipe.plan_share
             return planning.some() if plans else asking.anything()
 
-        learn_to_speak(self.speaker, lessons, self.recipe.everything, tell, blur=(5.0, 5.0))
+        return lessons
 
     # --- their surroundings -----------------------------------------------------------------------
 
-    def _rng(self, salt: int) -> np.random.Generator:
-        return np.random.default_rng((self.recipe.seed, salt))
-
-    def _stage(self, name: str, train: Callable[[Callable[[Score], None]], None]) -> None:
+    def _stage(self, name: str, train: Callable[[Tell, Path], None]) -> None:
         kept = self.out / f"{name.replace(' ', '-')}.pt"
         if kept.exists():
             self._load(kept)
             return
+        unfinished = kept.with_suffix(".unfinished.pt")
         began, before = time.monotonic(), self.seconds
 
         def tell(score: Score) -> None:
@@ -182,18 +235,14 @@ class Run:
             with (self.out / "curve.jsonl").open("a", encoding="utf-8") as curve:
                 curve.write(line + "\n")
 
-        train(tell)
+        train(tell, unfinished)
         self.seconds = before + time.monotonic() - began
-        self._keep(kept)
+        states = {name: module.state_dict() for name, module in self._modules().items()}
+        write_torch(kept, {"seconds": self.seconds, **states})
+        unfinished.unlink(missing_ok=True)
 
     def _modules(self) -> dict[str, Any]:
         return {"model": self.model, "heads": self.heads, "pointers": self.speaker.pointers}
-
-    def _keep(self, path: Path) -> None:
-        unfinished = path.with_suffix(".partial")
-        states = {name: module.state_dict() for name, module in self._modules().items()}
-        torch.save({"seconds": self.seconds, **states}, unfinished)
-        unfinished.rename(path)
 
     def _load(self, path: Path) -> None:
         kept = torch.load(path, weights_only=True)
@@ -309,11 +358,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="full")
     parser.add_argument("--pool", type=Path, help="where the pictures are kept (OUT/pool)")
+    parser.add_argument("--from", dest="begin", type=Path, help="a checkpoint that learns on")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     options = parser.parse_args(arguments)
     recipe, pool = RECIPES[options.recipe], options.pool or options.out / "pool"
     draw(pool, recipe, options.workers)
-    print(Run(options.out, pool, recipe).train())
+    run = Run(options.out, pool, recipe)
+    print(run.train_further(options.begin) if options.begin else run.train())
 
 
 if __name__ == "__main__":
