@@ -95,8 +95,8 @@ FURTHER = Recipe(
     seed=5,
     shards=6,
     film_shards=24,
-    turn_shards=24,
-    everything=Schedule(2400, 6e-4, 0.02),
+    turn_shards=12,
+    everything=Schedule(2000, 6e-4, 0.02),
     plan_share=0.45,
     known_pictures=4000,
 )
