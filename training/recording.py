@@ -38,11 +38,17 @@ class Show:
     operator: str = "scripted"
     intention: str = ""
 
+    @property
+    def name(self) -> str:
+        """Another intention is another demonstration."""
+        words = (self.stage.kind, str(self.stage.seed), *self.intention.split())
+        return "-".join(words)
+
 
 def recorded(shows: Sequence[Show], contract: Contract, out: Path, jobs: int = 0) -> Path:
     """``out/set``, the data set; ``out/bags`` are not recorded again where they are. ``jobs`` 0: a
     process for each core. Raises what `demonstrate` and `convert` raise."""
-    bags = [out / "bags" / f"{show.stage.kind}-{show.stage.seed}.mcap" for show in shows]
+    bags = [out / "bags" / f"{show.name}.mcap" for show in shows]
     missing = [(show, bag) for show, bag in zip(shows, bags, strict=True) if not bag.exists()]
     (out / "bags").mkdir(parents=True, exist_ok=True)
     n_jobs = jobs or os.cpu_count() or 1

@@ -1,13 +1,15 @@
 """Either will do: what flow matching is for, beside a policy that learns the mean.
 
-    python -m training.two_targets [--demonstrations N] [--episodes N] [--out DIR] [key=value …]
+    python -m training.two_targets [--demonstrations N] [--episodes N] [--replan STEPS] [--out DIR]
+                                   [key=value …]
 
 Two equal cubes stand left and right of the simulated arm, which is told "pick up either cube".
-The demonstrations take one and the other in turn, and as many of each are learned from. Two
-policies learn from them, alike but for one thing: the first learns to turn noise into chunks (flow
-matching), the second to say the chunk at once, with the least squared error (behaviour cloning).
-Both then act alone on tables that they never saw; done is what the world's truth says. The same
-command goes on with what was stopped.
+Each table is demonstrated twice, the one cube taken and then the other: nothing that is seen tells
+which. Two policies learn from that, alike but for one thing: the first learns to turn noise into
+chunks (flow matching), the second to say the chunk at once, with the least squared error (behaviour
+cloning). Both then act alone on tables that they never saw, each chunk all but to its end
+(``--replan``: a new one after so many steps); done is what the world's truth says. The same command
+goes on with what was stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from torch import Tensor
 
 from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.demo import StageConfig
-from rynn_brain_ros.demo.piloted import NO_DELAY, Driver, act_alone
+from rynn_brain_ros.demo.piloted import NO_DELAY, Driver, Piloting, act_alone
 from rynn_brain_ros.demo.stages import make_stage_at
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.sim.panda import TCP_SITE
@@ -43,8 +45,11 @@ from training.train import Config, Plan, Run, open_data, read_config
 
 CONFIG = Path(__file__).parent / "configs" / "two_targets_nano.yaml"
 CONTRACT = find_contract("sim_table")
-SHOWN_FROM, ASKED_FROM = 30000, 9000
+SHOWN_FROM, ASKED_FROM = 30000, 9100
 """Seeds of the first table that is demonstrated, and of the first that is asked."""
+REPLAN_STEPS = 15
+"""Of a chunk's 16. Asked anew every few steps, the mean of both ways soon is no tie any more: a
+millimetre to one side is enough to be told which of them the arm is on."""
 _LEAST_SHARE = 0.25
 """Of the demonstrations of the more frequent side."""
 _COLORS = {"flow matching": "#0072b2", "squared error": "#d55e00"}
@@ -98,10 +103,11 @@ def table(seed: int) -> StageConfig:
     return StageConfig(kind="either", seed=seed)
 
 
-def shown(seed: int) -> Show:
-    """The scripted operator would always take the cube that looks larger: it is told which."""
-    cube = either(seed).scene.things[seed % 2]
-    return Show(table(seed), intention=f"pick up the {cube.name}")
+def shown(seed: int) -> list[Show]:
+    """A table for each of its cubes. Told of neither, the scripted operator would take the one that
+    looks larger; and shown one choice a table, a policy learns tables and choices by heart."""
+    cubes = either(seed).scene.things
+    return [Show(table(seed), intention=f"pick up the {cube.name}") for cube in cubes]
 
 
 def sides(data: Demonstrations) -> dict[str, list[int]]:
@@ -143,7 +149,7 @@ class Try:
     cubes: tuple[tuple[float, float], ...]
 
 
-def tried(policy: LoadedPolicy | Mean, seed: int) -> Try:
+def tried(policy: LoadedPolicy | Mean, seed: int, replan_steps: int) -> Try:
     stage, path = make_stage_at(table(seed), float(CONTRACT.fps)), list[Floats]()
     try:
         world = stage.world
@@ -151,7 +157,9 @@ def tried(policy: LoadedPolicy | Mean, seed: int) -> Try:
         tool = world.data.site(TCP_SITE)
         world.add_controller(lambda _: path.append(np.array(tool.xpos[:2])))
         cubes = tuple(thing.xy_m for thing in world.scene.things)
-        outcome = act_alone(Driver(CheckpointPolicy(policy, NO_DELAY, seed), CONTRACT), stage)
+        chunks = CheckpointPolicy(policy, NO_DELAY, seed)
+        driver = Driver(chunks, CONTRACT, Piloting(replan_steps=replan_steps))
+        outcome = act_alone(driver, stage)
         done = stage.measure().done is True
         return Try(seed, done, outcome.cause.value, np.array(path), cubes)
     finally:
@@ -159,7 +167,7 @@ def tried(policy: LoadedPolicy | Mean, seed: int) -> Try:
 
 
 def compared(
-    root: Path, out: Path, settings: Sequence[str], n_tables: int
+    root: Path, out: Path, settings: Sequence[str], n_tables: int, replan_steps: int
 ) -> tuple[int, dict[str, list[Try]]]:
     """How many demonstrations of each side were learned from, and both policies' tries."""
     config, n_each = balanced(read_config(CONFIG, [f"data.sets=[{root}]", *settings]))
@@ -172,7 +180,12 @@ def compared(
         loaded = load_policy(made, run.data.provenance, device=config.device)
         policy = Mean(loaded) if kind is Averaging else loaded
         seeds = range(ASKED_FROM, ASKED_FROM + n_tables)
-        tries[name] = [tried(policy, seed) for seed in seeds]
+        tries[name] = []
+        for seed in seeds:
+            tries[name].append(tried(policy, seed, replan_steps))
+            done, cause = tries[name][-1].done, tries[name][-1].cause
+            how = "a cube lifted" if done else f"nothing lifted ({cause})"
+            print(f"{name}, table {seed}: {how}", flush=True)
     return n_each, tries
 
 
@@ -205,19 +218,24 @@ def _share(tries: Sequence[Try]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = recipe_arguments(__doc__ or "", "runs/two_targets", demonstrations=40, episodes=20)
+    parser = recipe_arguments(__doc__ or "", "runs/two_targets", demonstrations=80, episodes=20)
+    parser.add_argument("--replan", type=int, default=REPLAN_STEPS, metavar="STEPS")
     options = parser.parse_args(arguments)
     began = time.monotonic()
     try:
-        seeds = range(SHOWN_FROM, SHOWN_FROM + options.demonstrations)
-        root = recorded([shown(seed) for seed in seeds], CONTRACT, options.out)
-        n_each, tries = compared(root, options.out, options.settings, options.episodes)
+        seeds = range(SHOWN_FROM, SHOWN_FROM + options.demonstrations // 2)
+        shows = [show for seed in seeds for show in shown(seed)]
+        root = recorded(shows, CONTRACT, options.out)
+        n_each, tries = compared(
+            root, options.out, options.settings, options.episodes, options.replan
+        )
     except RynnBrainError as error:
         raise SystemExit(f"error: {error}") from error
     draw(options.out / "paths.png", tries)
     told = {
         "demonstrations_of_each": n_each,
         "tables": options.episodes,
+        "replan_steps": options.replan,
         "lifted": {name: sum(each.done for each in own) for name, own in tries.items()},
         "ended": {name: [each.cause for each in own] for name, own in tries.items()},
         "minutes": (time.monotonic() - began) / 60,

@@ -62,6 +62,7 @@ class Piloting:
     rest_s: float = setting(1.5, "at rest for so long, the step is over [s]", 0.1, 60.0)
     max_step_s: float = setting(30.0, "longest time of a step [s]", 1.0, 600.0)
     min_grip_m: float = setting(0.004, "fingers closer than this hold nothing [m]", 0.0, 0.05)
+    replan_steps: int = setting(5, "ask for a new chunk after so many steps", 1, 1000)
     limits: PolicyConfig = PolicyConfig(  # noqa: RUF009  # frozen
         dry_run=False,
         max_velocity="2,2,2,2,2.5,2.5,2.5,8",
@@ -128,7 +129,8 @@ class PilotedArm:
             thread=_AtOnce(),
             now_ns=now_ns,
             runner=RunnerConfig(
-                samples_per_step=max(1, round(1 / (policy.spec.rate_hz * world.control_period_s)))
+                replan_steps=driver.config.replan_steps,
+                samples_per_step=max(1, round(1 / (policy.spec.rate_hz * world.control_period_s))),
             ),
         )
         world.add_controller(lambda _: self._pilot.tick())

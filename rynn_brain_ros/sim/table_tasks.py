@@ -26,7 +26,7 @@ LIFTED_M = 0.04
 NEXT_TO_M = 0.06
 """Largest gap between two things that stand next to each other."""
 _REST_M = 0.01
-_ASIDE_M, _ASIDE_JITTER_M = (0.48, 0.17), 0.005
+_ASIDE_M, _ASIDE_JITTER_M, _ASIDE_SIZE_M = (0.48, 0.05), 0.005, 0.04
 """Where things stand that are as good as each other, and how much that varies."""
 _UPRIGHT = 0.8
 """Cosine of the tilt up to which a bowl or a plate still counts as standing."""
@@ -223,14 +223,20 @@ def ambiguous(seed: int) -> TableTask:
 
 
 def either(seed: int) -> TableTask:
-    """Two cubes of one size, left and right of the arm, each within `_ASIDE_JITTER_M` of the same
-    place on every table: whoever moves has to decide, and nothing tells them how."""
+    """Two cubes of 4 cm, square to the arm, 10 cm from each other, each within `_ASIDE_JITTER_M` of
+    the same place on every table: whoever moves has to decide, and nothing tells them how. Between
+    the cubes there is no room for open fingers."""
     rng = np.random.default_rng((seed, 5))
     kinds = [(color, "cube") for color in _colors(rng)[:2]]
     scene = random_scene(seed, kinds, n_clutter=0)
-    size = scene.things[0].size_m
+    size_m = (_ASIDE_SIZE_M,) * 3
     things = tuple(
-        replace(thing, xy_m=_about(rng, (_ASIDE_M[0], side * _ASIDE_M[1])), size_m=size)
+        replace(
+            thing,
+            xy_m=_about(rng, (_ASIDE_M[0], side * _ASIDE_M[1])),
+            size_m=size_m,
+            yaw_rad=0.0,
+        )
         for thing, side in zip(scene.things, (1, -1), strict=True)
     )
     goals = tuple(TaskGoal(thing.name, Relation.HELD) for thing in things)
