@@ -70,7 +70,7 @@ _BEYOND = (
 """What it is not taught to do."""
 DECLINED = f"I only know how to pick up and place one thing. {ABSTENTION}"
 _PREPOSITIONS = {Relation.IN: "into", Relation.ON: "onto", Relation.NEXT_TO: "next to"}
-_ASK_TO_HOLD, _ABSENT, _FAILS, _TWO_FRAMES, _SHAPE_ALONE = 0.2, 0.12, 0.12, 0.5, 0.25
+_ASK_TO_HOLD, _ABSENT, _FAILS, _TWO_FRAMES, _SHAPE_ALONE = 0.2, 0.2, 0.12, 0.5, 0.25
 _IS_BEYOND = 0.1
 """How often."""
 

@@ -96,8 +96,9 @@ FURTHER = Recipe(
     shards=6,
     film_shards=24,
     turn_shards=12,
-    everything=Schedule(2000, 6e-4, 0.02),
-    plan_share=0.45,
+    everything=Schedule(2500, 6e-4, 0.02),
+    plan_share=0.5,
+    plans=5,
     known_pictures=4000,
 )
 """For a nano that sees and speaks: more films, and plans."""
