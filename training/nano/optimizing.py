@@ -41,10 +41,11 @@ def optimize(
     *,
     kept: Path | None = None,
     keep_every_s: float = 300.0,
-) -> None:
+) -> float:
     """``lesson`` gives loss and scores of a step. ``tell`` gets the means of the last scores, with
     step and seconds passed. Now and then everything is kept in ``kept``, from which the same call
-    goes on; where ``lesson`` depends on nothing but its step, as if it had never stopped."""
+    goes on; where ``lesson`` depends on nothing but its step, as if it had never stopped. The
+    seconds that it took in all."""
     weights = list(weights)
     optimizer = torch.optim.AdamW(
         [
@@ -73,6 +74,7 @@ def optimize(
             saved = passed
             state = {"step": step + 1, "seconds": passed, "optimizer": optimizer.state_dict()}
             write_torch(kept, {**state, "weights": [w.data for w in weights]})
+    return time.monotonic() - began
 
 
 def _go_on(

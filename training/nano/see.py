@@ -179,13 +179,13 @@ def learn_to_see(
     size: tuple[int, int],
     batch: int,
     kept: Path | None = None,
-) -> None:
+) -> float:
     """Trains the vision tower on ``parts`` (of a step) of ``size`` (rows, columns) in visual
-    tokens."""
+    tokens; the seconds that it took."""
 
     def lesson(step: int) -> tuple[torch.Tensor, Score]:
         images, corners, labels = parts(step).batch(batch, *size)
         return sight_loss(heads, sight(images, corners), labels)
 
     learning = [*sight.tower.parameters(), *heads.parameters()]
-    optimize(learning, schedule, lesson, tell, kept=kept)
+    return optimize(learning, schedule, lesson, tell, kept=kept)

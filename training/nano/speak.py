@@ -349,9 +349,9 @@ def learn_to_speak(
     *,
     blur: tuple[float, float] = (15.0, 5.0),
     kept: Path | None = None,
-) -> None:
+) -> float:
     """Trains the language model on ``lessons`` (with the visual tokens of their frames) of a step;
-    what counts as near narrows from the first ``blur`` to the second."""
+    what counts as near narrows from the first ``blur`` to the second. The seconds that it took."""
 
     def lesson(step: int) -> tuple[torch.Tensor, Score]:
         batch, tokens = lessons(step)
@@ -359,7 +359,7 @@ def learn_to_speak(
         return speaker.loss(batch, tokens, blur=width)
 
     learning = [*speaker.text.parameters(), *speaker.pointers.parameters()]
-    optimize(learning, schedule, lesson, tell, kept=kept)
+    return optimize(learning, schedule, lesson, tell, kept=kept)
 
 
 def learn_hints(
@@ -367,15 +367,16 @@ def learn_hints(
     lessons: Callable[[int], tuple[Batch, torch.Tensor]],
     schedule: Schedule,
     tell: Tell,
-) -> None:
+) -> float:
     """Trains only what the hints are read with, which no checkpoint has: begun anew beside a
-    language model that has learned, it would teach that nonsense."""
+    language model that has learned, it would teach that nonsense.
+    The seconds that it took."""
 
     def lesson(step: int) -> tuple[torch.Tensor, Score]:
         return speaker.loss(*lessons(step))
 
     speaker.text.requires_grad_(False)
     try:
-        optimize([*speaker.pointers.parameters()], schedule, lesson, tell)
+        return optimize([*speaker.pointers.parameters()], schedule, lesson, tell)
     finally:
         speaker.text.requires_grad_(True)
