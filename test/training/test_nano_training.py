@@ -20,6 +20,7 @@ from rynn_brain_ros.language import compose, parse  # noqa: E402
 from rynn_brain_ros.models.local.engine import LocalEngine  # noqa: E402
 from rynn_brain_ros.models.local.loading import load  # noqa: E402
 from rynn_brain_ros.models.local.patches import read_patcher  # noqa: E402
+from rynn_brain_ros.models.nano import CHECKPOINT  # noqa: E402
 from rynn_brain_ros.sim.objects import PAINT  # noqa: E402
 from rynn_brain_ros.values import Affordance, Box, NoGrounding, Task, TextPart  # noqa: E402
 from training.nano.evaluate import held_out, summary  # noqa: E402
@@ -33,6 +34,7 @@ from training.nano.network import Sight, build_network  # noqa: E402
 from training.nano.optimizing import Schedule, optimize  # noqa: E402
 from training.nano.pictures import TablePicture, table_pictures  # noqa: E402
 from training.nano.plans import Plan, PlanTeacher  # noqa: E402
+from training.nano.report import card, draw_curves  # noqa: E402
 from training.nano.rows import HOLDERS, N_CELLS, Scribe, assemble  # noqa: E402
 from training.nano.save import save_checkpoint  # noqa: E402
 from training.nano.speak import Speaker, learn_hints  # noqa: E402
@@ -395,6 +397,19 @@ def test_a_nano_learns_on_and_says_what_it_began_with(trained: Path, tmp_path: P
     assert changed == {"language_model"}
     told = json.loads((later / "provenance.json").read_text())
     assert told["began with"] == json.loads((earlier / "provenance.json").read_text())
+
+
+def test_the_model_card_tells_what_was_measured_and_every_recipe(tmp_path: Path):
+    measured = json.loads((CHECKPOINT / "evaluation.json").read_text())
+    told = {"minutes": 2, "machine": "a", "torch": "3", "recipe": {"seed": 5}}
+    earlier = {**told, "code": "b1", "recipe": {"seed": 1}}
+    text = card(measured, {**told, "code": "c2", "began with": earlier})
+    assert text.index("Code c2") < text.index('{"seed": 5}') < text.index("code b1")
+    assert text.index("code b1") < text.index('{"seed": 1}')
+    assert f"{100 * measured['film']['point_inside']:.1f} %" in text
+    curve = [{"stage": "everything", "step": n, "near": n / 9} for n in range(9)]
+    draw_curves(curve, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 2000
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from rynn_brain_ros.models.profiles import NANO
 from rynn_brain_ros.planning import ask
 from rynn_brain_ros.view.overlay import draw
 from training.nano.evaluate import HELD_OUT_SEED, KINDS, QUANTIZED, Asked, evaluate, held_out
-from training.nano.save import PROVENANCE
+from training.nano.save import BEGAN_WITH, PROVENANCE
 from training.nano.train import NAME
 
 EVALUATION = "evaluation.json"
@@ -78,8 +78,15 @@ def write_report(run: Path, count: int, seed: int) -> None:
 
 def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     mpl.use("agg")
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
-    for axes, (stages, names, label) in zip(figure.subplots(1, 3), _CURVES, strict=True):
+    known = {line["stage"] for line in lines}
+    curves = [
+        ([stage for stage in stages if stage in known], names, label)
+        for stages, names, label in _CURVES
+        if known.intersection(stages)  # a nano that learned on did not learn to see again
+    ]
+    figure = Figure(figsize=(4 * len(curves), 3.4), layout="constrained")
+    (row,) = figure.subplots(1, len(curves), squeeze=False)
+    for axes, (stages, names, label) in zip(row, curves, strict=True):
         told = [line for line in lines if line["stage"] in stages]
         ends = np.cumsum([_last_step(told, stage) for stage in stages])
         starts = dict(zip(stages, [0, *ends], strict=False))
@@ -127,7 +134,19 @@ def card(found: Mapping[str, Mapping[str, float]], told: Mapping[str, Any]) -> s
         quantized=_table(quantized, _QUANTIZED_ROWS),
         plans=_plans(found["plans"]) if "plans" in found else "",
         recipe=json.dumps(told["recipe"]),
+        began=_began(told.get(BEGAN_WITH)),
     )
+
+
+def _began(earlier: Mapping[str, Any] | None) -> str:
+    """What it learned on from, and that from …"""
+    if earlier is None:
+        return ""
+    told = (
+        f"It learned on from an earlier one: code {earlier['code']}, {earlier['minutes']:g} "
+        f"minutes, recipe `{json.dumps(earlier['recipe'])}`."
+    )
+    return f"\n\n{told}{_began(earlier.get(BEGAN_WITH))}"
 
 
 def _plans(found: Mapping[str, float]) -> str:

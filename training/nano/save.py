@@ -14,7 +14,7 @@ import torch
 from training.nano.network import MAX_PIXELS, PATCH_PX, TOKEN_PX
 
 MIN_PIXELS = 64 * TOKEN_PX**2
-PROVENANCE = "provenance.json"
+PROVENANCE, BEGAN_WITH = "provenance.json", "began with"
 
 
 def save_checkpoint(model: Any, tokenizer: Any, path: Path, provenance: dict[str, Any]) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from training.nano.optimizing import Schedule, Score, Tell, write_torch
 from training.nano.plans import PER_TABLE, PlanTeacher
 from training.nano.pool import Pool, draw_pool
 from training.nano.rows import COLUMNS, ROWS, Batch, Row, Scribe, assemble
-from training.nano.save import load_checkpoint, provenance, save_checkpoint
+from training.nano.save import BEGAN_WITH, load_checkpoint, provenance, save_checkpoint
 from training.nano.see import Heads, Parts, Truths, learn_to_see
 from training.nano.speak import MOST_FRAMES, SeenBefore, Speaker, learn_hints, learn_to_speak
 from training.nano.turns import turn_pictures
@@ -152,7 +151,7 @@ class Run:
         came_from = load_checkpoint(self.model, checkpoint)
         self._stage("hints", self._hints)
         self._stage("everything", self._everything)
-        return self.save({"began with": came_from})
+        return self.save({BEGAN_WITH: came_from})
 
     def save(self, more: Mapping[str, Any]) -> Path:
         path = self.out / NAME
@@ -163,17 +162,17 @@ class Run:
         save_checkpoint(self.model, self.tokenizer, path, told)
         return path
 
-    def _see_parts(self, tell: Tell, kept: Path) -> None:
+    def _see_parts(self, tell: Tell, kept: Path) -> float:
         recipe = self.recipe
-        self._see(recipe.see_parts, PARTS, recipe.parts_batch, tell, kept)
+        return self._see(recipe.see_parts, PARTS, recipe.parts_batch, tell, kept)
 
-    def _see_whole(self, tell: Tell, kept: Path) -> None:
+    def _see_whole(self, tell: Tell, kept: Path) -> float:
         recipe = self.recipe
-        self._see(recipe.see_whole, (ROWS, COLUMNS), recipe.whole_batch, tell, kept)
+        return self._see(recipe.see_whole, (ROWS, COLUMNS), recipe.whole_batch, tell, kept)
 
     def _see(
         self, schedule: Schedule, size: tuple[int, int], batch: int, tell: Tell, kept: Path
-    ) -> None:
+    ) -> float:
         chance = Chance(self.recipe.seed, schedule.steps)
         known = Parts(self.pool, self.truths, chance.rng)
 
@@ -181,11 +180,11 @@ class Run:
             chance.at(step)
             return known
 
-        learn_to_see(
+        return learn_to_see(
             self.sight, self.heads, parts, schedule, tell, size=size, batch=batch, kept=kept
         )
 
-    def _speak(self, tell: Tell, kept: Path) -> None:
+    def _speak(self, tell: Tell, kept: Path) -> float:
         """On a part of the pool, each picture always or never mirrored: seen once, kept."""
         recipe, chance = self.recipe, Chance(self.recipe.seed, 1)
         asking = _Asking(self, chance.rng)
@@ -199,15 +198,15 @@ class Run:
                 chance.rng.choice(np.flatnonzero(n_things <= most), recipe.lessons)
             )
 
-        learn_to_speak(self.speaker, lessons, recipe.speak, tell, kept=kept)
+        return learn_to_speak(self.speaker, lessons, recipe.speak, tell, kept=kept)
 
-    def _hints(self, tell: Tell, _: Path) -> None:
-        learn_hints(self.speaker, self._anything(), self.recipe.hints, tell)
+    def _hints(self, tell: Tell, _: Path) -> float:
+        return learn_hints(self.speaker, self._anything(), self.recipe.hints, tell)
 
-    def _everything(self, tell: Tell, kept: Path) -> None:
+    def _everything(self, tell: Tell, kept: Path) -> float:
         """Single pictures and films, and plans where the recipe says so."""
         lessons, schedule = self._anything(), self.recipe.everything
-        learn_to_speak(self.speaker, lessons, schedule, tell, blur=(5.0, 5.0), kept=kept)
+        return learn_to_speak(self.speaker, lessons, schedule, tell, blur=(5.0, 5.0), kept=kept)
 
     def _anything(self) -> Callable[[int], Lessons]:
         chance = Chance(self.recipe.seed, 3)
@@ -222,13 +221,12 @@ class Run:
 
     # --- their surroundings -----------------------------------------------------------------------
 
-    def _stage(self, name: str, train: Callable[[Tell, Path], None]) -> None:
+    def _stage(self, name: str, train: Callable[[Tell, Path], float]) -> None:
         kept = self.out / f"{name.replace(' ', '-')}.pt"
         if kept.exists():
             self._load(kept)
             return
         unfinished = kept.with_suffix(".unfinished.pt")
-        began, before = time.monotonic(), self.seconds
 
         def tell(score: Score) -> None:
             line = json.dumps({"stage": name, **score})
@@ -236,8 +234,7 @@ class Run:
             with (self.out / "curve.jsonl").open("a", encoding="utf-8") as curve:
                 curve.write(line + "\n")
 
-        train(tell, unfinished)
-        self.seconds = before + time.monotonic() - began
+        self.seconds += train(tell, unfinished)
         states = {name: module.state_dict() for name, module in self._modules().items()}
         write_torch(kept, {"seconds": self.seconds, **states})
         unfinished.unlink(missing_ok=True)
