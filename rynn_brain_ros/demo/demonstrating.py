@@ -14,6 +14,7 @@ from rynn_brain_ros.demo.running import play
 from rynn_brain_ros.demo.stages import Measured, StageConfig, make_stage
 from rynn_brain_ros.demo.watching import watched
 from rynn_brain_ros.models import Engines
+from rynn_brain_ros.models.profiles import NANO
 from rynn_brain_ros.planning.episode import Episode
 from rynn_brain_ros.planning.executive import Approve
 from rynn_brain_ros.values import Cancel
@@ -71,6 +72,8 @@ def engine_note(engines: Engines) -> str:
     names = sorted({engine.info.name for engine in engines.by_role.values()})
     if BASELINE in names:
         return f"Engine: {BASELINE}, a colour and shape segmenter (not RynnBrain)."
+    if engines.model == NANO.name:
+        return f"Engine: {NANO.name}, a small model that knows this simulator (not RynnBrain)."
     return f"Engine: {', '.join(names)}, model {engines.model}."
 
 

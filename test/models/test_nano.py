@@ -21,6 +21,7 @@ from rynn_brain_ros.values import (
     UnsupportedTaskError,
 )
 from training.nano.evaluate import ask_all, controls, held_out, summary
+from training.nano.evaluate_plans import evaluate_plans
 
 SEED = 77_000
 """Neither trained on nor used to choose anything."""
@@ -51,6 +52,12 @@ def test_it_chooses_the_newest_frame_that_shows_the_thing(nano: Engine):
     assert found["valid"] >= 0.95
     assert found["frame_right"] >= 0.85
     assert found["point_inside"] >= 0.85
+
+
+def test_it_takes_the_right_step_on_tables_it_never_saw(nano: Engine):
+    found = evaluate_plans(nano, SEED, 60)
+    assert found["step_right"] >= 0.9
+    assert found["point_inside"] >= 0.9
 
 
 def test_it_looks_at_the_picture_and_at_the_words(nano: Engine, asked):

@@ -25,6 +25,7 @@ from rynn_brain_ros.values import (
 )
 from rynn_brain_ros.values import Turn as Past
 from training.nano.judging import as_frame, median, overlap, share
+from training.nano.lessons import ABSTENTION
 from training.nano.plans import PER_TABLE, Plan, PlanTeacher
 from training.nano.truth import Truth, truth_of
 from training.nano.turns import THING, turn_pictures
@@ -41,9 +42,11 @@ class AskedTurn:
 
 @dataclass(frozen=True)
 class TurnResult:
-    """Is the step the right one, with the right places? ``nan`` where there are none to tell."""
+    """Is the step the right one, with the right places? ``nan`` where there are none to tell.
+    ``nothing``: no step is, what is asked for is not there or not known."""
 
     first: bool
+    nothing: bool
     step: bool
     point: float
     box: float
@@ -85,7 +88,8 @@ def judge(asked: AskedTurn, text: str) -> TurnResult:
         box = float(overlap(first, second) >= 0.5)
     if step and Area in told:
         area = float(np.linalg.norm(np.subtract(told[Area].points[0], true[Area].points[0])))
-    return TurnResult(not asked.query.history, step, point, box, area)
+    nothing = asked.answer.endswith(ABSTENTION)
+    return TurnResult(not asked.query.history, nothing, step, point, box, area)
 
 
 def _places(asked: AskedTurn, answer: str) -> dict[type[AnyGrounding], AnyGrounding]:
@@ -103,6 +107,7 @@ def evaluate_plans(engine: Engine, seed: int, count: int) -> dict[str, float]:
         "turns": len(results),
         "step_right": share(r.step for r in results),
         "first_step_right": share(r.step for r in results if r.first),
+        "declined_right": share(r.step for r in results if r.nothing),
         "point_inside": share(r.point > 0 for r in results if not np.isnan(r.point)),
         "box_half": share(r.box > 0 for r in results if not np.isnan(r.box)),
         "area_off": median(r.area_off for r in results),

@@ -43,6 +43,7 @@ _ROWS = (
 _PLAN_ROWS = (
     ("step_right", "the right step: pick up, place, done, or not there", "share"),
     ("first_step_right", "of first turns", "share"),
+    ("declined_right", "of those where nothing can be done: not there, or not known", "share"),
     ("point_inside", "grasp points inside the thing", "share"),
     ("box_half", "boxes that overlap the true one by half", "share"),
     ("area_off", "median distance of destinations, 1/1000", "number"),
