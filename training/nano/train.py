@@ -66,8 +66,7 @@ class Recipe:
     hints: Schedule = field(default_factory=lambda: Schedule(80, 3e-3))
     """For a checkpoint that learns on."""
     plan_share: float = 0.0
-    """Of the last stage's steps, how many teach it to plan: 0.4 was tried, and was not enough in
-    1000 steps for plans that can be relied on."""
+    """Of the last stage's steps, how many teach it to plan."""
     plans: int = 4
     film_shards: int = 16
     turn_shards: int = 12
