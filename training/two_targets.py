@@ -105,7 +105,7 @@ def table(seed: int) -> StageConfig:
 
 def shown(seed: int) -> list[Show]:
     """A table for each of its cubes. Told of neither, the scripted operator would take the one that
-    looks larger; and shown one choice a table, a policy learns tables and choices by heart."""
+    looks larger; and shown one choice a table, a policy may learn tables and choices by heart."""
     cubes = either(seed).scene.things
     return [Show(table(seed), intention=f"pick up the {cube.name}") for cube in cubes]
 

@@ -319,8 +319,7 @@ class _Telling:
             batch.targets[what].append((self.b, before, self.row.ids[at]))
 
     def _held(self, frame: int, shown: Shown) -> Iterator[tuple[int, int, int]]:
-        cells = self.truths[frame].cells
-        cells = cells[:, ::-1] if self.row.frames[frame][1] else cells
+        cells = self._cells(frame)
         holders = {seen.thing.number: seen.thing.holder for seen in self.truths[frame].seen}
         for place in np.flatnonzero(cells):
             holder = holders[int(cells.flat[place])]
@@ -335,9 +334,12 @@ class _Telling:
         if place is None:
             return None
         frame, number = place
-        cells = self.truths[frame].cells == number
-        cells = cells[:, ::-1] if self.row.frames[frame][1] else cells
         where = np.zeros(self.length, np.bool_)
         start = self.row.shown[frame].start
-        where[start : start + N_CELLS] = cells.ravel()
+        where[start : start + N_CELLS] = (self._cells(frame) == number).ravel()
         return where
+
+    def _cells(self, frame: int) -> NDArray[np.uint8]:
+        """Things' numbers, as the frame is shown: mirrored or not."""
+        cells = self.truths[frame].cells
+        return cells[:, ::-1] if self.row.frames[frame][1] else cells
