@@ -38,7 +38,7 @@ from training.nano.report import card, draw_curves  # noqa: E402
 from training.nano.rows import HOLDERS, N_CELLS, Scribe, assemble  # noqa: E402
 from training.nano.save import save_checkpoint  # noqa: E402
 from training.nano.speak import Speaker, learn_hints  # noqa: E402
-from training.nano.train import Recipe, Run, draw  # noqa: E402
+from training.nano.train import Recipe, Run, begin, draw  # noqa: E402
 from training.nano.truth import Truth, truth_of  # noqa: E402
 from training.nano.turns import PLACE, THING, Turn, turn_pictures  # noqa: E402
 from training.nano.words import build_tokenizer  # noqa: E402
@@ -385,6 +385,15 @@ def test_it_visibly_learns(trained: Path):
     assert last["point"] < 60 < first["point"]
     first, *_, last = [line for line in lines if line["stage"] == "speak"]
     assert last["decided"] > first["decided"]  # at first no word is right
+
+
+def test_a_folder_of_another_run_is_refused_by_name(tmp_path: Path):
+    begin(tmp_path, SMALL, None)
+    begin(tmp_path, SMALL, None)
+    with pytest.raises(SystemExit, match="was begun with other from: choose another"):
+        begin(tmp_path, SMALL, CHECKPOINT)
+    with pytest.raises(SystemExit, match="was begun with other seed, plans: choose another"):
+        begin(tmp_path, dataclasses.replace(SMALL, seed=9, plans=9), None)
 
 
 @pytest.mark.slow

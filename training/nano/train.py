@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rynn_brain_ros.files import write_whole
 from training.nano.films import PER_FILM, film_pictures
 from training.nano.lessons import Teacher, sentences
 from training.nano.network import Sight, build_network
@@ -326,6 +327,19 @@ class _Planning:
         return None if plan is None else self._run.scribe.plan(plan)
 
 
+def begin(out: Path, recipe: Recipe, checkpoint: Path | None) -> None:
+    """Raises `SystemExit` where ``out`` was begun with another recipe or checkpoint: its finished
+    stages would count as this run's."""
+    asked = json.loads(json.dumps({**asdict(recipe), "from": str(checkpoint or "")}))
+    begun = out / "begun.json"
+    known = json.loads(begun.read_text(encoding="utf-8")) if begun.exists() else asked
+    other = [name for name in asked if known.get(name) != asked[name]]
+    if other:
+        raise SystemExit(f"error: {out} was begun with other {', '.join(other)}: choose another")
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(begun, json.dumps(asked, indent=1).encode())
+
+
 def draw(pool: Path, recipe: Recipe, workers: int) -> None:
     """The pool's pictures, by several processes."""
     context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork
@@ -359,6 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     options = parser.parse_args(arguments)
     recipe, pool = RECIPES[options.recipe], options.pool or options.out / "pool"
+    begin(options.out, recipe, options.begin)
     draw(pool, recipe, options.workers)
     run = Run(options.out, pool, recipe)
     print(run.train_further(options.begin) if options.begin else run.train())
