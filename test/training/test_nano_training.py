@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from rynn_brain_ros.models.local.loading import load  # noqa: E402
 from rynn_brain_ros.models.local.patches import read_patcher  # noqa: E402
 from rynn_brain_ros.models.nano import CHECKPOINT  # noqa: E402
 from rynn_brain_ros.sim.objects import PAINT  # noqa: E402
+from rynn_brain_ros.sim.table_tasks import Relation  # noqa: E402
+from rynn_brain_ros.sim.tabletop import Thing  # noqa: E402
 from rynn_brain_ros.values import Affordance, Box, NoGrounding, Task, TextPart  # noqa: E402
 from training.nano.evaluate import held_out, summary  # noqa: E402
 from training.nano.lessons import (  # noqa: E402
@@ -33,17 +36,18 @@ from training.nano.lessons import (  # noqa: E402
 from training.nano.network import Sight, build_network  # noqa: E402
 from training.nano.optimizing import Schedule, optimize  # noqa: E402
 from training.nano.pictures import TablePicture, table_pictures  # noqa: E402
-from training.nano.plans import Plan, PlanTeacher  # noqa: E402
+from training.nano.plans import TAUGHT, Plan, PlanTeacher  # noqa: E402
 from training.nano.report import card, draw_curves  # noqa: E402
 from training.nano.rows import HOLDERS, N_CELLS, Scribe, assemble  # noqa: E402
 from training.nano.save import save_checkpoint  # noqa: E402
 from training.nano.speak import Speaker, learn_hints  # noqa: E402
 from training.nano.train import Recipe, Run, begin, draw  # noqa: E402
 from training.nano.truth import Truth, truth_of  # noqa: E402
-from training.nano.turns import PLACE, THING, Turn, turn_pictures  # noqa: E402
+from training.nano.turns import PLACE, THING, Turn, free_spot, turn_pictures  # noqa: E402
 from training.nano.words import build_tokenizer  # noqa: E402
 
 N_PICTURES = 24
+EYE_M = (1.28, -0.36, 0.74)
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +311,56 @@ def test_a_plan_says_what_is_true_of_its_newest_picture(turns: list[Truth], plan
                     ((x, y),) = grounding.points
                     assert turns[picture].shows(1000 - x if mirrored else x, y) == THING
     assert verbs == {"Pick", "Place", "Done.", "I"}
+
+
+def test_next_to_is_towards_the_camera_where_there_is_room():
+    cup, block = thing("mug", (0.5, 0.1)), thing("cube", (0.4, -0.2))
+    spot = free_spot(block, cup, (), EYE_M)
+    assert spot is not None
+    to_eye, to_spot = (np.subtract(end[:2], cup.xy_m) for end in (EYE_M, spot))
+    assert to_eye @ to_spot == pytest.approx(np.linalg.norm(to_eye) * np.linalg.norm(to_spot))
+    other = free_spot(block, cup, (thing("ball", spot),), EYE_M)
+    assert other is not None and abs(other[1]) < abs(spot[1])  # not outwards
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_next_to_is_the_same_place_in_a_mirrored_picture(seed: int):
+    rng = np.random.default_rng(seed)
+    spots = rng.uniform((0.35, -0.33), (0.65, 0.33), (6, 2))
+    here, mirrored = (
+        free_spot(*things[:2], things[2:], (EYE_M[0], side * EYE_M[1], EYE_M[2]))
+        for side in (1, -1)
+        for things in [[thing("cube", (x, side * y)) for x, y in spots]]
+    )
+    assert here is not None and mirrored == pytest.approx((here[0], -here[1]))
+
+
+def thing(shape: str, xy_m: Sequence[float]) -> Thing:
+    x, y = xy_m
+    return Thing(shape, "red", shape, (x, y), (0.04, 0.04, 0.04))
+
+
+def test_where_a_plan_answers_it_must_know_what_is_wanted_and_what_is_missing(
+    tokenizer, turns: list[Truth]
+):
+    teacher, scribe, told = PlanTeacher(np.random.default_rng(1)), Scribe(tokenizer), set()
+    for _ in range(60):
+        plan = teacher.plan(0, False, turns[: len(Turn)])
+        assert plan is not None
+        row = scribe.plan(plan)
+        batch = assemble(scribe, [row], [[turns[picture] for picture, _ in row.frames]])
+        for (_, at, wanted), said in zip(batch.wanted, row.said, strict=True):
+            words = plan.instruction.lower().split()
+            told.add(wanted)
+            assert at == said.start - 1
+            taught = words[0] in {"grasp", "lift", "take"} or words[:2] == ["pick", "up"]
+            assert (wanted == TAUGHT.index(Relation.HELD)) == taught
+            if said.missing is not None:
+                (noun,) = {int(np.flatnonzero(where)[0]) for _, _, where in batch.asks}
+                shape = plan.nouns[said.missing][1][1]
+                assert tokenizer.decode([row.ids[noun]]).strip() == shape
+                told.add("missing")
+    assert told > {"missing", len(TAUGHT), TAUGHT.index(Relation.HELD)}
 
 
 def test_a_plan_is_read_in_the_tokens_that_the_engine_reads(tokenizer, plans: list[Plan]):

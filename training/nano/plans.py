@@ -69,29 +69,34 @@ _BEYOND = (
 )
 """What it is not taught to do."""
 DECLINED = f"I only know how to pick up and place one thing. {ABSTENTION}"
+TAUGHT = tuple(_WORDS)
 _PREPOSITIONS = {Relation.IN: "into", Relation.ON: "onto", Relation.NEXT_TO: "next to"}
 _ASK_TO_HOLD, _ABSENT, _FAILS, _TWO_FRAMES, _SHAPE_ALONE = 0.2, 0.2, 0.12, 0.5, 0.25
-_IS_BEYOND = 0.1
+_IS_BEYOND = 0.15
 """How often."""
 
 
 @dataclass(frozen=True)
 class PlanTurn:
     """``place`` is where the thing is: (frame of all that the plan shows, thing's number);
-    ``beside`` where that is seen which it is to go into, onto or beside."""
+    ``beside`` where that is seen which it is to go into, onto or beside. ``missing`` is the thing
+    of which the answer says that it is not there."""
 
     frames: tuple[tuple[int, bool], ...]
     answer: str
     marks: tuple[Mark, ...]
     place: tuple[int, int] | None
     beside: tuple[int, int] | None = None
+    missing: int | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``nouns`` with their kinds by the number of their thing."""
+    """``nouns`` with their kinds by the number of their thing; ``relation`` is what the instruction
+    wants, ``None`` what is not taught."""
 
     instruction: str
+    relation: Relation | None
     nouns: Mapping[int, tuple[str, tuple[str, str]]]
     turns: tuple[PlanTurn, ...]
 
@@ -131,7 +136,7 @@ class PlanTeacher:
             frames = tuple((first + picture, mirrored) for picture in shown)
             turns.append(PlanTurn(frames, *said.answer(), said.beside()))
         nouns = {number: self._noun(truths, number) for number in (THING, PLACE)}
-        return Plan(self._sentence(relation, nouns), nouns, tuple(turns))
+        return Plan(self._sentence(relation, nouns), relation, nouns, tuple(turns))
 
     def _states(self, relation: Relation) -> list[Turn]:
         """What each turn finds."""
@@ -154,8 +159,9 @@ class PlanTeacher:
         kind = (str(self._rng.choice(free)), shape)
         nouns = {missing: (" ".join(kind), kind), PLACE + THING - missing: there}
         answer = f"I see no {' '.join(kind)}. {ABSTENTION}"
-        turn = PlanTurn(((first + Turn.BEFORE, mirrored),), answer, (), None)
-        return Plan(self._sentence(relation, nouns), nouns, (turn,))
+        shown = ((first + Turn.BEFORE, mirrored),)
+        turn = PlanTurn(shown, answer, (), None, missing=missing)
+        return Plan(self._sentence(relation, nouns), relation, nouns, (turn,))
 
     def _declined(self, first: int, mirrored: bool, truths: Sequence[Truth]) -> Plan:
         """More than it knows, of things that are there."""
@@ -164,7 +170,7 @@ class PlanTeacher:
         nouns = [" ".join(kinds[n]) for n in self._rng.permutation(len(kinds))]
         nouns = (nouns * 4)[: words.count("{}")]
         turn = PlanTurn(((first + Turn.BEFORE, mirrored),), DECLINED, (), None)
-        return Plan(self._capitalized(words.format(*nouns)), {}, (turn,))
+        return Plan(self._capitalized(words.format(*nouns)), None, {}, (turn,))
 
     def _capitalized(self, text: str) -> str:
         return text[0].upper() + text[1:] if self._rng.random() < 0.4 else text
@@ -233,14 +239,11 @@ class _Saying:
         return self.before + self.index, PLACE
 
     def _end(self) -> tuple[float, float]:
-        """Where the thing is to go: onto what is seen of the place, on top of a block, or to the
-        spot beside it."""
+        """Where the thing is to go: onto what is seen of the place, or to the spot beside it."""
         if self.relation is Relation.NEXT_TO:
             _, _, x0, _, x1, y1 = self._numbers(self.truths[Turn.PLACED].number(THING))
             return (x0 + x1) / 2, y1 - 15
-        x, y, x0, y0, x1, y1 = self._numbers(self._seen(PLACE))
-        if self._seen(PLACE).thing.shape == "cube":
-            return (x0 + x1) / 2, y0 + 0.28 * (y1 - y0)
+        x, y, *_ = self._numbers(self._seen(PLACE))
         return x, y
 
     def _seen(self, number: int) -> SeenThing:

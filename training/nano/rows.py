@@ -16,7 +16,7 @@ from rynn_brain_ros.values import ImagePart
 from training.nano.lessons import Exchange, Lesson, Mark, frame_label
 from training.nano.network import TOKEN_PX
 from training.nano.pictures import SEEN_PX
-from training.nano.plans import Plan
+from training.nano.plans import TAUGHT, Plan
 from training.nano.truth import COLORS, Truth
 from training.nano.words import number_tokens
 
@@ -63,7 +63,8 @@ class Noun:
 class Said:
     """An answer from ``start`` up to ``end``, the marks of its numbers, and where the thing is
     that it is about, and another that it depends on; ``noun_at`` is, by thing, where the noun
-    stands that is looked back at."""
+    stands that is looked back at. ``missing`` is the thing that it says is not there; ``wanted``
+    what a plan's instruction wants, of `TAUGHT` and last of all anything else."""
 
     start: int
     end: int
@@ -71,6 +72,8 @@ class Said:
     place: Place | None
     beside: Place | None = None
     noun_at: dict[int, int] = field(default_factory=dict)
+    missing: int | None = None
+    wanted: int | None = None
 
 
 @dataclass
@@ -129,6 +132,7 @@ class Scribe:
         row = Row([frame for turn in plan.turns for frame in turn.frames])
         turns = iter(plan.turns)
         noun_at: dict[int, int] = {}
+        wanted = len(TAUGHT) if plan.relation is None else TAUGHT.index(plan.relation)
         for message in plan.messages():
             row.add(self._ids(f"<|im_start|>{message.role}\n"))
             if message.role == "assistant":
@@ -136,8 +140,9 @@ class Scribe:
                 ids = self._told(turn.answer)
                 start = row.add(ids)
                 marks = self._marked(start, ids, turn.marks)
-                end = start + len(ids)
-                row.said.append(Said(start, end, marks, turn.place, turn.beside, dict(noun_at)))
+                places, nouns = (turn.place, turn.beside), dict(noun_at)
+                said = Said(start, start + len(ids), marks, *places, nouns, turn.missing, wanted)
+                row.said.append(said)
                 row.add(self._ids("\n"))
                 continue
             text, index = "", 0
@@ -236,6 +241,8 @@ class Batch:
     """The same, and where its noun stands."""
     held: list[tuple[int, int, int]] = field(default_factory=list)
     """Of visual tokens that show a thing: b, at, and what holds it, one of `HOLDERS`."""
+    wanted: list[tuple[int, int, int]] = field(default_factory=list)
+    """Where an answer of a plan begins: b, at, and what the instruction wants, as `Said` has it."""
 
     def sees(self, b: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Where each of n positions may look, [n, L]: at itself and what came before it, on the
@@ -296,6 +303,11 @@ class _Telling:
 
     def _tell_said(self, said: Said, batch: Batch) -> None:
         batch.places.append((self.b, said.start - 1, self._where(said.place)))
+        if said.wanted is not None:
+            batch.wanted.append((self.b, said.start - 1, said.wanted))
+        if said.missing is not None:
+            missing_at = self._at(said.noun_at[said.missing])
+            batch.asks += [(self.b, at, missing_at) for at in range(said.start - 1, said.end - 1)]
         if said.place is not None and said.noun_at:
             thing_at = self._at(said.noun_at[said.place[1]])
             batch.asks.append((self.b, said.start - 1, thing_at))

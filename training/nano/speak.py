@@ -25,6 +25,7 @@ from transformers import AttentionInterface
 from rynn_brain_ros.sim.objects import SHAPES
 from training.nano.network import Sight
 from training.nano.optimizing import Schedule, Score, Tell, optimize
+from training.nano.plans import TAUGHT
 from training.nano.pool import Pool
 from training.nano.rows import HOLDERS, N_CELLS, WEIGHTS, Asked, Batch, Look
 from training.nano.truth import COLORS
@@ -131,6 +132,7 @@ class Pointers(nn.Module):  # type: ignore[misc]
         self.kinds = nn.Linear(width, len(COLORS) + 1 + len(SHAPES) + 1)
         self.frames = nn.Linear(width, MOST_FRAMES)
         self.holders = nn.Linear(width, len(HOLDERS))
+        self.wanted = nn.Linear(width, len(TAUGHT) + 1)
 
     def frame_loss(
         self, hidden: torch.Tensor, numbered: Sequence[tuple[int, int, int]]
@@ -153,6 +155,16 @@ class Pointers(nn.Module):  # type: ignore[misc]
         losses = functional.cross_entropy(self.holders(hidden[b, at]), holder, reduction="none")
         loss: torch.Tensor = torch.stack([losses[holder == n].mean() for n in holder.unique()])
         return loss.mean()
+
+    def wanted_loss(
+        self, hidden: torch.Tensor, wanted: Sequence[tuple[int, int, int]]
+    ) -> torch.Tensor:
+        """Where a plan's answer begins it must be told what the instruction wants."""
+        if not wanted:
+            return torch.zeros(())
+        b, at, right = torch.tensor(wanted).T
+        loss: torch.Tensor = functional.cross_entropy(self.wanted(hidden[b, at]), right)
+        return loss
 
     def kind_loss(
         self, hidden: torch.Tensor, asked: list[tuple[int, int, int, int]]
@@ -250,6 +262,7 @@ class Speaker:
             hinted["named"] = self.pointers.loss(0, x, batch.visual, batch.nouns)
         if number == PLACE_LAYER:
             hinted["pointed"] = self.pointers.loss(1, x, batch.visual, batch.places)
+            hinted["wanted"] = self.pointers.wanted_loss(x, batch.wanted)
 
     def _plain(self, x: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, Score]:
         loss, score = torch.zeros(()), {}
@@ -318,6 +331,12 @@ def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 # --- the stage ------------------------------------------------------------------------------------
 
 
+def _sixteen_bits() -> torch.autocast:
+    """Products in bfloat16 where the processor has instructions for them."""
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of newer torch
+    return torch.autocast("cpu", torch.bfloat16, enabled=bool(known.get("avx512_bf16")))
+
+
 class SeenBefore:
     """Visual tokens of the pool's pictures, found out once, in 16 bits."""
 
@@ -356,7 +375,8 @@ def learn_to_speak(
     def lesson(step: int) -> tuple[torch.Tensor, Score]:
         batch, tokens = lessons(step)
         width = blur[0] * (blur[1] / blur[0]) ** (step / schedule.steps)
-        return speaker.loss(batch, tokens, blur=width)
+        with _sixteen_bits():
+            return speaker.loss(batch, tokens, blur=width)
 
     learning = [*speaker.text.parameters(), *speaker.pointers.parameters()]
     return optimize(learning, schedule, lesson, tell, kept=kept)
@@ -373,7 +393,9 @@ def learn_hints(
     The seconds that it took."""
 
     def lesson(step: int) -> tuple[torch.Tensor, Score]:
-        return speaker.loss(*lessons(step))
+        batch, tokens = lessons(step)
+        with _sixteen_bits():
+            return speaker.loss(batch, tokens)
 
     speaker.text.requires_grad_(False)
     try:
