@@ -178,7 +178,8 @@ def _inside(
 
 
 def summary(results: Sequence[Result]) -> dict[str, float]:
-    """Shares; ``off`` is the median in 1/1000 of the picture's width."""
+    """Shares; ``off`` is the median in 1/1000 of the picture's width. A point in another frame is
+    not inside; ``inside_of_right_frame`` leaves those aside."""
     there = [r for r in results if not r.absent]
     points = [r for r in there if r.task is Task.AFFORDANCE]
     boxes = [r for r in there if r.task is Task.OBJECT]
@@ -190,6 +191,7 @@ def summary(results: Sequence[Result]) -> dict[str, float]:
         "point_off": median(r.off for r in points),
         "box_half": share(r.inside for r in boxes),
         "box_off": median(r.off for r in boxes),
+        "inside_of_right_frame": share(r.inside for r in points if r.frame_right),
         "frame_right": share(r.frame_right for r in there),
         "abstained_right": share(r.abstained for r in absent),
         "abstained_wrong": share(r.abstained for r in there),

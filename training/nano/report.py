@@ -36,6 +36,7 @@ _ROWS = (
     ("box_half", "boxes that overlap the true one by half", "share"),
     ("box_off", "median distance of box sides, 1/1000", "number"),
     ("frame_right", "the right frame", "share"),
+    ("inside_of_right_frame", "points inside, of those in the right frame", "share"),
     ("abstained_right", "`<no object>` where the thing is not there", "share"),
     ("abstained_wrong", "`<no object>` where it is there", "share"),
     ("valid", "answers in the right form, no grammar used", "share"),

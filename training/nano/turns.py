@@ -23,6 +23,10 @@ from training.nano.pictures import Pose, TablePicture, pictures_of, random_table
 THING, PLACE = 1, 2
 """Their numbers."""
 _GRIPPABLE = ("cube", "ball", "cylinder")
+_PLACES = ("bowl", "bowl", "plate", "plate", "cube", "cube", "ball", "cylinder", "mug")
+_VESSELS = ("bowl", "plate")
+_PUT_INTO, _STACKED = 0.7, 0.5
+"""How often something is put into or onto one of these, or a block onto a block; else beside it."""
 _BESIDE_M, _ROOM_M = 0.035, 0.03
 """From a thing to what it is put next to, and to all else."""
 _OUTWARDS_M, _SIDES_M = (0.35, 0.70), (-0.36, 0.36)
@@ -78,7 +82,7 @@ def _table(rng: np.random.Generator) -> TableScene | None:
     things = list(scene.things)
     kinds = [(each.color, each.shape) for each in things]
     movable = [n for n, kind in enumerate(kinds) if kind[1] in _GRIPPABLE and kinds.count(kind) < 2]
-    places = [n for n, kind in enumerate(kinds) if kind[1] != "mug" and kinds.count(kind) < 2]
+    places = [n for n, kind in enumerate(kinds) if kinds.count(kind) < 2]
     pairs = [(a, b) for a in movable for b in places if a != b]
     if not pairs:
         return None
@@ -89,7 +93,7 @@ def _table(rng: np.random.Generator) -> TableScene | None:
 
 def _kinds(rng: np.random.Generator) -> tuple[Kind, Kind]:
     color, other = (str(c) for c in rng.permutation(list(PAINT))[:2])
-    place = str(rng.choice(("bowl", "bowl", "plate", "plate", "cube", "cube", "ball", "cylinder")))
+    place = str(rng.choice(_PLACES))
     shapes = ("cube",) if place == "cube" and rng.random() < 0.5 else _GRIPPABLE
     return (color, str(rng.choice(shapes))), (other, place)
 
@@ -97,8 +101,8 @@ def _kinds(rng: np.random.Generator) -> tuple[Kind, Kind]:
 def _end(scene: TableScene, rng: np.random.Generator) -> tuple[Vector3, int] | None:
     """Where the thing's middle will be, and what will hold it: the place, or the table (0)."""
     thing, place = scene.things[THING - 1], scene.things[PLACE - 1]
-    stacks = thing.shape == place.shape == "cube" and rng.random() < 0.5
-    if place.shape in ("bowl", "plate") or stacks:
+    stacks = thing.shape == place.shape == "cube"
+    if rng.random() < (_STACKED if stacks else _PUT_INTO if place.shape in _VESSELS else 0.0):
         return upon(place, thing, rng), PLACE
     spot = free_spot(thing, place, scene.things[PLACE:], scene.T_base_front.translation_m)
     return None if spot is None else ((*spot, thing.size_m[2] / 2), 0)
