@@ -201,7 +201,9 @@ def _table(config: StageConfig) -> Stage:
     start = world.things()
     asked = config.task or task.instruction
     known = asked == task.instruction
-    targets = tuple({name for goal in task.goals for name in (goal.thing, goal.reference)} - {""})
+    named = {name for goal in task.goals for name in (goal.thing, goal.reference)} - {""}
+    # Nobody knows which things other words mean: fingers may touch any.
+    targets = tuple(named) if known else tuple(start)
 
     def measure() -> Measured:
         return Measured(
