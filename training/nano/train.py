@@ -95,8 +95,8 @@ FURTHER = Recipe(
     shards=6,
     film_shards=24,
     turn_shards=16,
-    everything=Schedule(700, 3e-4, 0.02),
-    plan_share=0.4,
+    everything=Schedule(600, 3e-4, 0.02),
+    plan_share=0.5,
     plans=5,
     known_pictures=4000,
 )
