@@ -11,6 +11,9 @@ make_environment() {
     echo "Installing into .venv (first time: a minute or two) …" >&2
     # An editable install: the tests and the demo run the code of this folder.
     PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -qq --upgrade pip >&2 || return 1
+    case ",$extras," in *,model,*)  # the version that has been tried
+      PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -qq 'torch==2.13.0' >&2 || return 1 ;;
+    esac
     PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -qq --editable ".${extras:+[$extras]}" >&2 || return 1
     echo "$wanted" > "$stamp"
   fi

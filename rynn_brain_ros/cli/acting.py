@@ -26,16 +26,23 @@ from rynn_brain_ros.demo import (
     write_evaluation,
 )
 from rynn_brain_ros.models import ENGINES_SPELLINGS, open_engines
+from rynn_brain_ros.models.local import missing_packages
 from rynn_brain_ros.planning.executive import Approve
-from rynn_brain_ros.values import InputError, Motion, Status, Step
+from rynn_brain_ros.values import EngineError, InputError, Motion, Status, Step
 from rynn_brain_ros.view.evaluation import EpisodeScore
 
-_BASELINE = "color-baseline"
+_ENGINES = {"table": "nano", "room": "color-baseline"}
+"""By world, where none is named: nano has never seen a room."""
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world", default="table", choices=WORLDS, help="where (table)")
-    parser.add_argument("--engine", default=_BASELINE, metavar="ENGINE", help=ENGINES_SPELLINGS)
+    parser.add_argument(
+        "--engine",
+        default="",
+        metavar="ENGINE",
+        help=f"{ENGINES_SPELLINGS} (nano; in the room color-baseline)",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which scene (0)")
     parser.add_argument(
         "--arm-look", default=ARM_LOOKS[0], choices=ARM_LOOKS, help="how the arm is drawn (plain)"
@@ -100,7 +107,7 @@ def _demo(options: argparse.Namespace) -> int:
     )
     check_stage(config)  # before an engine that may take minutes to open
     with progress_bar() as progress:
-        engines = open_engines(options.engine, progress)
+        engines = open_engines(_engine(options.engine, options.world), progress)
     told = _silent if options.json else print
     try:
         with _stop_on_interrupt() as cancel:
@@ -112,6 +119,20 @@ def _demo(options: argparse.Namespace) -> int:
     if outcome.episode.status is Status.CANCELLED:
         return INTERRUPTED
     return DONE if outcome.summary["success"] else DRIFTED
+
+
+def _engine(named: str, world: str) -> str:
+    """The named one, else the world's. Raises `EngineError` where that one cannot run here."""
+    if named:
+        return named
+    engine, missing = _ENGINES[world], missing_packages()
+    if engine == "nano" and missing:
+        raise EngineError(
+            f"the engine nano needs {', '.join(missing)}, not installed in this Python: pip "
+            "install torch && pip install 'rynn_brain_ros[model]'; or --engine color-baseline, "
+            "which needs no model"
+        )
+    return engine
 
 
 def _silent(_: str) -> None:
@@ -160,22 +181,24 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise InputError(f"--jobs {options.jobs}: 1 or more, or 0 for one a core")
     if options.alone and not options.policy:
         raise InputError("--alone says that only the policy acts: give --policy")
+    stage = StageConfig(
+        world=options.world,
+        seed=options.seed,
+        task=options.ask,
+        kind=options.kind,
+        arm_look=options.arm_look,
+    )
+    check_stage(stage)
+    asked = options.engine or ("color-baseline" if options.alone else "")  # alone, nobody is
     config = Evaluation(
-        stage=StageConfig(
-            world=options.world,
-            seed=options.seed,
-            task=options.ask,
-            kind=options.kind,
-            arm_look=options.arm_look,
-        ),
+        stage=stage,
         episodes=options.episodes,
-        engine=options.engine,
+        engine=_engine(asked, options.world),
         jobs=options.jobs,
         policy=options.policy,
         contract=options.contract,
         alone=options.alone,
     )
-    check_stage(config.stage)
     hidden = options.json or not sys.stderr.isatty()
     with tqdm(total=options.episodes, unit="episode", disable=hidden, leave=False) as bar:
 

@@ -93,7 +93,7 @@ def _abstained(response: Response) -> Refusal | None:
     if named is None and not nothing:
         return None
     told = (g.refusal.text for g in response.lifted if g.refusal and named is None)
-    why = next(told, "the planner says that it is not there")
+    why = next(told, "the planner has no step to take")
     return Refusal(RefusalCode.NO_GROUNDING, f"{why}: {quoted(reading.answer_text)}")
 
 

@@ -105,7 +105,8 @@ def test_with_an_engine_the_same_questions_get_its_answers(small_bag: Path, tmp_
 def test_an_episodes_questions_are_those_of_its_turns(tmp_path: Path):
     pytest.importorskip("mujoco")
     folder = tmp_path / "episode"
-    assert main(["demo", "--seed", "0", "--json", "--out", str(folder)]) == 0
+    engine = ["--engine", "color-baseline"]
+    assert main(["demo", *engine, "--seed", "0", "--json", "--out", str(folder)]) == 0
     cases = gather(folder, None)
     kept = (folder / "answers.recorded.jsonl").read_text().splitlines()
     assert [case.expected.text for case in cases] == [json.loads(line)["text"] for line in kept]

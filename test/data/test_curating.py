@@ -243,7 +243,8 @@ def test_what_is_exported_is_read_back_as_it_was_corrected(
 def episode(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mujoco")
     folder = tmp_path_factory.mktemp("episodes") / "episode"
-    assert main(["demo", "--seed", "0", "--json", "--out", str(folder)]) == 0
+    engine = ["--engine", "color-baseline"]
+    assert main(["demo", *engine, "--seed", "0", "--json", "--out", str(folder)]) == 0
     return folder
 
 

@@ -54,7 +54,7 @@ class Run:
 def demo(folder: Path, *arguments: str) -> Run:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["demo", "--out", str(folder), *arguments])
+        code = main(["demo", "--engine", "color-baseline", "--out", str(folder), *arguments])
     return Run(code, out.getvalue(), err.getvalue(), folder)
 
 
@@ -222,6 +222,11 @@ def test_words_from_another_world_are_answered_honestly_and_nothing_moves(tmp_pa
     assert run.summary["refusals"]
     assert moves(run) == []
     assert "\n■ Refused: " in run.out
+
+
+def test_gripping_a_thing_that_only_the_words_name_is_no_collision(tmp_path: Path):
+    summary = demo(tmp_path, "pick up the green cylinder").summary
+    assert (summary["success"], summary["true"], summary["collisions"]) == (True, None, 0)
 
 
 def test_a_dry_run_decides_everything_and_moves_nothing(tmp_path: Path):

@@ -40,7 +40,8 @@ ABSENT = StageConfig(kind="absent", seed=3)
 
 def test_two_episodes_on_two_processes_are_a_table_and_an_object(tmp_path: Path, capsys):
     arguments = ["--episodes", "2", "--jobs", "2", "--kind", "absent", "--seed", "3"]
-    assert main(["evaluate", *arguments, "--out", str(tmp_path)]) == 0
+    engine = ["--engine", "color-baseline"]
+    assert main(["evaluate", *arguments, *engine, "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2 episodes of table, absent, by color-baseline"
     summary = json.loads(lines[-1])
@@ -148,7 +149,10 @@ def test_nobody_knows_whether_other_words_were_carried_out(world: str):
     [
         (["--episodes", "0"], "--episodes 0: play at least one"),
         (["--jobs", "-1"], "--jobs -1: 1 or more"),
-        (["--kind", "easy", "--episodes", "1"], "no tasks of kind 'easy': use demo, one, many"),
+        (
+            ["--kind", "easy", "--engine", "color-baseline", "--episodes", "1"],
+            "no tasks of kind 'easy': use demo, one, many",
+        ),
         (["--engine", "hal", "--episodes", "1"], "unknown engine 'hal'"),
         (["--seed", "-5", "--episodes", "1"], "there is no scene -5"),
     ],

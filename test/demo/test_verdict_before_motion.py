@@ -23,7 +23,8 @@ def episode(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def demo(folder: Path, *more: str) -> int:
-    return main(["demo", "--seed", "0", "--json", "--out", str(folder), *more])
+    engine = ["--engine", "color-baseline"]
+    return main(["demo", *engine, "--seed", "0", "--json", "--out", str(folder), *more])
 
 
 def checked(episode: Path, folder: Path, engine: str) -> Path:

@@ -122,7 +122,8 @@ def test_what_is_marked_shows_in_a_window_onto(world: str, screen: Screen):
 def test_an_episode_goes_as_it_goes_when_nobody_watches(world: str, screen: Screen, tmp_path: Path):
     for folder, more in (("watched", ["--view"]), ("alone", [])):
         command = [sys.executable, "-m", "rynn_brain_ros.cli", "demo", "--world", world, "--json"]
-        command += ["--dry-run", "--out", str(tmp_path / folder), *more]
+        command += ["--engine", "color-baseline", "--dry-run", *more]
+        command += ["--out", str(tmp_path / folder)]
         ran = subprocess.run(
             command, env=screen.environment, capture_output=True, text=True, check=False
         )

@@ -6,6 +6,7 @@ after the other on what they lead to are `rynn-brain evaluate`'s business.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -29,6 +30,8 @@ from training.nano.lessons import ABSTENTION
 from training.nano.plans import PER_TABLE, Plan, PlanTeacher
 from training.nano.truth import Truth, truth_of
 from training.nano.turns import THING, turn_pictures
+
+_PREPOSITION = re.compile("> (into|onto|next to) <")
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,9 @@ def _turns(plan: Plan, shown: Sequence[FrameSet], truths: Sequence[Truth]) -> It
 
 
 def judge(asked: AskedTurn, text: str) -> TurnResult:
-    """The true answer's first word must be the answer's, and places must be right."""
+    """The true answer's first word and preposition must be the answer's, and places be right."""
     told, true = (_places(asked, answer) for answer in (text, asked.answer))
-    step = text.split()[:1] == asked.answer.split()[:1] and told.keys() == true.keys()
+    step = _words(text) == _words(asked.answer) and told.keys() == true.keys()
     point = box = area = float("nan")
     if step and Affordance in told:
         point = float(asked.truth.shows(*told[Affordance].points[0]) == THING)
@@ -90,6 +93,11 @@ def judge(asked: AskedTurn, text: str) -> TurnResult:
         area = float(np.linalg.norm(np.subtract(told[Area].points[0], true[Area].points[0])))
     nothing = asked.answer.endswith(ABSTENTION)
     return TurnResult(not asked.query.history, nothing, step, point, box, area)
+
+
+def _words(answer: str) -> list[str]:
+    """What is to be done, and whether into, onto or next to."""
+    return [*answer.split()[:1], *_PREPOSITION.findall(answer)]
 
 
 def _places(asked: AskedTurn, answer: str) -> dict[type[AnyGrounding], AnyGrounding]:
