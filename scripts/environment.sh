@@ -1,20 +1,20 @@
-# Sourced by scripts/test and scripts/demo: makes .venv in the project root and installs the
-# package with the extras named in its argument. Does nothing when that was done before.
+# Sourced by scripts/test and scripts/demo: makes an environment in the project root and installs the
+# package with extras: make_environment FOLDER EXTRAS. Does nothing when that was done before.
 
 make_environment() {
-  local extras="$1" python stamp wanted
+  local folder="$1" extras="$2" python stamp wanted
   python="$(find_python)" || { install_packages python3 python3-venv && python="$(find_python)"; } || return 1
-  [ -x .venv/bin/python ] || make_venv "$python" || return 1
-  stamp=".venv/.installed${extras:+-$extras}"
+  [ -x "$folder/bin/python" ] || make_venv "$python" "$folder" || return 1
+  stamp="$folder/.installed${extras:+-$extras}"
   wanted="$(cat pyproject.toml setup.py | cksum) $(pwd)"
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-    echo "Installing into .venv (first time: a minute or two) …" >&2
+    echo "Installing into $folder (first time: a minute or two) …" >&2
     # An editable install: the tests and the demo run the code of this folder.
-    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -qq --upgrade pip >&2 || return 1
+    PIP_DISABLE_PIP_VERSION_CHECK=1 "$folder/bin/python" -m pip install -qq --upgrade pip >&2 || return 1
     case ",$extras," in *,model,*)  # the version that has been tried
-      PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -qq 'torch==2.13.0' >&2 || return 1 ;;
+      PIP_DISABLE_PIP_VERSION_CHECK=1 "$folder/bin/python" -m pip install -qq 'torch==2.13.0' >&2 || return 1 ;;
     esac
-    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -qq --editable ".${extras:+[$extras]}" >&2 || return 1
+    PIP_DISABLE_PIP_VERSION_CHECK=1 "$folder/bin/python" -m pip install -qq --editable ".${extras:+[$extras]}" >&2 || return 1
     echo "$wanted" > "$stamp"
   fi
 }
@@ -35,7 +35,7 @@ make_venv() {
   if ! "$1" -c 'import ensurepip, venv' 2>/dev/null; then
     install_packages python3-venv || return 1
   fi
-  "$1" -m venv .venv || { rm -rf .venv; return 1; }
+  "$1" -m venv "$2" || { rm -rf "$2"; return 1; }
 }
 
 # The simulator draws without a screen, through Mesa's EGL.
