@@ -281,6 +281,7 @@ def test_an_unknown_engine_is_one_sentence(capsys):
 def test_without_torch_the_table_says_how_to_get_it_and_what_needs_none(
     command: str, tmp_path: Path
 ):
+    pytest.importorskip("mujoco")
     done = run_command(command, "--out", str(tmp_path / "out"))
     assert done.returncode == 3
     assert b"rynn_brain_ros[model]" in done.stderr and b"--engine color-baseline" in done.stderr
