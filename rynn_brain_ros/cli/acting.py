@@ -31,7 +31,8 @@ from rynn_brain_ros.planning.executive import Approve
 from rynn_brain_ros.values import EngineError, InputError, Motion, Status, Step
 from rynn_brain_ros.view.evaluation import EpisodeScore
 
-_ENGINES = {"table": "nano", "room": "color-baseline"}
+_BASELINE = "color-baseline"
+_ENGINES = {"table": "nano", "room": _BASELINE}
 """By world, where none is named: nano has never seen a room."""
 
 
@@ -41,7 +42,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="",
         metavar="ENGINE",
-        help=f"{ENGINES_SPELLINGS} (nano; in the room color-baseline)",
+        help=f"{ENGINES_SPELLINGS} (nano; in the room {_BASELINE})",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which scene (0)")
     parser.add_argument(
@@ -129,7 +130,7 @@ def _engine(named: str, world: str) -> str:
     if engine == "nano" and missing:
         raise EngineError(
             f"the engine nano needs {', '.join(missing)}, not installed in this Python: pip "
-            "install torch && pip install 'rynn_brain_ros[model]'; or --engine color-baseline, "
+            f"install torch && pip install 'rynn_brain_ros[model]'; or --engine {_BASELINE}, "
             "which needs no model"
         )
     return engine
@@ -189,7 +190,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         arm_look=options.arm_look,
     )
     check_stage(stage)
-    asked = options.engine or ("color-baseline" if options.alone else "")  # alone, nobody is
+    asked = options.engine or (_BASELINE if options.alone else "")  # alone, nobody is
     config = Evaluation(
         stage=stage,
         episodes=options.episodes,
