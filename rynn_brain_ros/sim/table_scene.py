@@ -33,6 +33,8 @@ from rynn_brain_ros.values import InputError, Point2, RigidTransform, Vector3
 
 FRONT_FRAME = "front_color_optical_frame"
 WRIST_FRAME = "wrist_color_optical_frame"
+TABLE_TOP = "table top"
+"""The geom that is seen of the table."""
 FRONT_EYE_M: Vector3 = (1.28, -0.36, 0.74)
 FRONT_TARGET_M: Vector3 = (0.40, -0.01, 0.19)
 FOVY_DEG: Mapping[str, float] = {"front": 45.0, "wrist": 70.0}
@@ -237,7 +239,7 @@ def _add_table_top(mj: Any, spec: Any, look: Look) -> None:
     material.texrepeat = [5, 7] if look.pattern == "checker" else [1, 1]
     box = mj.mjtGeom.mjGEOM_BOX
     spec.worldbody.add_geom(
-        name="table top",
+        name=TABLE_TOP,
         type=box,
         size=(*_TABLE_HALF_M, 0.02),
         pos=(*_TABLE_CENTER_M, -0.02),

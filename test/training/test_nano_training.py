@@ -25,13 +25,27 @@ from rynn_brain_ros.models.nano import CHECKPOINT  # noqa: E402
 from rynn_brain_ros.sim.objects import PAINT  # noqa: E402
 from rynn_brain_ros.sim.table_tasks import Relation  # noqa: E402
 from rynn_brain_ros.sim.tabletop import Thing  # noqa: E402
-from rynn_brain_ros.values import Affordance, Box, NoGrounding, Task, TextPart  # noqa: E402
+from rynn_brain_ros.values import (  # noqa: E402
+    Affordance,
+    Area,
+    Box,
+    Count,
+    FrameSet,
+    Message,
+    NoGrounding,
+    Query,
+    Task,
+    TextPart,
+    Trajectory,
+)
 from training.nano.evaluate import held_out, summary  # noqa: E402
 from training.nano.lessons import (  # noqa: E402
     GENERATION,
-    Teacher,
-    kinds_in,
-    sentences,
+    NO_PICTURE,
+    POINTING,
+    Exchange,
+    Lesson,
+    Manner,
 )
 from training.nano.network import Sight, build_network  # noqa: E402
 from training.nano.optimizing import Schedule, optimize  # noqa: E402
@@ -41,9 +55,17 @@ from training.nano.report import card, draw_curves  # noqa: E402
 from training.nano.rows import HOLDERS, N_CELLS, Scribe, assemble  # noqa: E402
 from training.nano.save import save_checkpoint  # noqa: E402
 from training.nano.speak import Speaker, learn_hints  # noqa: E402
+from training.nano.spots import free_spot  # noqa: E402
+from training.nano.teacher import (  # noqa: E402
+    EVERYTHING,
+    RISE,
+    Teacher,
+    kinds_in,
+)
 from training.nano.train import Recipe, Run, begin, draw  # noqa: E402
 from training.nano.truth import Truth, truth_of  # noqa: E402
-from training.nano.turns import PLACE, THING, Turn, free_spot, turn_pictures  # noqa: E402
+from training.nano.turns import PLACE, THING, Turn, turn_pictures  # noqa: E402
+from training.nano.vocabulary import sentences  # noqa: E402
 from training.nano.words import build_tokenizer  # noqa: E402
 
 N_PICTURES = 24
@@ -125,26 +147,129 @@ def test_every_thing_that_is_seen_has_a_visual_token(truths: list[Truth]):
 # --- lessons --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_frames", [1, 3])
-def test_answers_read_back_as_what_is_true(truths: list[Truth], n_frames: int):
-    teacher, kinds = Teacher(np.random.default_rng(0)), set()
-    for first in range(0, N_PICTURES - n_frames):
+MANNERS = (
+    POINTING,
+    Manner(Task.COUNT),
+    *(Manner(task, thinking=True) for task in (*EVERYTHING, Task.COUNT)),
+)
+
+
+def lessons(
+    truths: list[Truth], manner: Manner, n_frames: int, p_absent: float = 0.2
+) -> list[tuple[Lesson, list[Truth]]]:
+    """Some about every run of pictures, with what these show."""
+    teacher, made = Teacher(np.random.default_rng(0), EVERYTHING), []
+    for first in range(N_PICTURES - n_frames):
         frames = [(n, n % 2 == 1) for n in range(first, first + n_frames)]
         shown = [truths[n] for n, _ in frames]
-        for exchange in teacher.lesson(frames, shown, 4).exchanges:
+        made.append((teacher.lesson(frames, shown, 4, p_absent, manner), shown))
+    return made
+
+
+@pytest.mark.parametrize("n_frames", [1, 3])
+def test_answers_read_back_as_what_is_true(truths: list[Truth], n_frames: int):
+    kinds = set()
+    for lesson, shown in lessons(truths, POINTING, n_frames):
+        for exchange in lesson.exchanges:
             (grounding,) = parse(exchange.answer, n_frames, task=exchange.task).groundings
             kinds.add(type(grounding))
             if exchange.place is None:
                 assert isinstance(grounding, NoGrounding) and grounding.abstained
                 continue
-            frame, number = exchange.place
-            seen = shown[frame].number(number)
-            assert seen is not None
-            told = seen.mirrored(frames[frame][1])
-            wanted = told[:2] if exchange.task is Task.AFFORDANCE else told[2:]
-            assert np.allclose(np.ravel(grounding.points), wanted, atol=0.51)
-            assert grounding.frame == frame
-    assert kinds == {Affordance, Box, NoGrounding}
+            assert not grounding.flags and grounding.frame == exchange.place[0]
+            frame = exchange.place[0]
+            _check_points(grounding.points, exchange, shown[frame], lesson.frames[frame][1])
+    assert kinds == {Affordance, Box, Area, Trajectory, NoGrounding}
+
+
+def _check_points(
+    points: Sequence[tuple[float, float]], exchange: Exchange, truth: Truth, flipped: bool
+) -> None:
+    def shows(x: float, y: float) -> int:
+        return truth.shows(1000 - x if flipped else x, y)
+
+    numbers = [noun.places[0][1] for noun in exchange.nouns]
+    asked, goal = numbers[0], numbers[-1]
+    if exchange.task is Task.OBJECT:
+        seen = truth.number(asked)
+        assert seen is not None
+        assert np.allclose(np.ravel(points), seen.mirrored(flipped)[2:], atol=0.51)
+    elif exchange.task is Task.AREA:
+        on_table = exchange.relation is Relation.NEXT_TO
+        assert shows(*points[0]) == (0 if on_table else asked)
+        assert points[1][0] < points[0][0] < points[2][0]
+    else:
+        assert shows(*points[0]) == asked
+    if exchange.task is Task.TRAJECTORY:
+        (_, y0), above, over, (x1, y1) = points
+        assert above == (points[0][0], max(0, y0 - RISE)) and over == (x1, max(0, y1 - RISE))
+        assert shows(x1, y1) == (0 if exchange.relation is Relation.NEXT_TO else goal)
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_what_is_counted_is_what_is_seen_of_it(truths: list[Truth], thinking: bool):
+    told = set()
+    for lesson, shown in lessons(truths, Manner(Task.COUNT, thinking), 2):
+        for exchange in lesson.exchanges:
+            (noun,) = exchange.nouns
+            color, shape = noun.kind
+            alike = [
+                seen
+                for seen in shown[-1].seen
+                if color in ("", seen.kind[0]) and shape in ("", seen.kind[1])
+            ]
+            reading = parse(exchange.answer, 2, task=Task.COUNT, thinking=thinking)
+            assert len(noun.places) == len(alike)
+            assert exchange.instruction[: noun.end].endswith(f"{shape or 'thing'}s")
+            told.add(len(alike))
+            if not thinking:
+                assert exchange.answer == str(len(alike))
+                continue
+            (count,) = reading.groundings
+            assert isinstance(count, Count) and count.count == len(alike)
+            assert len(reading.reasoning) == len(alike)
+    assert {0, 1, 2} <= told
+
+
+@pytest.mark.parametrize("task", EVERYTHING)
+def test_a_thought_is_a_look_at_what_the_answer_depends_on(truths: list[Truth], task: Task):
+    for lesson, shown in lessons(truths, Manner(task, thinking=True), 2):
+        for exchange in lesson.exchanges:
+            reading = parse(exchange.answer, 2, task=task, thinking=True)
+            (answer,) = reading.groundings
+            if exchange.place is None:
+                assert isinstance(answer, NoGrounding) and answer.abstained
+                continue
+            assert answer.frame == exchange.place[0]
+            boxes = [thought for thought in reading.reasoning if isinstance(thought, Box)]
+            for box, noun in zip(boxes, exchange.nouns, strict=True):
+                ((frame, number),) = noun.places
+                seen = shown[frame].number(number)
+                assert seen is not None
+                true = seen.mirrored(lesson.frames[frame][1])[2:]
+                assert np.allclose(np.ravel(box.points), true, atol=0.51)
+
+
+@pytest.mark.parametrize("n_frames", [1, 3])
+@pytest.mark.parametrize("manner", MANNERS, ids=lambda m: f"{m.task.value}-{m.thinking}")
+def test_a_question_is_read_in_the_tokens_that_the_engine_reads(
+    tokenizer, truths: list[Truth], manner: Manner, n_frames: int
+):
+    scribe = Scribe(tokenizer)
+    for lesson, _ in lessons(truths, manner, n_frames)[:6]:
+        for exchange in lesson.exchanges:
+            frames = FrameSet((NO_PICTURE,) * n_frames, 10240)
+            query = Query(
+                *("q", exchange.task, exchange.instruction, frames),
+                thinking=manner.thinking,
+                abstain=exchange.abstain,
+            )
+            answer = Message("assistant", (TextPart(exchange.answer),))
+            whole = chat_tokens(tokenizer, (*compose(query, GENERATION), answer))
+            row = scribe.lesson(dataclasses.replace(lesson, exchanges=(exchange,)))
+            ids = without_surplus(scribe, row.ids)
+            assert ids == whole[: len(ids)]
+            assert tokenizer.decode(whole[len(ids) :]) == "\n"
 
 
 def test_what_is_asked_for_in_vain_is_in_no_frame(truths: list[Truth]):
@@ -313,6 +438,23 @@ def test_a_plan_says_what_is_true_of_its_newest_picture(turns: list[Truth], plan
     assert verbs == {"Pick", "Place", "Done.", "I"}
 
 
+def test_what_came_into_the_bowl_that_it_was_to_go_next_to_is_picked_up_again(turns: list[Truth]):
+    teacher, contrary = PlanTeacher(np.random.default_rng(2)), 0
+    for first in range(0, len(turns), len(Turn)):
+        table = turns[first : first + len(Turn)]
+        for _ in range(12):
+            plan = teacher.plan(first, False, table)
+            if plan is None or plan.relation in (None, Relation.HELD):
+                continue
+            came_into = table[Turn.PLACED].known(THING).holder == PLACE
+            right = came_into == (plan.relation is not Relation.NEXT_TO)
+            contrary += not right
+            for turn in plan.turns:
+                shows_placed = turn.frames[-1][0] == first + Turn.PLACED
+                assert (turn.answer == "Done.") == (shows_placed and right)
+    assert contrary > 5
+
+
 def test_next_to_is_towards_the_camera_where_there_is_room():
     cup, block = thing("mug", (0.5, 0.1)), thing("cube", (0.4, -0.2))
     spot = free_spot(block, cup, (), EYE_M)
@@ -366,21 +508,28 @@ def test_where_a_plan_answers_it_must_know_what_is_wanted_and_what_is_missing(
 def test_a_plan_is_read_in_the_tokens_that_the_engine_reads(tokenizer, plans: list[Plan]):
     scribe = Scribe(tokenizer)
     for plan in plans:
-        chat = []
-        for message in plan.messages():
-            parts = [
-                {"type": "text", "text": part.text}
-                if isinstance(part, TextPart)
-                else {"type": "image"}
-                for part in message.parts
-            ]
-            chat.append({"role": message.role, "content": parts})
-        text = tokenizer.apply_chat_template(chat, tokenize=False)
-        whole = tokenizer(text, add_special_tokens=False)["input_ids"]
-        ids = scribe.plan(plan).ids
-        pictures = [n for n, token in enumerate(ids) if token == scribe.image]
-        surplus = set(pictures) - set(pictures[::N_CELLS])
-        assert [token for n, token in enumerate(ids) if n not in surplus] == whole
+        whole = chat_tokens(tokenizer, plan.messages())
+        assert without_surplus(scribe, scribe.plan(plan).ids) == whole
+
+
+def chat_tokens(tokenizer, messages: Sequence[Message]) -> list[int]:
+    """One token for each picture."""
+    chat = []
+    for message in messages:
+        parts = [
+            {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
+            for part in message.parts
+        ]
+        chat.append({"role": message.role, "content": parts})
+    text = tokenizer.apply_chat_template(chat, tokenize=False)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def without_surplus(scribe: Scribe, ids: list[int]) -> list[int]:
+    """The same of a row."""
+    pictures = [n for n, token in enumerate(ids) if token == scribe.image]
+    surplus = set(pictures) - set(pictures[::N_CELLS])
+    return [token for n, token in enumerate(ids) if n not in surplus]
 
 
 def test_visual_tokens_are_told_what_holds_their_thing(

@@ -40,8 +40,9 @@ from rynn_brain_ros.values import (
 from training.nano.evaluate_plans import evaluate_plans
 from training.nano.films import PER_FILM, film_pictures
 from training.nano.judging import as_frame, median, overlap, share
-from training.nano.lessons import Exchange, Lesson, Teacher
+from training.nano.lessons import Exchange, Lesson
 from training.nano.pictures import SEEN_PX, TablePicture, picture_of, table_pictures
+from training.nano.teacher import Teacher
 from training.nano.truth import SeenThing, Truth, truth_of
 
 HELD_OUT_SEED = 900_000

@@ -8,7 +8,7 @@ simulator's own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,15 +16,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rynn_brain_ros.geometry import DepthNoise
+from rynn_brain_ros.geometry import DepthNoise, apply, invert
 from rynn_brain_ros.sim.objects import PAINT, SHAPES, foot_radius_m, paint_name
 from rynn_brain_ros.sim.panda import FINGERS, JOINTS, READY, TCP_SITE
-from rynn_brain_ros.sim.rendering import SceneRenderer, load_mujoco, with_grain
+from rynn_brain_ros.sim.rendering import SceneRenderer, load_mujoco, pinhole_info, with_grain
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.sim.table_furnishing import Drawer, Filling
 from rynn_brain_ros.sim.table_scene import (
+    FOVY_DEG,
     FRONT_EYE_M,
     FRONT_TARGET_M,
+    TABLE_TOP,
     Look,
     TableScene,
     look_at,
@@ -32,7 +34,8 @@ from rynn_brain_ros.sim.table_scene import (
     scene_spec,
 )
 from rynn_brain_ros.sim.tabletop import Thing
-from rynn_brain_ros.values import Vector3
+from rynn_brain_ros.values import Point2, Vector3
+from training.nano.spots import free_spot
 
 CAMERA_PX = (640, 480)
 """What the simulator's camera gives."""
@@ -46,17 +49,21 @@ _SOLID = ("cube", "ball", "cylinder")
 _AWAY_M = (0.0, 0.0, -20.0)
 _JPEG_QUALITY = 92
 _SPOTS = 40
+_PROBE = Thing("to be put down", "red", "cube", (0.0, 0.0), (0.044, 0.044, 0.044))
+"""What a spot beside a thing is free for."""
 
 
 @dataclass(frozen=True)
 class Seen:
     """One thing in a picture: ``number`` is its value in the map, ``holder`` the number of what
-    it lies in or on (0 the table, −1 the hand)."""
+    it lies in or on (0 the table, −1 the hand). ``beside`` is where one would put something next
+    to it, x and y in 0…1000; ``None`` where there is no room, or where that is not seen."""
 
     number: int
     color: str
     shape: str
     holder: int
+    beside: Point2 | None = None
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -231,16 +238,24 @@ def pictures_of(
     model = scene_spec(scene, *CAMERA_PX).compile()
     _repaint(model, rng)
     large, small = SceneRenderer(model, *CAMERA_PX), SceneRenderer(model, *SEEN_PX)
+    table = model.geom(TABLE_TOP).id
     try:
         for pose in poses:
             data, holders = _posed(model, scene, pose, rng)
             rgb, _ = large.color_and_depth(data, "front")
-            numbers = _numbers(model, scene, small.geoms_seen(data, "front"))
+            geoms = small.geoms_seen(data, "front")
+            spots = _spots_beside(data, scene, {*pose.gone, *holders}, geoms == table)
             yield TablePicture(
                 _jpeg(with_grain(_exposed(rgb, rng), rng)),
-                cv2.imencode(".png", numbers)[1].tobytes(),
+                cv2.imencode(".png", _numbers(model, scene, geoms))[1].tobytes(),
                 tuple(
-                    Seen(number, thing.color, thing.shape, holders.get(thing.name, 0))
+                    Seen(
+                        number,
+                        thing.color,
+                        thing.shape,
+                        holders.get(thing.name, 0),
+                        spots.get(thing.name),
+                    )
                     for number, thing in enumerate(scene.things, start=1)
                     if thing.name not in pose.gone
                 ),
@@ -285,6 +300,42 @@ def _posed(
                 holders[top.name] = number
     mj.mj_forward(model, data)
     return data, holders
+
+
+def _spots_beside(
+    data: Any, scene: TableScene, elsewhere: Collection[str], shows_table: NDArray[np.bool_]
+) -> dict[str, Point2]:
+    """By the names of things that stand on the table, as `Seen` has them. ``shows_table``
+    [240, 320]: which pixels do."""
+    standing = []
+    for thing in scene.things:
+        if thing.name not in elsewhere:
+            x, y, _ = map(float, data.body(thing.name).xpos)
+            standing.append(replace(thing, xy_m=(x, y)))
+    found = {}
+    for thing in standing:
+        others = [other for other in standing if other is not thing]
+        spot = free_spot(_PROBE, thing, others, scene.T_base_front.translation_m)
+        if spot is not None:
+            x, y = _seen_at((*spot, 0.0), scene)
+            if _shows(shows_table, x, y):
+                found[thing.name] = (x, y)
+    return found
+
+
+def _seen_at(point_m: Vector3, scene: TableScene) -> Point2:
+    """Where the front camera shows a point of the base frame, x and y in 0…1000."""
+    width, height = SEEN_PX
+    x, y, z = apply(invert(scene.T_base_front), np.array([point_m]))[0]
+    fx, _, cx, _, fy, cy, *_ = pinhole_info(width, height, FOVY_DEG["front"], "front").k
+    column, row = fx * x / z + cx + 0.5, fy * y / z + cy + 0.5
+    return float(column / width * 1000), float(row / height * 1000)
+
+
+def _shows(mask: NDArray[np.bool_], x: float, y: float) -> bool:
+    height, width = mask.shape
+    column, row = int(x / 1000 * width), int(y / 1000 * height)
+    return 0 <= column < width and 0 <= row < height and bool(mask[row, column])
 
 
 def upon(under: Thing, top: Thing, rng: np.random.Generator) -> Vector3:

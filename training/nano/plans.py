@@ -2,7 +2,7 @@
 
 What comes next follows from what the newest picture shows: the thing on the table is picked up,
 the thing in the hand is placed, the thing in its place means ``Done.``. Now and then a step has
-failed and is taken again.
+failed and is taken again, or the thing has come into the bowl that it was to go next to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from rynn_brain_ros.sim.objects import PAINT
 from rynn_brain_ros.sim.table_tasks import Relation
 from rynn_brain_ros.values import Affordance, Area, Box, FrameSet, Message, Query, Task, TextPart
 from rynn_brain_ros.values import Turn as Past
-from training.nano.lessons import ABSTENTION, GENERATION, NO_PICTURE, Mark, Teacher, kinds_in
+from training.nano.lessons import ABSTENTION, GENERATION, NO_PICTURE, Mark
+from training.nano.teacher import HOLDS, kinds_in
 from training.nano.truth import SeenThing, Truth
 from training.nano.turns import PLACE, THING, Turn
 
@@ -72,7 +73,7 @@ DECLINED = f"I only know how to pick up and place one thing. {ABSTENTION}"
 TAUGHT = tuple(_WORDS)
 _PREPOSITIONS = {Relation.IN: "into", Relation.ON: "onto", Relation.NEXT_TO: "next to"}
 _ASK_TO_HOLD, _ABSENT, _FAILS, _TWO_FRAMES, _SHAPE_ALONE = 0.2, 0.2, 0.12, 0.5, 0.25
-_IS_BEYOND = 0.15
+_IS_BEYOND, _CONTRARY = 0.15, 0.35
 """How often."""
 
 
@@ -114,14 +115,17 @@ class PlanTeacher:
     """Makes plans of the four pictures of a table (`turns.Turn`)."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self._rng, self._teacher = rng, Teacher(rng)
+        self._rng = rng
 
     def plan(self, first: int, mirrored: bool, truths: Sequence[Truth]) -> Plan | None:
         """Of the pictures from number ``first`` on. ``None`` where something that matters is
         hidden."""
-        relation = _relation(truths)
-        if relation is None:
+        shown = _relation(truths)
+        if shown is None:
             return None
+        relation = shown
+        if self._rng.random() < _CONTRARY:
+            relation = _contrary(truths, shown)
         if self._rng.random() < _ASK_TO_HOLD:
             relation = Relation.HELD
         if self._rng.random() < _IS_BEYOND:
@@ -130,10 +134,10 @@ class PlanTeacher:
             return self._absent(first, mirrored, truths, relation)
         turns: list[PlanTurn] = []
         for state in self._states(relation):
-            shown = [Turn.MOVING, state] if turns and self._rng.random() < _TWO_FRAMES else [state]
+            seen = [Turn.MOVING, state] if turns and self._rng.random() < _TWO_FRAMES else [state]
             before = sum(len(turn.frames) for turn in turns)
-            said = _Saying(truths, mirrored, relation, state, before, len(shown) - 1)
-            frames = tuple((first + picture, mirrored) for picture in shown)
+            said = _Saying(truths, mirrored, relation, shown, state, before, len(seen) - 1)
+            frames = tuple((first + picture, mirrored) for picture in seen)
             turns.append(PlanTurn(frames, *said.answer(), said.beside()))
         nouns = {number: self._noun(truths, number) for number in (THING, PLACE)}
         return Plan(self._sentence(relation, nouns), relation, nouns, tuple(turns))
@@ -204,13 +208,24 @@ def _relation(truths: Sequence[Truth]) -> Relation | None:
     return Relation.IN if place.shape == "bowl" else Relation.ON
 
 
+def _contrary(truths: Sequence[Truth], shown: Relation) -> Relation:
+    """What could be wanted of the same things, where there is anything else."""
+    held = truths[Turn.HELD].number(PLACE)
+    assert held is not None  # `_relation` has looked
+    if shown is Relation.NEXT_TO:
+        return HOLDS.get(held.thing.shape, shown)
+    return shown if held.thing.beside is None else Relation.NEXT_TO
+
+
 @dataclass(frozen=True)
 class _Saying:
-    """The answer to one turn, whose newest frame is number ``index`` of it."""
+    """The answer to one turn, whose newest frame is number ``index`` of it. ``relation`` is what is
+    wanted, ``shown`` what `Turn.PLACED` shows."""
 
     truths: Sequence[Truth]
     mirrored: bool
     relation: Relation
+    shown: Relation
     state: Turn
     before: int
     index: int
@@ -218,12 +233,12 @@ class _Saying:
     def answer(self) -> tuple[str, tuple[Mark, ...], tuple[int, int] | None]:
         thing = self._seen(THING)
         where = (self.before + self.index, THING)
-        if self.state is Turn.BEFORE:
+        if self.state is Turn.BEFORE or (self.state is Turn.PLACED and not self._is_done()):
             x, y, *box = self._whole(thing.mirrored(self.mirrored))
             point = Affordance(self.index, ((x, y),), (0, 0), "affordance")
             text = f"Pick up {format_grounding(point)} of {self._box(box)}."
             return text, (*self._marks(THING, x, y), *self._marks(THING, *box)), where
-        if self.state is Turn.PLACED or self.relation is Relation.HELD:
+        if self._is_done():
             return "Done.", (), where
         _, _, *box = self._whole(thing.mirrored(self.mirrored))
         x, y = self._whole(self._end())
@@ -231,6 +246,11 @@ class _Saying:
         words = _PREPOSITIONS[self.relation]
         text = f"Place {self._box(box)} {words} {format_grounding(area)}."
         return text, (*self._marks(THING, *box), *self._marks(PLACE, x, y)), where
+
+    def _is_done(self) -> bool:
+        if self.relation is Relation.HELD:
+            return self.state is Turn.HELD
+        return self.state is Turn.PLACED and self.relation is self.shown
 
     def beside(self) -> tuple[int, int] | None:
         seen = self.truths[self.state].number(PLACE)
@@ -240,6 +260,8 @@ class _Saying:
 
     def _end(self) -> tuple[float, float]:
         """Where the thing is to go: onto what is seen of the place, or to the spot beside it."""
+        if self.relation is not self.shown and self.relation is Relation.NEXT_TO:
+            return self._seen(PLACE).beside(self.mirrored)[0]
         if self.relation is Relation.NEXT_TO:
             _, _, x0, _, x1, y1 = self._numbers(self.truths[Turn.PLACED].number(THING))
             return (x0 + x1) / 2, y1 - 15

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,9 +66,7 @@ class Pool:
         self._places = [(n, i) for n, maps in enumerate(self._maps) for i in range(len(maps))]
         texts = [(path / "things.json").read_text(encoding="utf-8") for path in shards]
         self._things = [
-            tuple(Seen(**thing) for thing in things)
-            for text in texts
-            for things in json.loads(text)
+            tuple(_seen(thing) for thing in things) for text in texts for things in json.loads(text)
         ]
 
     def __len__(self) -> int:
@@ -85,3 +84,8 @@ class Pool:
 
     def things(self, index: int) -> tuple[Seen, ...]:
         return self._things[index]
+
+
+def _seen(told: dict[str, Any]) -> Seen:
+    spot = told.get("beside")
+    return Seen(**{**told, "beside": None if spot is None else tuple(spot)})

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from rynn_brain_ros.models.local.prompt import ImageSpan, Prompt
 from rynn_brain_ros.sim.objects import SHAPES
-from rynn_brain_ros.values import ImagePart
-from training.nano.lessons import Exchange, Lesson, Mark, frame_label
+from rynn_brain_ros.values import ImagePart, Task
+from training.nano.lessons import Exchange, Lesson, Mark, Place, opening
 from training.nano.network import TOKEN_PX
 from training.nano.pictures import SEEN_PX
 from training.nano.plans import TAUGHT, Plan
@@ -34,8 +34,6 @@ Look = tuple[int, int, NDArray[np.bool_]]
 """Row, position, and the positions [L] that it should look at."""
 Asked = tuple[int, int, "NDArray[np.bool_] | None"]
 """The same, at visual tokens that show the thing; none where it is absent."""
-Place = tuple[int, int]
-"""A frame, and a thing's number."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +48,28 @@ class Shown:
 
 @dataclass(frozen=True)
 class Noun:
-    """Where a noun ends and what it says; ``place`` is where its thing is, where the pictures
-    stand before it."""
+    """Where a noun ends and what it says; ``places`` are where all that it means is, where the
+    pictures stand before it."""
 
     at: int
     kind: tuple[int, int]
     sees: bool = False
-    place: Place | None = None
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
 class Said:
-    """An answer from ``start`` up to ``end``, the marks of its numbers, and where the thing is
-    that it is about, and another that it depends on; ``noun_at`` is, by thing, where the noun
-    stands that is looked back at. ``missing`` is the thing that it says is not there; ``wanted``
-    what a plan's instruction wants, of `TAUGHT` and last of all anything else."""
+    """An answer from ``start`` up to ``end``, which is ``decided`` at one of its tokens, the marks
+    of its numbers, where all is that it is about, and another thing that it depends on; ``noun_at``
+    is, by thing, where the noun stands that is looked back at. ``missing`` is the thing that it
+    says is not there; ``wanted`` what an instruction wants, of `TAUGHT` and last of all anything
+    else."""
 
     start: int
     end: int
+    decided: int
     marks: dict[int, Mark]
-    place: Place | None
+    places: tuple[Place, ...]
     beside: Place | None = None
     noun_at: dict[int, int] = field(default_factory=dict)
     missing: int | None = None
@@ -120,11 +120,10 @@ class Scribe:
     def lesson(self, lesson: Lesson) -> Row:
         """The frames, and each question on a branch of its own."""
         row = Row(list(lesson.frames))
-        row.add(self._ids("<|im_start|>user\n"))
-        for index in range(len(lesson.frames)):
-            self._show(row, frame_label(index, len(lesson.frames)), index)
+        for index, words in enumerate(opening(lesson.manner, len(lesson.frames))):
+            self._show(row, words, index)
         for number, exchange in enumerate(lesson.exchanges, start=1):
-            self._ask(row, exchange, number)
+            self._ask(row, exchange, number, lesson.manner.thinking)
         return row
 
     def plan(self, plan: Plan) -> Row:
@@ -140,9 +139,20 @@ class Scribe:
                 ids = self._told(turn.answer)
                 start = row.add(ids)
                 marks = self._marked(start, ids, turn.marks)
-                places, nouns = (turn.place, turn.beside), dict(noun_at)
-                said = Said(start, start + len(ids), marks, *places, nouns, turn.missing, wanted)
-                row.said.append(said)
+                places = () if turn.place is None else (turn.place,)
+                row.said.append(
+                    Said(
+                        start,
+                        start + len(ids),
+                        start,
+                        marks,
+                        places,
+                        turn.beside,
+                        dict(noun_at),
+                        turn.missing,
+                        wanted,
+                    )
+                )
                 row.add(self._ids("\n"))
                 continue
             text, index = "", 0
@@ -176,16 +186,31 @@ class Scribe:
         row.shown.append(Shown(first, index, at[-1] if at else None))
         row.add(self._ids("<|vision_end|>"))
 
-    def _ask(self, row: Row, exchange: Exchange, branch: int) -> None:
-        before = exchange.instruction[: exchange.instruction.index(exchange.noun)]
+    def _ask(self, row: Row, exchange: Exchange, branch: int, thinking: bool) -> None:
         start = row.add(self._ids(exchange.instruction + exchange.rest), branch)
-        at = start + len(self._ids(before + exchange.noun)) - 1
-        row.nouns.append(Noun(at, _kind(exchange.kind), sees=True, place=exchange.place))
+        noun_at: dict[int, int] = {}
+        for noun in exchange.nouns:
+            at = start + len(self._ids(exchange.instruction[: noun.end])) - 1
+            row.nouns.append(Noun(at, _kind(noun.kind), sees=True, places=noun.places))
+            noun_at |= {number: at for _, number in noun.places}
         row.add(self._ids("<|im_end|>\n<|im_start|>assistant\n"), branch)
         ids = self._told(exchange.answer)
         start = row.add(ids, branch)
         marks = self._marked(start, ids, exchange.marks)
-        row.said.append(Said(start, start + len(ids), marks, exchange.place))
+        first, *others = [noun.places for noun in exchange.nouns]
+        there = all((first, *others)) or exchange.task is Task.COUNT
+        row.said.append(
+            Said(
+                start,
+                start + len(ids),
+                start + thinking,  # behind <think>
+                marks,
+                first if there else (),
+                others[0][0] if others and there else None,
+                noun_at if others and there else {},
+                wanted=None if exchange.relation is None else TAUGHT.index(exchange.relation),
+            )
+        )
 
     def _told(self, answer: str) -> list[int]:
         ids: list[int] = self._tokenizer(answer + "<|im_end|>", add_special_tokens=False)[
@@ -297,29 +322,31 @@ class _Telling:
         for noun in self.row.nouns:
             batch.kinds.append((self.b, noun.at, *noun.kind))
             if noun.sees:
-                batch.nouns.append((self.b, noun.at, self._where(noun.place)))
+                batch.nouns.append((self.b, noun.at, self._where(noun.places)))
         for said in self.row.said:
             self._tell_said(said, batch)
 
     def _tell_said(self, said: Said, batch: Batch) -> None:
-        batch.places.append((self.b, said.start - 1, self._where(said.place)))
+        decided = said.decided - 1
+        batch.places.append((self.b, decided, self._where(said.places)))
         if said.wanted is not None:
-            batch.wanted.append((self.b, said.start - 1, said.wanted))
+            batch.wanted.append((self.b, decided, said.wanted))
         if said.missing is not None:
             missing_at = self._at(said.noun_at[said.missing])
             batch.asks += [(self.b, at, missing_at) for at in range(said.start - 1, said.end - 1)]
-        if said.place is not None and said.noun_at:
-            thing_at = self._at(said.noun_at[said.place[1]])
-            batch.asks.append((self.b, said.start - 1, thing_at))
-        beside = self._where(said.beside)
-        if said.beside is not None and beside is not None:
-            batch.others.append((self.b, said.start - 1, beside))
+        if said.places and said.noun_at:
+            thing_at = self._at(said.noun_at[said.places[0][1]])
+            batch.asks.append((self.b, decided, thing_at))
+        if said.beside is not None:
+            beside = self._where([said.beside])
+            assert beside is not None
+            batch.others.append((self.b, decided, beside))
             noun_at = self._at(said.noun_at[said.beside[1]])
-            batch.other_nouns.append((self.b, said.start - 1, noun_at))
+            batch.other_nouns.append((self.b, decided, noun_at))
         for at in range(said.start, said.end):
             mark, before = said.marks.get(at), at - 1
-            if mark is not None:
-                where = self._where(mark.place)
+            if mark is not None and mark.place is not None:
+                where = self._where([mark.place])
                 assert where is not None
                 batch.looks.append((self.b, before, where))
                 if said.noun_at:
@@ -327,7 +354,7 @@ class _Telling:
             if mark is not None and not mark.exact:
                 batch.coordinates.append((self.b, before, mark.value))
                 continue
-            what = "frame" if mark is not None else "decided" if at == said.start else "plain"
+            what = "frame" if mark is not None else "decided" if at == said.decided else "plain"
             batch.targets[what].append((self.b, before, self.row.ids[at]))
 
     def _held(self, frame: int, shown: Shown) -> Iterator[tuple[int, int, int]]:
@@ -342,13 +369,13 @@ class _Telling:
         where: NDArray[np.bool_] = np.arange(self.length) == position
         return where
 
-    def _where(self, place: Place | None) -> NDArray[np.bool_] | None:
-        if place is None:
+    def _where(self, places: Sequence[Place]) -> NDArray[np.bool_] | None:
+        if not places:
             return None
-        frame, number = place
         where = np.zeros(self.length, np.bool_)
-        start = self.row.shown[frame].start
-        where[start : start + N_CELLS] = (self._cells(frame) == number).ravel()
+        for frame, number in places:
+            start = self.row.shown[frame].start
+            where[start : start + N_CELLS] |= (self._cells(frame) == number).ravel()
         return where
 
     def _cells(self, frame: int) -> NDArray[np.uint8]:

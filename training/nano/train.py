@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from rynn_brain_ros.files import write_whole
+from rynn_brain_ros.values import Task
 from training.nano.films import PER_FILM, film_pictures
-from training.nano.lessons import Teacher, sentences
+from training.nano.lessons import POINTING, Manner
 from training.nano.network import Sight, build_network
 from training.nano.optimizing import Schedule, Score, Tell, write_torch
 from training.nano.plans import PER_TABLE, PlanTeacher
@@ -33,7 +34,9 @@ from training.nano.rows import COLUMNS, ROWS, Batch, Row, Scribe, assemble
 from training.nano.save import BEGAN_WITH, load_checkpoint, provenance, save_checkpoint
 from training.nano.see import Heads, Parts, Truths, learn_to_see
 from training.nano.speak import MOST_FRAMES, SeenBefore, Speaker, learn_hints, learn_to_speak
+from training.nano.teacher import EVERYTHING, Teacher
 from training.nano.turns import turn_pictures
+from training.nano.vocabulary import sentences
 from training.nano.words import build_tokenizer
 
 NAME = "RynnBrain-nano"
@@ -43,6 +46,9 @@ _ONE_FRAME, _LONGEST, _TWO_FILMS = 0.25, 0.55, 0.2
 """Of questions, how often a single frame is shown, and of those about several, how often as many
 as there may be, and frames of two films."""
 _MOST_QUESTIONS = 12
+_COUNTING, _THINKING = 0.08, 0.2
+"""Of the last stage's questions, how often things are counted, and how often all is thought about
+first. That makes questions twice as long: half as many are asked."""
 TABLES, FILMS, TURNS = "tables", "films", "turns"
 """The pool's folders."""
 
@@ -91,10 +97,10 @@ QUICK = Recipe(
 )
 """Minutes, to see that all of it learns."""
 FURTHER = Recipe(
-    seed=7,
+    seed=9,
     shards=6,
-    film_shards=40,
-    turn_shards=24,
+    film_shards=32,
+    turn_shards=28,
     everything=Schedule(2000, 6e-4, 0.02),
     plan_share=0.4,
     plans=5,
@@ -187,7 +193,7 @@ class Run:
     def _speak(self, tell: Tell, kept: Path) -> float:
         """On a part of the pool, each picture always or never mirrored: seen once, kept."""
         recipe, chance = self.recipe, Chance(self.recipe.seed, 1)
-        asking = _Asking(self, chance.rng)
+        asking = _Asking(self, Teacher(chance.rng), chance.rng)
         n_things = np.array([len(self.pool.things(n)) for n in range(asking.n_known)])
 
         def lessons(step: int) -> Lessons:
@@ -210,7 +216,8 @@ class Run:
 
     def _anything(self) -> Callable[[int], Lessons]:
         chance = Chance(self.recipe.seed, 3)
-        asking, planning = _Asking(self, chance.rng), _Planning(self, chance.rng)
+        asking = _Asking(self, Teacher(chance.rng, EVERYTHING), chance.rng)
+        planning = _Planning(self, chance.rng)
 
         def lessons(step: int) -> Lessons:
             chance.at(step)
@@ -253,37 +260,51 @@ class _Asking:
     """Questions about single pictures of the tables and about films, of which each is always or
     never mirrored."""
 
-    def __init__(self, run: Run, rng: np.random.Generator) -> None:
-        self._run, self.rng, self._teacher = run, rng, Teacher(rng)
+    def __init__(self, run: Run, teacher: Teacher, rng: np.random.Generator) -> None:
+        self._run, self.rng, self._teacher = run, rng, teacher
         self._tables = SeenBefore(run.pool, run.sight)
         self._films, self._film_truths = SeenBefore(run.films, run.sight), Truths(run.films)
         self.n_known = min(run.recipe.known_pictures, len(run.pool))
 
     def anything(self) -> Lessons:
-        """One frame or several."""
+        """One frame or several, asked for one thing or another."""
+        manner = self._manner()
         if self.rng.random() < _ONE_FRAME:
             pictures = self.rng.integers(self.n_known, size=self._run.recipe.lessons)
-            return self.about_tables(pictures)
+            return self.about_tables(pictures, manner)
         # Only the longest films have the highest numbers.
         longest = self.rng.random() < _LONGEST
         n_frames = MOST_FRAMES if longest else int(self.rng.integers(2, MOST_FRAMES + 1))
         n_films = max(1, round(self._run.recipe.lessons / n_frames))
         shown = [self._frames(n_frames) for _ in range(n_films)]
-        return self._lessons(shown, self._film_truths, self._films)
+        return self._lessons(shown, self._film_truths, self._films, manner)
 
-    def about_tables(self, pictures: Iterable[int]) -> Lessons:
+    def about_tables(self, pictures: Iterable[int], manner: Manner = POINTING) -> Lessons:
         """About each of these alone."""
         shown = [[(int(n), bool(n // 2 % 2))] for n in pictures]
-        return self._lessons(shown, self._run.truths, self._tables)
+        return self._lessons(shown, self._run.truths, self._tables, manner)
+
+    def _manner(self) -> Manner:
+        draw = self.rng.random()
+        if draw < _COUNTING:
+            return Manner(Task.COUNT)
+        if draw < _COUNTING + _THINKING:
+            return Manner((*EVERYTHING, Task.COUNT)[int(self.rng.integers(5))], thinking=True)
+        return POINTING
 
     def _lessons(
-        self, shown: Sequence[list[tuple[int, bool]]], truths: Truths, seen: SeenBefore
+        self,
+        shown: Sequence[list[tuple[int, bool]]],
+        truths: Truths,
+        seen: SeenBefore,
+        manner: Manner,
     ) -> Lessons:
         run = self._run
         n_questions = round(run.recipe.lessons * run.recipe.questions / len(shown))
+        n_questions = min(n_questions, _MOST_QUESTIONS) // (2 if manner.thinking else 1)
         known = [[truths[n] for n, _ in frames] for frames in shown]
         rows = [
-            run.scribe.lesson(self._teacher.lesson(some, there, min(n_questions, _MOST_QUESTIONS)))
+            run.scribe.lesson(self._teacher.lesson(some, there, n_questions, manner=manner))
             for some, there in zip(shown, known, strict=True)
         ]
         batch = assemble(run.scribe, rows, known)

@@ -6,19 +6,18 @@ goes into, onto or beside. Between turns the arm stands where the brain parks it
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from enum import IntEnum
 
 import numpy as np
 
-from rynn_brain_ros.sim.objects import PAINT, foot_radius_m
+from rynn_brain_ros.sim.objects import PAINT
 from rynn_brain_ros.sim.table_layout import Kind, random_scene
 from rynn_brain_ros.sim.table_scene import TableScene
-from rynn_brain_ros.sim.tabletop import Thing
-from rynn_brain_ros.values import InputError, Point2, Vector3
+from rynn_brain_ros.values import InputError, Vector3
 from training.nano.pictures import Pose, TablePicture, pictures_of, random_table, upon
+from training.nano.spots import free_spot
 
 THING, PLACE = 1, 2
 """Their numbers."""
@@ -27,13 +26,6 @@ _PLACES = ("bowl", "bowl", "plate", "plate", "cube", "cube", "ball", "cylinder",
 _VESSELS = ("bowl", "plate")
 _PUT_INTO, _STACKED = 0.7, 0.5
 """How often something is put into or onto one of these, or a block onto a block; else beside it."""
-_BESIDE_M, _ROOM_M = 0.035, 0.03
-"""From a thing to what it is put next to, and to all else."""
-_OUTWARDS_M, _SIDES_M = (0.35, 0.70), (-0.36, 0.36)
-"""Where what is put down next to something stands: hardly farther out than things in episodes, so
-that the edge seldom decides."""
-_MIDDLE_M: Point2 = (0.5, 0.0)
-"""Of the table, where things stand."""
 _EPISODES = 0.7
 """How many tables are set as episodes set them, the others wildly."""
 
@@ -106,30 +98,3 @@ def _end(scene: TableScene, rng: np.random.Generator) -> tuple[Vector3, int] | N
         return upon(place, thing, rng), PLACE
     spot = free_spot(thing, place, scene.things[PLACE:], scene.T_base_front.translation_m)
     return None if spot is None else ((*spot, thing.size_m[2] / 2), 0)
-
-
-def free_spot(thing: Thing, place: Thing, others: Sequence[Thing], eye_m: Vector3) -> Point2 | None:
-    """Beside ``place``: towards the camera at ``eye_m`` where there is room, else as near to that
-    as there is, on the table's middle side first. Each is what it is in a mirrored picture too.
-    (The freest spot was tried: a little difference far away decides then, and answers were in
-    doubt.)"""
-    reach = foot_radius_m(thing) + foot_radius_m(place) + _BESIDE_M
-    to_eye, to_middle = (_heading(place.xy_m, end) for end in (eye_m, _MIDDLE_M))
-    inwards = 1 if math.sin(to_middle - to_eye) > 0 else -1
-    for turn in (0, 1, -1, 2, -2, 3, -3, 4):
-        angle = to_eye + inwards * turn * math.pi / 4
-        x = place.xy_m[0] + reach * math.cos(angle)
-        y = place.xy_m[1] + reach * math.sin(angle)
-        within = _OUTWARDS_M[0] < x < _OUTWARDS_M[1] and _SIDES_M[0] < y < _SIDES_M[1]
-        if within and _room_m((x, y), thing, others) > _ROOM_M:
-            return x, y
-    return None
-
-
-def _heading(start: Point2, end: Sequence[float]) -> float:
-    return math.atan2(end[1] - start[1], end[0] - start[0])
-
-
-def _room_m(spot: Point2, thing: Thing, others: Sequence[Thing]) -> float:
-    gaps = [math.dist(spot, o.xy_m) - foot_radius_m(o) - foot_radius_m(thing) for o in others]
-    return min(gaps, default=1.0)
