@@ -39,6 +39,7 @@ from rynn_brain_ros.values import (  # noqa: E402
     Trajectory,
 )
 from training.nano.evaluate import held_out, summary  # noqa: E402
+from training.nano.evaluate_tasks import KINDS, held_out_tasks, judge_task  # noqa: E402
 from training.nano.lessons import (  # noqa: E402
     GENERATION,
     NO_PICTURE,
@@ -286,6 +287,23 @@ def test_what_is_asked_for_in_vain_is_in_no_frame(truths: list[Truth]):
         for exchange in teacher.lesson([(n, False)], [truth], 4, p_absent=1.0).exchanges:
             said = [words.get(w, w) for w in exchange.instruction.rstrip(".?").split()]
             assert tuple(said[-2:]) not in kinds_in(truth) or "around" in said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_true_answer_is_judged_right_and_anothers_is_not(kind: str):
+    asked = held_out_tasks(kind, seed=5, count=40)
+    for each in asked:
+        result = judge_task(each, each.exchange.answer)
+        assert result.right and result.valid
+        assert result.grounded == (kind == "thoughts" and not result.absent)
+    others = [*asked[20:], *asked[:20]]
+    wrong = [
+        not judge_task(each, other.exchange.answer).right
+        for each, other in zip(asked, others, strict=True)
+        if each.exchange.answer != other.exchange.answer
+    ]
+    assert sum(wrong) > 0.8 * len(wrong) > 10
+    assert not judge_task(asked[0], "I would rather not.").valid
 
 
 def test_questions_are_worded_as_for_any_model(truths: list[Truth]):

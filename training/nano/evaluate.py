@@ -5,8 +5,9 @@ that it never saw.
 
 Three kinds of pictures: ``episode`` is a table as the demo and `rynn-brain evaluate` set it,
 ``wild`` one as in training (crowded, stacked, in the hand, other lamps and colours), ``film`` the
-newest frames of a table on which things come, go and are moved. Plans are judged turn by turn,
-where the model's profile says that it plans. Two controls show that it looks: the same questions
+newest frames of a table on which things come, go and are moved. Plans are judged turn by turn, and
+free places, ways, counts and reasoning by themselves, where the model's profile says that it knows
+them. Two controls show that it looks: the same questions
 with the picture of another table, and answers scored on another thing than the one asked for. No
 grammar holds the answers: their form is nano's own.
 """
@@ -18,10 +19,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from rynn_brain_ros.language import parse
 from rynn_brain_ros.models.local.engine import LocalEngine
@@ -38,6 +42,7 @@ from rynn_brain_ros.values import (
     Task,
 )
 from training.nano.evaluate_plans import evaluate_plans
+from training.nano.evaluate_tasks import evaluate_tasks
 from training.nano.films import PER_FILM, film_pictures
 from training.nano.judging import as_frame, median, overlap, share
 from training.nano.lessons import Exchange, Lesson
@@ -47,9 +52,10 @@ from training.nano.truth import SeenThing, Truth, truth_of
 
 HELD_OUT_SEED = 900_000
 KINDS = ("episode", "wild", "film")
-QUANTIZED = ("none", "int8")
-"""Ways to load it; ``none`` is in 16 bits, as it is stored. Layers of its widths cannot be computed
-in nf4 on a processor."""
+QUANTIZED = ("none", "int8", "nf4")
+"""``none`` is in 16 bits, as it is stored. Layers of its widths cannot be computed in nf4 on a
+processor: their weights are rounded to it, and computed in 16 bits as a GPU does."""
+_NF4_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -230,6 +236,8 @@ def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dic
                 found["controls"] = controls(engine, asked)
         if Task.PLAN in engine.info.tasks:
             found["plans"] = evaluate_plans(engine, seed, count)
+        if Task.AREA in engine.info.tasks:
+            found |= evaluate_tasks(engine, seed, count)
     asked = held_out("episode", seed, count)
     return {**found, **{how: quantized(path, how, asked, answers) for how in QUANTIZED}}
 
@@ -238,10 +246,25 @@ def quantized(
     path: Path, how: str, asked: Sequence[Asked], answers: Sequence[str]
 ) -> dict[str, float]:
     """As `summary`, with the share of answers that are word for word those in 32 bits."""
-    with closing(LocalEngine(load(path, quantization=how), constrain=False)) as engine:
+    loaded = load(path, quantization="none" if how == "nf4" else how)
+    if how == "nf4":
+        _round_to_nf4(loaded.model)
+    with closing(LocalEngine(loaded, constrain=False)) as engine:
         said = texts(engine, asked)
     same = share(one == other for one, other in zip(said, answers, strict=True))
     return {**summary(judged(asked, said)), "same": same}
+
+
+def _round_to_nf4(model: Any) -> None:
+    """The linear layers of the language model, in bitsandbytes' blocks of 64 with double
+    quantization. A layer is one row of blocks to it, as on a GPU: its processor kernel would begin
+    each row with a new block, and reads back other numbers where the last is not full."""
+    bits = import_module("bitsandbytes.functional")  # of an extra of its own
+    for module in model.model.language_model.modules():
+        if isinstance(module, nn.Linear):
+            blocks = module.weight.data.view(-1, _NF4_BLOCK)
+            packed, state = bits.quantize_4bit(blocks, quant_type="nf4", compress_statistics=True)
+            module.weight.data = bits.dequantize_4bit(packed, state).view_as(module.weight)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

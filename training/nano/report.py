@@ -25,11 +25,13 @@ from rynn_brain_ros.models.profiles import NANO
 from rynn_brain_ros.planning import ask
 from rynn_brain_ros.view.overlay import draw
 from training.nano.evaluate import HELD_OUT_SEED, KINDS, QUANTIZED, Asked, evaluate, held_out
+from training.nano.evaluate_tasks import FRAMES
+from training.nano.evaluate_tasks import KINDS as TASK_KINDS
 from training.nano.save import BEGAN_WITH, PROVENANCE
 from training.nano.train import NAME
 
 EVALUATION = "evaluation.json"
-_QUANTIZED_NAMES = {"none": "16 bits", "int8": "int8"}
+_QUANTIZED_NAMES = {"none": "16 bits", "int8": "int8", "nf4": "nf4"}
 _ROWS = (
     ("point_inside", "points inside the named thing", "share"),
     ("point_off", "median distance of points, 1/1000 of the width", "number"),
@@ -48,6 +50,12 @@ _PLAN_ROWS = (
     ("point_inside", "grasp points inside the thing", "share"),
     ("box_half", "boxes that overlap the true one by half", "share"),
     ("area_off", "median distance of destinations, 1/1000", "number"),
+)
+_TASK_ROWS = (
+    ("right", "the right answer, where there is one", "share"),
+    ("abstained_right", "`<no object>`, or 0, where nothing like it is there", "share"),
+    ("grounded", "a right box in the reasoning", "share"),
+    ("valid", "answers in the right form, no grammar used", "share"),
 )
 _QUANTIZED_ROWS = (
     *_ROWS[:4],
@@ -125,7 +133,7 @@ def examples(engine: LocalEngine, asked: Sequence[Asked], columns: int = 3) -> A
 def card(found: Mapping[str, Mapping[str, float]], told: Mapping[str, Any]) -> str:
     """The model card (`card.md`), in the form that model hubs read."""
     kinds = {name: found[name] for name in KINDS}
-    quantized = {_QUANTIZED_NAMES[how]: found[how] for how in QUANTIZED}
+    quantized = {_QUANTIZED_NAMES[how]: found[how] for how in QUANTIZED if how in found}
     template = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
     return template.format(
         **{key: told[key] for key in ("code", "minutes", "machine", "torch")},
@@ -135,6 +143,7 @@ def card(found: Mapping[str, Mapping[str, float]], told: Mapping[str, Any]) -> s
         table=_table(kinds, _ROWS),
         quantized=_table(quantized, _QUANTIZED_ROWS),
         plans=_plans(found["plans"]) if "plans" in found else "",
+        tasks=_tasks({kind: found[kind] for kind in TASK_KINDS if kind in found}),
         recipe=json.dumps(told["recipe"]),
         began=_began(told.get(BEGAN_WITH)),
     )
@@ -156,10 +165,19 @@ def _plans(found: Mapping[str, float]) -> str:
     return f"{told}\n\n{_table({'plans': found}, _PLAN_ROWS)}\n\n"
 
 
+def _tasks(found: Mapping[str, Mapping[str, float]]) -> str:
+    if not found:
+        return ""
+    (count,) = {int(values["questions"]) for values in found.values()}
+    told = f"{count} questions of each further kind, half about one frame, half about {FRAMES}:"
+    return f"{told}\n\n{_table(found, _TASK_ROWS)}\n\n"
+
+
 def _table(columns: Mapping[str, Mapping[str, float]], rows: Sequence[tuple[str, str, str]]) -> str:
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
     for key, label, kind in rows:
-        lines.append([label, *(_told(values[key], kind) for values in columns.values())])
+        told = [_told(values[key], kind) if key in values else "" for values in columns.values()]
+        lines.append([label, *told])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
