@@ -98,15 +98,15 @@ QUICK = Recipe(
 """Minutes, to see that all of it learns."""
 FURTHER = Recipe(
     seed=9,
-    shards=6,
-    film_shards=32,
-    turn_shards=28,
-    everything=Schedule(2000, 6e-4, 0.02),
-    plan_share=0.4,
+    shards=4,
+    film_shards=24,
+    turn_shards=20,
+    everything=Schedule(1900, 6e-4, 0.02),
+    plan_share=0.36,
     plans=5,
     known_pictures=4000,
 )
-"""For a nano that sees and speaks: more films, and plans."""
+"""For a nano that sees and speaks: films, plans, and everything else that is asked of it."""
 RECIPES = {"full": Recipe(), "quick": QUICK, "further": FURTHER}
 
 
