@@ -17,6 +17,7 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from rynn_brain_ros.checking.cases import load_cases, save_cases  # noqa: E402
 from rynn_brain_ros.language import compose, parse  # noqa: E402
 from rynn_brain_ros.models.local.engine import LocalEngine  # noqa: E402
 from rynn_brain_ros.models.local.loading import load  # noqa: E402
@@ -38,6 +39,7 @@ from rynn_brain_ros.values import (  # noqa: E402
     TextPart,
     Trajectory,
 )
+from training.nano.cases import true_cases  # noqa: E402
 from training.nano.evaluate import held_out, summary  # noqa: E402
 from training.nano.evaluate_tasks import KINDS, held_out_tasks, judge_task  # noqa: E402
 from training.nano.lessons import (  # noqa: E402
@@ -306,6 +308,15 @@ def test_the_true_answer_is_judged_right_and_anothers_is_not(kind: str):
     assert not judge_task(asked[0], "I would rather not.").valid
 
 
+def test_true_answers_are_cases_that_check_engine_reads(tmp_path: Path):
+    cases = list(true_cases(seed=5, count=2))
+    assert len({case.name for case in cases}) == len(cases) == 2 * (len(KINDS) + 4)
+    save_cases(tmp_path / "cases.jsonl", cases)
+    read = load_cases(tmp_path / "cases.jsonl")
+    assert not read.problems
+    assert [case.expected.text for case in read.cases] == [case.expected.text for case in cases]
+
+
 def test_questions_are_worded_as_for_any_model(truths: list[Truth]):
     asked = held_out("film", seed=3, count=6)
     teacher = Teacher(np.random.default_rng((3, 1)))
@@ -318,6 +329,11 @@ def test_questions_are_worded_as_for_any_model(truths: list[Truth]):
 
 
 # --- the network ----------------------------------------------------------------------------------
+
+
+def test_the_shipped_nano_was_made_of_these_words(tokenizer):
+    """Or it could not learn on."""
+    assert type(tokenizer).from_pretrained(CHECKPOINT).get_vocab() == tokenizer.get_vocab()
 
 
 def test_a_coordinate_is_one_token(tokenizer):

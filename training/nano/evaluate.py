@@ -60,9 +60,11 @@ _NF4_BLOCK = 64
 
 @dataclass(frozen=True)
 class Asked:
-    """A question about known pictures: ``other`` is another thing of the same picture."""
+    """A question about known pictures with its right answer: ``other`` is another thing of the same
+    picture."""
 
     query: Query
+    answer: str
     truths: tuple[Truth, ...]
     place: tuple[int, int] | None
     other: int | None
@@ -119,7 +121,8 @@ def _asked(
 ) -> Iterator[Asked]:
     for number, exchange in enumerate(lesson.exchanges):
         query = _query(exchange, frames, number)
-        yield Asked(query, tuple(truths), exchange.place, _other(exchange, truths, rng))
+        other = _other(exchange, truths, rng)
+        yield Asked(query, exchange.answer, tuple(truths), exchange.place, other)
 
 
 def _query(exchange: Exchange, frames: FrameSet, number: int) -> Query:

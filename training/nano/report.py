@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from rynn_brain_ros.models.local.engine import LocalEngine
 from rynn_brain_ros.models.local.loading import load
 from rynn_brain_ros.models.profiles import NANO
 from rynn_brain_ros.planning import ask
+from rynn_brain_ros.values import Query
 from rynn_brain_ros.view.overlay import draw
-from training.nano.evaluate import HELD_OUT_SEED, KINDS, QUANTIZED, Asked, evaluate, held_out
-from training.nano.evaluate_tasks import FRAMES
+from training.nano.evaluate import HELD_OUT_SEED, KINDS, QUANTIZED, evaluate, held_out
+from training.nano.evaluate_tasks import FRAMES, held_out_tasks
 from training.nano.evaluate_tasks import KINDS as TASK_KINDS
 from training.nano.save import BEGAN_WITH, PROVENANCE
 from training.nano.train import NAME
@@ -77,7 +79,7 @@ def write_report(run: Path, count: int, seed: int) -> None:
     draw_curves([json.loads(line) for line in lines], path / "curve.png")
     engine = LocalEngine(load(path, dtype="F32"), constrain=False)
     try:
-        picture = examples(engine, [*held_out("episode", seed, 9), *held_out("wild", seed, 9)])
+        picture = examples(engine, list(_shown(engine, seed)))
     finally:
         engine.close()
     quality = [cv2.IMWRITE_JPEG_QUALITY, 80]
@@ -116,14 +118,23 @@ def _last_step(lines: Sequence[Mapping[str, Any]], stage: str) -> int:
     return max((int(line["step"]) for line in lines if line["stage"] == stage), default=0)
 
 
-def examples(engine: LocalEngine, asked: Sequence[Asked], columns: int = 3) -> Any:
+def _shown(engine: LocalEngine, seed: int) -> Iterator[Query]:
+    """Questions about one frame each."""
+    yield from (asked.query for kind in ("episode", "wild") for asked in held_out(kind, seed, 6))
+    for kind, (manners, _) in TASK_KINDS.items():
+        if manners[0].task in engine.info.tasks and not manners[0].thinking:
+            asked = (each.query for each in held_out_tasks(kind, seed, 12))
+            yield from islice((query for query in asked if len(query.frames) == 1), 3)
+
+
+def examples(engine: LocalEngine, queries: Sequence[Query], columns: int = 3) -> Any:
     """One picture of several answers, uint8 [H, W, 3]."""
     tiles = []
-    for each in asked:
-        response = ask(engine, each.query)
-        frame = each.query.frames[-1]
+    for query in queries:
+        response = ask(engine, query)
+        frame = query.frames[-1]
         rgb = decode_color(frame.frame.color)
-        caption = f"{each.query.instruction}  {response.answer.text}"
+        caption = f"{query.instruction}  {response.answer.text}"
         drawn = draw(rgb, response.lifted, frame, caption=caption)
         tiles.append(cv2.resize(drawn, (480, 360), interpolation=cv2.INTER_AREA))
     rows = [np.hstack(tiles[n : n + columns]) for n in range(0, len(tiles), columns)]

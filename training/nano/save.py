@@ -33,9 +33,11 @@ def save_checkpoint(model: Any, tokenizer: Any, path: Path, provenance: dict[str
     unfinished.rename(path)
 
 
-def load_checkpoint(model: Any, path: Path) -> dict[str, Any]:
+def load_checkpoint(model: Any, tokenizer: Any, path: Path) -> dict[str, Any]:
     """An earlier nano's weights into ``model``; its provenance. Raises `SystemExit` for a network
-    of another shape."""
+    of another shape, and for one that reads other tokens than ``tokenizer``'s."""
+    if type(tokenizer).from_pretrained(path).get_vocab() != tokenizer.get_vocab():
+        raise SystemExit(f"error: {path} was made of other words than are taught here")
     earlier = type(model).from_pretrained(path, dtype=torch.float32)
     try:
         model.load_state_dict(earlier.state_dict())

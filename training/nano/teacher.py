@@ -54,10 +54,10 @@ Kind = tuple[str, str]
 """Colour and shape, "" where it does not matter."""
 FIND_AND_BOX: Mapping[Task, float] = {Task.AFFORDANCE: 0.6, Task.OBJECT: 0.4}
 EVERYTHING: Mapping[Task, float] = {
-    Task.AFFORDANCE: 0.4,
+    Task.AFFORDANCE: 0.45,
     Task.OBJECT: 0.25,
-    Task.AREA: 0.2,
-    Task.TRAJECTORY: 0.15,
+    Task.AREA: 0.18,
+    Task.TRAJECTORY: 0.12,
 }
 """How often each is asked for."""
 HOLDS = {"bowl": Relation.IN, "plate": Relation.ON, "cube": Relation.ON}

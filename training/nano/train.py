@@ -46,9 +46,6 @@ _ONE_FRAME, _LONGEST, _TWO_FILMS = 0.25, 0.55, 0.2
 """Of questions, how often a single frame is shown, and of those about several, how often as many
 as there may be, and frames of two films."""
 _MOST_QUESTIONS = 12
-_COUNTING, _THINKING = 0.08, 0.2
-"""Of the last stage's questions, how often things are counted, and how often all is thought about
-first. That makes questions twice as long: half as many are asked."""
 TABLES, FILMS, TURNS = "tables", "films", "turns"
 """The pool's folders."""
 
@@ -75,6 +72,10 @@ class Recipe:
     plan_share: float = 0.0
     """Of the last stage's steps, how many teach it to plan."""
     plans: int = 4
+    counting_share: float = 0.06
+    thinking_share: float = 0.0
+    """Of the steps that do not teach it to plan, how many teach it to count, and to think first.
+    That makes questions twice as long: half as many are asked."""
     film_shards: int = 16
     turn_shards: int = 12
     scene_shard: int = 400
@@ -101,8 +102,8 @@ FURTHER = Recipe(
     shards=4,
     film_shards=24,
     turn_shards=20,
-    everything=Schedule(1900, 6e-4, 0.02),
-    plan_share=0.36,
+    everything=Schedule(1700, 4e-4, 0.02),
+    plan_share=0.4,
     plans=5,
     known_pictures=4000,
 )
@@ -154,7 +155,7 @@ class Run:
 
     def train_further(self, checkpoint: Path) -> Path:
         """The last stage, on an earlier nano's weights; the new checkpoint's folder."""
-        came_from = load_checkpoint(self.model, checkpoint)
+        came_from = load_checkpoint(self.model, self.tokenizer, checkpoint)
         self._stage("hints", self._hints)
         self._stage("everything", self._everything)
         return self.save({BEGAN_WITH: came_from})
@@ -285,10 +286,10 @@ class _Asking:
         return self._lessons(shown, self._run.truths, self._tables, manner)
 
     def _manner(self) -> Manner:
-        draw = self.rng.random()
-        if draw < _COUNTING:
+        recipe, draw = self._run.recipe, self.rng.random()
+        if draw < recipe.counting_share:
             return Manner(Task.COUNT)
-        if draw < _COUNTING + _THINKING:
+        if draw < recipe.counting_share + recipe.thinking_share:
             return Manner((*EVERYTHING, Task.COUNT)[int(self.rng.integers(5))], thinking=True)
         return POINTING
 
