@@ -7,6 +7,7 @@ failed and is taken again, or the thing has come into the bowl that it was to go
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,20 @@ import numpy as np
 from rynn_brain_ros.language import compose, format_grounding
 from rynn_brain_ros.sim.objects import PAINT
 from rynn_brain_ros.sim.table_tasks import Relation
-from rynn_brain_ros.values import Affordance, Area, Box, FrameSet, Message, Query, Task, TextPart
+from rynn_brain_ros.values import (
+    Affordance,
+    Area,
+    Box,
+    FrameSet,
+    Message,
+    Point2,
+    Query,
+    Task,
+    TextPart,
+)
 from rynn_brain_ros.values import Turn as Past
 from training.nano.lessons import ABSTENTION, GENERATION, NO_PICTURE, Mark
-from training.nano.teacher import HOLDS, kinds_in
+from training.nano.teacher import PUT_TO, kinds_in
 from training.nano.truth import SeenThing, Truth
 from training.nano.turns import PLACE, THING, Turn
 
@@ -75,6 +86,8 @@ _PREPOSITIONS = {Relation.IN: "into", Relation.ON: "onto", Relation.NEXT_TO: "ne
 _ASK_TO_HOLD, _ABSENT, _FAILS, _TWO_FRAMES, _SHAPE_ALONE = 0.2, 0.2, 0.12, 0.5, 0.25
 _IS_BEYOND, _CONTRARY = 0.15, 0.35
 """How often."""
+_SAME_SPOT = 30
+"""1/1000 of the picture."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,7 @@ class PlanTeacher:
         """Of the pictures from number ``first`` on. ``None`` where something that matters is
         hidden."""
         shown = _relation(truths)
-        if shown is None:
+        if shown is None or (shown is Relation.NEXT_TO and not _stands_beside(truths)):
             return None
         relation = shown
         if self._rng.random() < _CONTRARY:
@@ -208,12 +221,28 @@ def _relation(truths: Sequence[Truth]) -> Relation | None:
     return Relation.IN if place.shape == "bowl" else Relation.ON
 
 
+def _stands_beside(truths: Sequence[Truth]) -> bool:
+    """Has it been put where it would be said to belong? Things of another size may find room
+    elsewhere: then one question would have two answers."""
+    held, placed = truths[Turn.HELD].number(PLACE), truths[Turn.PLACED].number(THING)
+    assert held is not None and placed is not None  # `_relation` has looked
+    if held.thing.beside is None:
+        return False
+    return math.dist(held.thing.beside, _foot(placed.numbers)) < _SAME_SPOT
+
+
+def _foot(numbers: Sequence[float]) -> Point2:
+    """Where a thing stands, of its point and box."""
+    _, _, x0, _, x1, y1 = numbers
+    return (x0 + x1) / 2, y1 - 15
+
+
 def _contrary(truths: Sequence[Truth], shown: Relation) -> Relation:
     """What could be wanted of the same things, where there is anything else."""
     held = truths[Turn.HELD].number(PLACE)
     assert held is not None  # `_relation` has looked
     if shown is Relation.NEXT_TO:
-        return HOLDS.get(held.thing.shape, shown)
+        return PUT_TO.get(held.thing.shape, shown)
     return shown if held.thing.beside is None else Relation.NEXT_TO
 
 
@@ -263,8 +292,7 @@ class _Saying:
         if self.relation is not self.shown and self.relation is Relation.NEXT_TO:
             return self._seen(PLACE).beside(self.mirrored)[0]
         if self.relation is Relation.NEXT_TO:
-            _, _, x0, _, x1, y1 = self._numbers(self.truths[Turn.PLACED].number(THING))
-            return (x0 + x1) / 2, y1 - 15
+            return _foot(self._numbers(self.truths[Turn.PLACED].number(THING)))
         x, y, *_ = self._numbers(self._seen(PLACE))
         return x, y
 

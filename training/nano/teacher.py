@@ -37,6 +37,7 @@ from training.nano.lessons import (
     Place,
     format_words,
 )
+from training.nano.pictures import Seen
 from training.nano.truth import SeenThing, Truth
 from training.nano.vocabulary import (
     ANY_SHAPE,
@@ -60,10 +61,10 @@ EVERYTHING: Mapping[Task, float] = {
     Task.TRAJECTORY: 0.12,
 }
 """How often each is asked for."""
-HOLDS = {"bowl": Relation.IN, "plate": Relation.ON, "cube": Relation.ON}
-"""What can be put into or onto things; next to anything."""
+PUT_TO = {"bowl": Relation.IN, "plate": Relation.ON, "cube": Relation.ON}
+"""How something is put to a thing of this shape; next to it, whatever it is."""
 _GRIPPABLE = ("cube", "ball", "cylinder")
-_NEXT_TO, _NONE = 0.5, 0.15
+_NEXT_TO, _NONE = 0.35, 0.15
 """How often a place is next to something, and how often things are counted that are not there."""
 _MOST_TOLD = 5
 """So many are found one by one before they are counted."""
@@ -105,6 +106,14 @@ class _Sighting:
         """Where something may be put."""
         seen = self.seen
         return (seen.beside if relation is Relation.NEXT_TO else seen.top)(self.flipped)
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """What is asked for and in no frame, of one of these shapes: those that could be there, or the
+    words alone would tell."""
+
+    shapes: tuple[str, ...]
 
 
 class Teacher:
@@ -170,7 +179,7 @@ class _About:
         found = self._sighting(lambda _: True) if there else None
         template = self._one_of(words)
         if found is None:
-            return self._absent(task, template, [None])
+            return self._absent(task, template, [_Missing(SHAPES)])
         if task is Task.AFFORDANCE:
             said = self._told(Affordance, found, [found.point()])
         else:
@@ -178,38 +187,37 @@ class _About:
         return self._exchange(task, template, [found], self._thought([found], said))
 
     def _area(self, there: bool) -> Exchange:
-        found, relation = self._destination() if there else (None, None)
-        if found is None or relation is None:
-            relation = self._relation()
-            return self._absent(Task.AREA, self._one_of(AREA_WORDS[relation]), [None], relation)
+        relation, found = self._destination()
+        template = self._one_of(AREA_WORDS[relation])
+        if found is None or not there:
+            return self._absent(Task.AREA, template, [_Missing(_holding(relation))], relation)
         said = self._told(Area, found, found.spots(relation))
-        template, thought = self._one_of(AREA_WORDS[relation]), self._thought([found], said)
+        thought = self._thought([found], said)
         return self._exchange(Task.AREA, template, [found], thought, relation)
 
     def _trajectory(self, there: bool) -> Exchange:
-        end, relation = self._destination()
+        relation, end = self._destination()
         start = None if end is None else self._movable(end)
-        relation = relation or self._relation()
         template = self._one_of(TRAJECTORY_WORDS[relation])
         if start is None or end is None or not there:
-            found = [None, end] if self._rng.random() < 0.5 else [start, None]
+            no_start, no_end = _Missing(_GRIPPABLE), _Missing(_holding(relation))
+            keeps_end = self._rng.random() < 0.5
+            found = [no_start, end or no_end] if keeps_end else [start or no_start, no_end]
             return self._absent(Task.TRAJECTORY, template, found, relation)
         thought = self._thought([start, end], self._way(start, end, relation))
         return self._exchange(Task.TRAJECTORY, template, [start, end], thought, relation)
 
     def _way(self, start: _Sighting, end: _Sighting, relation: Relation) -> _Written:
         """Up from where the thing is, over to its destination and down."""
-        goal, *_ = end.spots(relation)
-        both = ((start, start.point()), (end, goal))
-        (one, (x0, y0)), (other, (x1, y1)) = both
+        (x0, y0), ((x1, y1), *_) = start.point(), end.spots(relation)
         points = ((x0, y0), (x0, y0 - RISE), (x1, y1 - RISE), (x1, y1))
         whole = tuple(_whole(point) for point in points)
-        way = Trajectory(start.index, whole, (0, 0), "trajectory")
         marks = [
             Mark(min(1000.0, max(0.0, value)), of.place, exact=False)
-            for of, point in zip((one, one, other, other), points, strict=True)
+            for of, point in zip((start, start, end, end), points, strict=True)
             for value in point
         ]
+        way = Trajectory(start.index, whole, (0, 0), "trajectory")
         text = format_grounding(way, with_frame=self._named)
         return _Written(text, (*self._frame_mark(start), *marks))
 
@@ -242,7 +250,7 @@ class _About:
         self,
         task: Task,
         template: str,
-        found: Sequence[_Sighting | None],
+        found: Sequence[_Sighting | _Missing],
         relation: Relation | None = None,
     ) -> Exchange:
         said = self._thought([], _Written(ABSTENTION))
@@ -252,17 +260,19 @@ class _About:
         self,
         task: Task,
         template: str,
-        found: Sequence[_Sighting | None],
+        found: Sequence[_Sighting | _Missing],
         said: _Written,
         relation: Relation | None = None,
     ) -> Exchange:
-        """``found`` are what the nouns of ``template`` name; ``None`` is named by something that is
-        not there."""
+        """``found`` are what the nouns of ``template`` name."""
         before, *rest = template.split("{}")
         text, nouns = before, []
         for each, words in zip(found, rest, strict=True):
-            noun, kind = self._noun(each) if each is not None else self._absent_noun()
-            places = () if each is None else (each.place,)
+            places: tuple[Place, ...] = ()
+            if isinstance(each, _Missing):
+                noun, kind = self._absent_noun(each.shapes)
+            else:
+                (noun, kind), places = self._noun(each), (each.place,)
             text += noun
             nouns.append(Named(len(text), kind, places))
             text += words
@@ -327,28 +337,37 @@ class _About:
         seen = self._truths[index].seen
         return [each for each in seen if each.kind not in later and here[each.kind] == 1]
 
-    def _destination(self) -> tuple[_Sighting | None, Relation | None]:
-        """What something can be put into, onto or next to."""
-        if self._rng.random() < _NEXT_TO:
-            found = self._sighting(lambda seen: seen.thing.beside is not None)
-            return found, None if found is None else Relation.NEXT_TO
-        found = self._sighting(lambda seen: seen.thing.shape in HOLDS)
-        return found, None if found is None else HOLDS[found.seen.thing.shape]
+    def _destination(self) -> tuple[Relation, _Sighting | None]:
+        """What something can be put into or onto, or next to."""
+        if self._rng.random() >= _NEXT_TO:
+            relation = self._one_of((Relation.IN, Relation.ON))
+            shapes = _holding(relation)
+            found = self._sighting(lambda s: s.thing.shape in shapes and self._is_free(s))
+            if found is not None:
+                return relation, found
+        return Relation.NEXT_TO, self._sighting(lambda seen: seen.thing.beside is not None)
 
-    def _relation(self) -> Relation:
-        return self._one_of(tuple(AREA_WORDS))
+    def _is_free(self, seen: SeenThing) -> bool:
+        """Does it stand on the table, with room? In a bowl or on a plate there always is."""
+        if seen.thing.shape != "cube":
+            return seen.thing.holder == 0
+        things = (thing for truth in self._truths for thing in things_in(truth))
+        return seen.thing.holder == 0 and all(t.holder != seen.thing.number for t in things)
 
     def _movable(self, end: _Sighting) -> _Sighting | None:
-        """Something else in the same frame."""
+        """Something else in the same frame, which is not there already."""
+        goal = end.seen.thing
         found = [
             seen
             for seen in self._alone(end.index)
-            if seen is not end.seen and seen.thing.shape in _GRIPPABLE
+            if seen is not end.seen
+            and seen.thing.shape in _GRIPPABLE
+            and seen.thing.holder != goal.number
+            and goal.holder != seen.thing.number
         ]
         if not found:
             return None
-        seen = found[int(self._rng.integers(len(found)))]
-        return _Sighting(end.index, seen, end.flipped)
+        return _Sighting(end.index, self._one_of(found), end.flipped)
 
     # --- nouns ----------------------------------------------------------------------------------
 
@@ -372,12 +391,12 @@ class _About:
         others = synonyms.get(word, ())
         return self._one_of(others) if others and self._rng.random() < 0.15 else word
 
-    def _absent_noun(self) -> tuple[str, Kind]:
+    def _absent_noun(self, shapes: Sequence[str]) -> tuple[str, Kind]:
         """Nothing like it is in any frame; mostly its colour or its shape is."""
         there = {kind for truth in self._truths for kind in kinds_in(truth)}
-        free = [(c, s) for c in PAINT for s in SHAPES if (c, s) not in there]
-        colors, shapes = {c for c, _ in there}, {s for _, s in there}
-        near = [(c, s) for c, s in free if c in colors or s in shapes]
+        free = [(c, s) for c in PAINT for s in shapes if (c, s) not in there]
+        colors, forms = {c for c, _ in there}, {s for _, s in there}
+        near = [(c, s) for c, s in free if c in colors or s in forms]
         pool = near if near and self._rng.random() < 0.75 else free
         return self._full(*pool[int(self._rng.integers(len(pool)))])
 
@@ -387,7 +406,18 @@ class _About:
 
 def kinds_in(truth: Truth) -> list[Kind]:
     """Colours and shapes of everything in the scene, hidden things too."""
-    return [thing.kind for thing in (*(seen.thing for seen in truth.seen), *truth.hidden)]
+    return [thing.kind for thing in things_in(truth)]
+
+
+def things_in(truth: Truth) -> tuple[Seen, ...]:
+    return (*(seen.thing for seen in truth.seen), *truth.hidden)
+
+
+def _holding(relation: Relation) -> tuple[str, ...]:
+    """The shapes that something can be put to in this way."""
+    if relation is Relation.NEXT_TO:
+        return SHAPES
+    return tuple(shape for shape, way in PUT_TO.items() if way is relation)
 
 
 def _is_of(kind: Kind, wanted: Kind) -> bool:
