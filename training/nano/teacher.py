@@ -394,7 +394,9 @@ class _About:
     def _absent_noun(self, shapes: Sequence[str]) -> tuple[str, Kind]:
         """Nothing like it is in any frame; mostly its colour or its shape is."""
         there = {kind for truth in self._truths for kind in kinds_in(truth)}
-        free = [(c, s) for c in PAINT for s in shapes if (c, s) not in there]
+        free = [kind for kind in product(PAINT, shapes) if kind not in there]
+        if not free:  # one of each is there
+            return self._absent_noun(SHAPES)
         colors, forms = {c for c, _ in there}, {s for _, s in there}
         near = [(c, s) for c, s in free if c in colors or s in forms]
         pool = near if near and self._rng.random() < 0.75 else free
