@@ -134,7 +134,7 @@ PROFILES = (
 
 NANO = Profile(
     *("RynnBrain-nano", "qwen3_vl", _V1, 0.003, {"none": 6_000_000}, 3200, "any processor"),
-    roles=frozenset({Role.GROUND, Role.PLAN, Role.THINK}),
+    roles=frozenset({Role.GROUND, Role.PLAN}),
     knows=frozenset(
         {Task.AFFORDANCE, Task.OBJECT, Task.AREA, Task.TRAJECTORY, Task.COUNT, Task.PLAN}
     ),

@@ -62,6 +62,7 @@ from training.nano.spots import free_spot  # noqa: E402
 from training.nano.teacher import (  # noqa: E402
     EVERYTHING,
     RISE,
+    THOUGHTS,
     Teacher,
     kinds_in,
 )
@@ -153,7 +154,7 @@ def test_every_thing_that_is_seen_has_a_visual_token(truths: list[Truth]):
 MANNERS = (
     POINTING,
     Manner(Task.COUNT),
-    *(Manner(task, thinking=True) for task in (*EVERYTHING, Task.COUNT)),
+    *THOUGHTS,
 )
 
 
@@ -273,6 +274,21 @@ def test_a_question_is_read_in_the_tokens_that_the_engine_reads(
             ids = without_surplus(scribe, row.ids)
             assert ids == whole[: len(ids)]
             assert tokenizer.decode(whole[len(ids) :]) == "\n"
+
+
+@pytest.mark.parametrize("manner", [POINTING, *THOUGHTS[:-1]], ids=lambda m: m.task.value)
+def test_an_answer_is_decided_where_it_differs_from_an_abstention(
+    tokenizer, truths: list[Truth], manner: Manner
+):
+    scribe, there, absent = Scribe(tokenizer), set(), set()
+    for lesson, _ in lessons(truths, manner, 1, p_absent=0.5):
+        row = scribe.lesson(lesson)
+        for exchange, said in zip(lesson.exchanges, row.said, strict=True):
+            (absent if exchange.place is None else there).add(row.ids[said.decided])
+            assert said.places == (() if exchange.place is None else (exchange.place,))
+    assert len(absent) == 1
+    if manner.thinking:
+        assert len(there) == 1 and not there & absent
 
 
 def test_what_is_asked_for_in_vain_is_in_no_frame(truths: list[Truth]):

@@ -44,7 +44,7 @@ from rynn_brain_ros.values import (
 from training.nano.evaluate_plans import evaluate_plans
 from training.nano.evaluate_tasks import evaluate_tasks
 from training.nano.films import PER_FILM, film_pictures
-from training.nano.judging import as_frame, median, overlap, share
+from training.nano.judging import FORMS, as_frame, median, overlap, share
 from training.nano.lessons import Exchange, Lesson
 from training.nano.pictures import SEEN_PX, TablePicture, picture_of, table_pictures
 from training.nano.teacher import Teacher
@@ -164,8 +164,9 @@ def _judged(asked: Asked, text: str) -> Result:
     grounding = reading.groundings[0]
     if isinstance(grounding, NoGrounding):
         return replace(result, valid=grounding.abstained, abstained=grounding.abstained)
-    result = replace(result, valid=not grounding.flags)
-    if asked.place is None:
+    valid = isinstance(grounding, FORMS[query.task]) and not grounding.flags
+    result = replace(result, valid=valid)
+    if asked.place is None or not valid:
         return result
     frame, number = asked.place
     seen = asked.truths[frame].number(number)

@@ -1,9 +1,9 @@
 """How well nano answers what is more than a point or a box: free places, ways, counts, and whatever
 is thought about first (Chain-of-Point).
 
-Half of the questions show one frame, half `FRAMES` of a film. A place in or on a thing is right
-anywhere on it, one next to a thing within `NEAR` of where there is room; a way is right where both
-of its ends are.
+Half of the questions show a crowded table, half `FRAMES` frames of a film. A place in or on a thing
+is right anywhere on it, one next to a thing within `NEAR` of where there is room; a way is right
+where both of its ends are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from itertools import islice
 import numpy as np
 
 from rynn_brain_ros.language import default_budget, parse
+from rynn_brain_ros.models.profiles import profile_for
+from rynn_brain_ros.models.roles import Role
 from rynn_brain_ros.sim.table_tasks import Relation
 from rynn_brain_ros.values import (
     AnyGrounding,
@@ -29,9 +31,10 @@ from rynn_brain_ros.values import (
     Task,
 )
 from training.nano.films import PER_FILM, film_pictures
-from training.nano.judging import as_frame, overlap, share
+from training.nano.judging import FORMS, as_frame, overlap, share
 from training.nano.lessons import POINTING, Exchange, Manner, Place
-from training.nano.teacher import EVERYTHING, Teacher
+from training.nano.pictures import table_pictures
+from training.nano.teacher import EVERYTHING, THOUGHTS, Teacher
 from training.nano.truth import Truth, truth_of
 
 FRAMES = 4
@@ -41,10 +44,7 @@ KINDS: Mapping[str, tuple[tuple[Manner, ...], Mapping[Task, float]]] = {
     "areas": ((POINTING,), {Task.AREA: 1.0}),
     "trajectories": ((POINTING,), {Task.TRAJECTORY: 1.0}),
     "counts": ((Manner(Task.COUNT),), {Task.COUNT: 1.0}),
-    "thoughts": (
-        tuple(Manner(task, thinking=True) for task in (*EVERYTHING, Task.COUNT)),
-        EVERYTHING,
-    ),
+    "thoughts": (THOUGHTS, EVERYTHING),
 }
 
 
@@ -69,14 +69,15 @@ class TaskResult:
 
 
 def held_out_tasks(kind: str, seed: int, count: int) -> list[AskedTask]:
-    """``count`` questions of a kind (`KINDS`), two about each film."""
+    """``count`` questions of a kind (`KINDS`), two about each table or film."""
     manners, shares = KINDS[kind]
-    pictures, teacher = film_pictures(seed), Teacher(np.random.default_rng((seed, 1)), shares)
+    teacher = Teacher(np.random.default_rng((seed, 1)), shares)
+    tables, films = table_pictures(seed, per_table=1), film_pictures(seed)
     asked: list[AskedTask] = []
     while len(asked) < count:
         number = len(asked) // 2
         n_frames = FRAMES if number % 2 else 1
-        some = list(islice(pictures, PER_FILM))[-n_frames:]
+        some = list(islice(films, PER_FILM))[-FRAMES:] if number % 2 else [next(tables)]
         truths = tuple(truth_of(picture.numbers(), picture.things) for picture in some)
         frames = FrameSet(tuple(as_frame(picture, n) for n, picture in enumerate(some)), 10240)
         manner = manners[number // 2 % len(manners)]
@@ -112,8 +113,8 @@ def judge_task(asked: AskedTask, text: str) -> TaskResult:
     (told_at,) = reading.groundings
     if isinstance(told_at, NoGrounding):
         return TaskResult(absent, told_at.abstained, absent and told_at.abstained, grounded)
-    right = not absent and _is_right(asked, told_at)
-    return TaskResult(absent, not told_at.flags, right, grounded)
+    valid = isinstance(told_at, FORMS[query.task]) and not told_at.flags
+    return TaskResult(absent, valid, valid and not absent and _is_right(asked, told_at), grounded)
 
 
 def _count(reading: Reading) -> int | None:
@@ -142,7 +143,7 @@ def _is_right(asked: AskedTask, told: AnyGrounding) -> bool:
     assert place is not None  # something is there
     if isinstance(told, Box):
         return _is_box_of(asked, told, place)
-    if (getattr(told, "frame", 0) or 0) != place[0]:
+    if (told.frame or 0) != place[0]:
         return False
     first, *_, last = (told.points[0], *told.points)
     if exchange.task is Task.AFFORDANCE:
@@ -171,10 +172,12 @@ def _is_free(asked: AskedTask, point: Point2, at: int) -> bool:
 
 
 def evaluate_tasks(engine: Engine, seed: int, count: int) -> dict[str, dict[str, float]]:
-    """Shares, by kind."""
+    """Shares, by kind that it knows."""
+    thinks = Role.THINK in profile_for(engine.info.model).roles
     return {
         kind: _summary(list(_results(engine, kind, seed, count)), manners[0].thinking)
         for kind, (manners, _) in KINDS.items()
+        if thinks or not manners[0].thinking
     }
 
 

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from rynn_brain_ros.memory import select
-from rynn_brain_ros.values import EncodedImage, Frame, SelectedFrame
+from rynn_brain_ros.values import (
+    Affordance,
+    AnyGrounding,
+    Area,
+    Box,
+    EncodedImage,
+    Frame,
+    SelectedFrame,
+    Task,
+    Trajectory,
+)
 from training.nano.pictures import TablePicture
+
+FORMS: Mapping[Task, type[AnyGrounding]] = {
+    Task.AFFORDANCE: Affordance,
+    Task.OBJECT: Box,
+    Task.AREA: Area,
+    Task.TRAJECTORY: Trajectory,
+}
+"""Of answers."""
 
 
 def as_frame(picture: TablePicture, number: int) -> SelectedFrame:

@@ -50,7 +50,7 @@ _AWAY_M = (0.0, 0.0, -20.0)
 _JPEG_QUALITY = 92
 _SPOTS = 40
 _PROBE = Thing("to be put down", "red", "cube", (0.0, 0.0), (0.044, 0.044, 0.044))
-"""What a spot beside a thing is free for."""
+"""What a spot beside a thing is free for, where nothing is in the hand."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,8 @@ def pictures_of(
             data, holders = _posed(model, scene, pose, rng)
             rgb, _ = large.color_and_depth(data, "front")
             geoms = small.geoms_seen(data, "front")
-            spots = _spots_beside(data, scene, {*pose.gone, *holders}, geoms == table)
+            elsewhere = {*pose.gone, *(name for name, holder in holders.items() if holder)}
+            spots = _spots_beside(data, scene, elsewhere, pose.held or _PROBE, geoms == table)
             yield TablePicture(
                 _jpeg(with_grain(_exposed(rgb, rng), rng)),
                 cv2.imencode(".png", _numbers(model, scene, geoms))[1].tobytes(),
@@ -303,23 +304,27 @@ def _posed(
 
 
 def _spots_beside(
-    data: Any, scene: TableScene, elsewhere: Collection[str], shows_table: NDArray[np.bool_]
+    data: Any,
+    scene: TableScene,
+    elsewhere: Collection[str],
+    thing: Thing,
+    shows_table: NDArray[np.bool_],
 ) -> dict[str, Point2]:
-    """By the names of things that stand on the table, as `Seen` has them. ``shows_table``
-    [240, 320]: which pixels do."""
+    """By the names of what stands on the table, as `Seen` has them, with room for ``thing``.
+    ``shows_table`` [240, 320]: which pixels do."""
     standing = []
-    for thing in scene.things:
-        if thing.name not in elsewhere:
-            x, y, _ = map(float, data.body(thing.name).xpos)
-            standing.append(replace(thing, xy_m=(x, y)))
+    for each in scene.things:
+        if each.name not in elsewhere:
+            x, y, _ = map(float, data.body(each.name).xpos)
+            standing.append(replace(each, xy_m=(x, y)))
     found = {}
-    for thing in standing:
-        others = [other for other in standing if other is not thing]
-        spot = free_spot(_PROBE, thing, others, scene.T_base_front.translation_m)
+    for place in standing:
+        others = [other for other in standing if other is not place]
+        spot = free_spot(thing, place, others, scene.T_base_front.translation_m)
         if spot is not None:
             x, y = _seen_at((*spot, 0.0), scene)
             if _shows(shows_table, x, y):
-                found[thing.name] = (x, y)
+                found[place.name] = (x, y)
     return found
 
 

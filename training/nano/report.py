@@ -121,8 +121,8 @@ def _last_step(lines: Sequence[Mapping[str, Any]], stage: str) -> int:
 def _shown(engine: LocalEngine, seed: int) -> Iterator[Query]:
     """Questions about one frame each."""
     yield from (asked.query for kind in ("episode", "wild") for asked in held_out(kind, seed, 6))
-    for kind, (manners, _) in TASK_KINDS.items():
-        if manners[0].task in engine.info.tasks and not manners[0].thinking:
+    for kind, (manners, shares) in TASK_KINDS.items():
+        if engine.info.tasks >= set(shares) and not manners[0].thinking:
             asked = (each.query for each in held_out_tasks(kind, seed, 12))
             yield from islice((query for query in asked if len(query.frames) == 1), 3)
 
@@ -180,7 +180,8 @@ def _tasks(found: Mapping[str, Mapping[str, float]]) -> str:
     if not found:
         return ""
     (count,) = {int(values["questions"]) for values in found.values()}
-    told = f"{count} questions of each further kind, half about one frame, half about {FRAMES}:"
+    shown = f"half about a crowded table, half about {FRAMES} frames of a film"
+    told = f"{count} questions of each further kind, {shown}:"
     return f"{told}\n\n{_table(found, _TASK_ROWS)}\n\n"
 
 

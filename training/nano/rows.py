@@ -22,9 +22,9 @@ from training.nano.words import number_tokens
 
 ROWS, COLUMNS = SEEN_PX[1] // TOKEN_PX, SEEN_PX[0] // TOKEN_PX
 N_CELLS = ROWS * COLUMNS
-WEIGHTS = {"decided": 1.0, "frame": 1.0, "plain": 2.0}
-"""Of an answer's first token, of the numbers of frames, and of all else but coordinates: most of
-that is the same in every answer, and soon costs nothing."""
+WEIGHTS = {"decided": 1.0, "frame": 1.0, "count": 1.0, "plain": 2.0}
+"""Of the token that decides an answer, of the numbers of frames, of counts, and of all else but
+coordinates: most of that is the same in every answer, and soon costs nothing."""
 _LOOKING_TOKENS = 16
 """So many of each picture are taught to look at its number."""
 
@@ -203,7 +203,7 @@ class Scribe:
             Said(
                 start,
                 start + len(ids),
-                start + thinking,  # behind <think>
+                start + 2 * thinking,  # behind "<think>I": "see" or "do not see"
                 marks,
                 first if there else (),
                 others[0][0] if others and there else None,
@@ -261,13 +261,13 @@ class Batch:
     """Of visual tokens: where the number of their frame stands."""
     numbered: list[tuple[int, int, int]] = field(default_factory=list)  # b, start, frame's number
     others: list[Look] = field(default_factory=list)
-    """Where an answer begins: the other thing that it depends on."""
+    """Where an answer is decided: the other thing that it depends on."""
     other_nouns: list[Look] = field(default_factory=list)
     """The same, and where its noun stands."""
     held: list[tuple[int, int, int]] = field(default_factory=list)
     """Of visual tokens that show a thing: b, at, and what holds it, one of `HOLDERS`."""
     wanted: list[tuple[int, int, int]] = field(default_factory=list)
-    """Where an answer of a plan begins: b, at, and what the instruction wants, as `Said` has it."""
+    """Where an answer is decided: b, at, and what the instruction wants, as `Said` has it."""
 
     def sees(self, b: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Where each of n positions may look, [n, L]: at itself and what came before it, on the
@@ -354,7 +354,9 @@ class _Telling:
             if mark is not None and not mark.exact:
                 batch.coordinates.append((self.b, before, mark.value))
                 continue
-            what = "frame" if mark is not None else "decided" if at == said.decided else "plain"
+            what = "decided" if at == said.decided else "plain"
+            if mark is not None:
+                what = "count" if mark.place is None else "frame"
             batch.targets[what].append((self.b, before, self.row.ids[at]))
 
     def _held(self, frame: int, shown: Shown) -> Iterator[tuple[int, int, int]]:

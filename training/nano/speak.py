@@ -159,7 +159,7 @@ class Pointers(nn.Module):  # type: ignore[misc]
     def wanted_loss(
         self, hidden: torch.Tensor, wanted: Sequence[tuple[int, int, int]]
     ) -> torch.Tensor:
-        """Where a plan's answer begins it must be told what the instruction wants."""
+        """Where an answer is decided it must be told what the instruction wants."""
         if not wanted:
             return torch.zeros(())
         b, at, right = torch.tensor(wanted).T
@@ -218,9 +218,9 @@ class Speaker:
     ) -> tuple[torch.Tensor, Score]:
         """``tokens`` [frames, cells, hidden] in the order of ``batch.frames``; ``blur`` is how far
         a coordinate may be off, one sigma in 1/1000. Scores: ``near`` is the share of coordinates
-        within 20/1000, ``decided`` that of first words (a tag, a verb, an abstention) that are
-        right, ``frame`` of frames' numbers, ``plain`` of all else but coordinates; all others how
-        much of each hint falls on the right kind or thing."""
+        within 20/1000, ``decided`` that of deciding words (a tag, a verb, an abstention) that are
+        right, ``frame`` and ``count`` of such numbers, ``plain`` of all else but coordinates; all
+        others how much of each hint falls on the right kind or thing."""
         hinted: dict[str, torch.Tensor] = {}
         x = self.read(batch, tokens, hinted)
         plain, score = self._plain(x, batch)

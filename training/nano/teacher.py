@@ -61,6 +61,7 @@ EVERYTHING: Mapping[Task, float] = {
     Task.TRAJECTORY: 0.12,
 }
 """How often each is asked for."""
+THOUGHTS = tuple(Manner(task, thinking=True) for task in (*EVERYTHING, Task.COUNT))
 PUT_TO = {"bowl": Relation.IN, "plate": Relation.ON, "cube": Relation.ON}
 """How something is put to a thing of this shape; next to it, whatever it is."""
 _GRIPPABLE = ("cube", "ball", "cylinder")

@@ -34,7 +34,7 @@ from training.nano.rows import COLUMNS, ROWS, Batch, Row, Scribe, assemble
 from training.nano.save import BEGAN_WITH, load_checkpoint, provenance, save_checkpoint
 from training.nano.see import Heads, Parts, Truths, learn_to_see
 from training.nano.speak import MOST_FRAMES, SeenBefore, Speaker, learn_hints, learn_to_speak
-from training.nano.teacher import EVERYTHING, Teacher
+from training.nano.teacher import EVERYTHING, FIND_AND_BOX, THOUGHTS, Teacher
 from training.nano.turns import turn_pictures
 from training.nano.vocabulary import sentences
 from training.nano.words import build_tokenizer
@@ -73,9 +73,10 @@ class Recipe:
     """Of the last stage's steps, how many teach it to plan."""
     plans: int = 4
     counting_share: float = 0.06
+    """Of the other steps, how many teach it to count."""
     thinking_share: float = 0.0
-    """Of the steps that do not teach it to plan, how many teach it to count, and to think first.
-    That makes questions twice as long: half as many are asked."""
+    """How many of these teach it to think first. Such questions are twice as long: half as many are
+    asked."""
     film_shards: int = 16
     turn_shards: int = 12
     scene_shard: int = 400
@@ -194,7 +195,7 @@ class Run:
     def _speak(self, tell: Tell, kept: Path) -> float:
         """On a part of the pool, each picture always or never mirrored: seen once, kept."""
         recipe, chance = self.recipe, Chance(self.recipe.seed, 1)
-        asking = _Asking(self, Teacher(chance.rng), chance.rng)
+        asking = _Asking(self, chance.rng, FIND_AND_BOX)
         n_things = np.array([len(self.pool.things(n)) for n in range(asking.n_known)])
 
         def lessons(step: int) -> Lessons:
@@ -217,7 +218,7 @@ class Run:
 
     def _anything(self) -> Callable[[int], Lessons]:
         chance = Chance(self.recipe.seed, 3)
-        asking = _Asking(self, Teacher(chance.rng, EVERYTHING), chance.rng)
+        asking = _Asking(self, chance.rng, EVERYTHING)
         planning = _Planning(self, chance.rng)
 
         def lessons(step: int) -> Lessons:
@@ -261,8 +262,8 @@ class _Asking:
     """Questions about single pictures of the tables and about films, of which each is always or
     never mirrored."""
 
-    def __init__(self, run: Run, teacher: Teacher, rng: np.random.Generator) -> None:
-        self._run, self.rng, self._teacher = run, rng, teacher
+    def __init__(self, run: Run, rng: np.random.Generator, shares: Mapping[Task, float]) -> None:
+        self._run, self.rng, self._teacher = run, rng, Teacher(rng, shares)
         self._tables = SeenBefore(run.pool, run.sight)
         self._films, self._film_truths = SeenBefore(run.films, run.sight), Truths(run.films)
         self.n_known = min(run.recipe.known_pictures, len(run.pool))
@@ -290,7 +291,7 @@ class _Asking:
         if draw < recipe.counting_share:
             return Manner(Task.COUNT)
         if draw < recipe.counting_share + recipe.thinking_share:
-            return Manner((*EVERYTHING, Task.COUNT)[int(self.rng.integers(5))], thinking=True)
+            return THOUGHTS[int(self.rng.integers(len(THOUGHTS)))]
         return POINTING
 
     def _lessons(
