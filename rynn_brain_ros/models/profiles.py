@@ -135,9 +135,7 @@ PROFILES = (
 NANO = Profile(
     *("RynnBrain-nano", "qwen3_vl", _V1, 0.003, {"none": 6_000_000}, 3200, "any processor"),
     roles=frozenset({Role.GROUND, Role.PLAN}),
-    knows=frozenset(
-        {Task.AFFORDANCE, Task.OBJECT, Task.AREA, Task.TRAJECTORY, Task.COUNT, Task.PLAN}
-    ),
+    knows=frozenset({Task.AFFORDANCE, Task.OBJECT, Task.PLAN}),
     most_frames=8,
 )
 """Comes with the package; not one of the family, and nobody's nearest."""

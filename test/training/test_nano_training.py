@@ -672,6 +672,9 @@ def test_the_model_card_tells_what_was_measured_and_every_recipe(tmp_path: Path)
     curve = [{"stage": "everything", "step": n, "near": n / 9} for n in range(9)]
     draw_curves(curve, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 2000
+    stopped = [{**line, "near": 0.0} for line in curve[4:8]]
+    draw_curves([*curve[:4], *stopped, *curve[4:]], tmp_path / "stopped.png")
+    assert (tmp_path / "stopped.png").read_bytes() == (tmp_path / "curve.png").read_bytes()
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ that it never saw.
 Three kinds of pictures: ``episode`` is a table as the demo and `rynn-brain evaluate` set it,
 ``wild`` one as in training (crowded, stacked, in the hand, other lamps and colours), ``film`` the
 newest frames of a table on which things come, go and are moved. Plans are judged turn by turn, and
-free places, ways, counts and reasoning by themselves, where the model's profile says that it knows
-them. Two controls show that it looks: the same questions
-with the picture of another table, and answers scored on another thing than the one asked for. No
-grammar holds the answers: their form is nano's own.
+free places, ways and counts by themselves, whether the profile says that it knows them or not. Two
+controls show that it looks: the same questions with the picture of another table, and answers
+scored on another thing than the one asked for. No grammar holds the answers: their form is nano's
+own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import nn
 
 from rynn_brain_ros.language import parse
 from rynn_brain_ros.models.local.engine import LocalEngine
-from rynn_brain_ros.models.local.loading import load
+from rynn_brain_ros.models.local.loading import Loaded, load
 from rynn_brain_ros.models.profiles import NANO
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.sim.table_layout import random_scene
@@ -42,7 +42,7 @@ from rynn_brain_ros.values import (
     Task,
 )
 from training.nano.evaluate_plans import evaluate_plans
-from training.nano.evaluate_tasks import evaluate_tasks
+from training.nano.evaluate_tasks import TAUGHT, evaluate_tasks
 from training.nano.films import PER_FILM, film_pictures
 from training.nano.judging import FORMS, as_frame, median, overlap, share
 from training.nano.lessons import Exchange, Lesson
@@ -228,9 +228,9 @@ def controls(engine: Engine, asked: Sequence[Asked]) -> dict[str, float]:
 
 
 def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dict[str, float]]:
-    """Everything, by kind of picture, plans where it knows them, and what quantization changes."""
+    """Everything, by kind of picture and task, and what quantization changes."""
     found, answers = {}, list[str]()
-    with closing(LocalEngine(load(path, dtype="F32"), constrain=False)) as engine:
+    with closing(LocalEngine(as_taught(load(path, dtype="F32")), constrain=False)) as engine:
         for kind in KINDS:
             asked = held_out(kind, seed, count)
             said = texts(engine, asked)
@@ -238,12 +238,16 @@ def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dic
             if kind == "episode":
                 answers = said
                 found["controls"] = controls(engine, asked)
-        if Task.PLAN in engine.info.tasks:
-            found["plans"] = evaluate_plans(engine, seed, count)
-        if Task.AREA in engine.info.tasks:
-            found |= evaluate_tasks(engine, seed, count)
+        found["plans"] = evaluate_plans(engine, seed, count)
+        found |= evaluate_tasks(engine, seed, count)
     asked = held_out("episode", seed, count)
     return {**found, **{how: quantized(path, how, asked, answers) for how in QUANTIZED}}
+
+
+def as_taught(loaded: Loaded) -> Loaded:
+    """It can be asked all that it is taught, be it good enough to be known or not."""
+    knows = loaded.profile.knows | TAUGHT
+    return replace(loaded, profile=replace(loaded.profile, knows=knows))
 
 
 def quantized(

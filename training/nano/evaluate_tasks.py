@@ -46,6 +46,7 @@ KINDS: Mapping[str, tuple[tuple[Manner, ...], Mapping[Task, float]]] = {
     "counts": ((Manner(Task.COUNT),), {Task.COUNT: 1.0}),
     "thoughts": (THOUGHTS, EVERYTHING),
 }
+TAUGHT = frozenset({*EVERYTHING, Task.COUNT})
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ class AskedTask:
 @dataclass(frozen=True)
 class TaskResult:
     """Of one question: was the form right, and the answer; ``grounded``: a box in the reasoning is
-    right."""
+    right. ``relation`` is where the place is that was asked for."""
 
+    relation: Relation | None
     absent: bool
     valid: bool
     right: bool
@@ -107,14 +109,17 @@ def judge_task(asked: AskedTask, text: str) -> TaskResult:
     if query.task is Task.COUNT:
         told = _count(reading)
         right = told == len(exchange.nouns[0].places)
-        return TaskResult(absent, told is not None, right, grounded)
+        return TaskResult(None, absent, told is not None, right, grounded)
+    relation = exchange.relation
     if len(reading.groundings) != 1:
-        return TaskResult(absent, False, False, grounded)
+        return TaskResult(relation, absent, False, False, grounded)
     (told_at,) = reading.groundings
     if isinstance(told_at, NoGrounding):
-        return TaskResult(absent, told_at.abstained, absent and told_at.abstained, grounded)
+        right = absent and told_at.abstained
+        return TaskResult(relation, absent, told_at.abstained, right, grounded)
     valid = isinstance(told_at, FORMS[query.task]) and not told_at.flags
-    return TaskResult(absent, valid, valid and not absent and _is_right(asked, told_at), grounded)
+    right = valid and not absent and _is_right(asked, told_at)
+    return TaskResult(relation, absent, valid, right, grounded)
 
 
 def _count(reading: Reading) -> int | None:
@@ -194,4 +199,11 @@ def _summary(results: list[TaskResult], thinking: bool) -> dict[str, float]:
         "right": share(r.right for r in there),
         "abstained_right": share(r.right for r in results if r.absent),
     }
+    places = [result for result in there if result.relation is not None]
+    if places and not thinking:
+        beside = [r for r in places if r.relation is Relation.NEXT_TO]
+        found["right_next_to"] = share(r.right for r in beside)
+        found["right_in_or_on"] = share(
+            r.right for r in places if r.relation is not Relation.NEXT_TO
+        )
     return {**found, "grounded": share(r.grounded for r in there)} if thinking else found

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from rynn_brain_ros.planning import ask
 from rynn_brain_ros.values import Query
 from rynn_brain_ros.view.overlay import draw
 from training.nano.evaluate import HELD_OUT_SEED, KINDS, QUANTIZED, evaluate, held_out
-from training.nano.evaluate_tasks import FRAMES, held_out_tasks
+from training.nano.evaluate_tasks import FRAMES
 from training.nano.evaluate_tasks import KINDS as TASK_KINDS
 from training.nano.save import BEGAN_WITH, PROVENANCE
 from training.nano.train import NAME
@@ -55,6 +54,8 @@ _PLAN_ROWS = (
 )
 _TASK_ROWS = (
     ("right", "the right answer, where there is one", "share"),
+    ("right_in_or_on", "… of places in or on things", "share"),
+    ("right_next_to", "… of places next to things", "share"),
     ("abstained_right", "`<no object>`, or 0, where nothing like it is there", "share"),
     ("grounded", "a right box in the reasoning", "share"),
     ("valid", "answers in the right form, no grammar used", "share"),
@@ -79,7 +80,8 @@ def write_report(run: Path, count: int, seed: int) -> None:
     draw_curves([json.loads(line) for line in lines], path / "curve.png")
     engine = LocalEngine(load(path, dtype="F32"), constrain=False)
     try:
-        picture = examples(engine, list(_shown(engine, seed)))
+        asked = (asked for kind in ("episode", "wild") for asked in held_out(kind, seed, 9))
+        picture = examples(engine, [each.query for each in asked])
     finally:
         engine.close()
     quality = [cv2.IMWRITE_JPEG_QUALITY, 80]
@@ -99,7 +101,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(4 * len(curves), 3.4), layout="constrained")
     (row,) = figure.subplots(1, len(curves), squeeze=False)
     for axes, (stages, names, label) in zip(row, curves, strict=True):
-        told = [line for line in lines if line["stage"] in stages]
+        told = [line for stage in stages for line in _lasting(lines, stage)]
         ends = np.cumsum([_last_step(told, stage) for stage in stages])
         starts = dict(zip(stages, [0, *ends], strict=False))
         steps = [starts[line["stage"]] + line["step"] for line in told]
@@ -114,17 +116,19 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
+def _lasting(lines: Sequence[Mapping[str, Any]], stage: str) -> list[Mapping[str, Any]]:
+    """Without those of steps that were taken again, where a run was stopped and went on."""
+    lasting: list[Mapping[str, Any]] = []
+    for line in lines:
+        if line["stage"] == stage:
+            while lasting and lasting[-1]["step"] >= line["step"]:
+                lasting.pop()
+            lasting.append(line)
+    return lasting
+
+
 def _last_step(lines: Sequence[Mapping[str, Any]], stage: str) -> int:
     return max((int(line["step"]) for line in lines if line["stage"] == stage), default=0)
-
-
-def _shown(engine: LocalEngine, seed: int) -> Iterator[Query]:
-    """Questions about one frame each."""
-    yield from (asked.query for kind in ("episode", "wild") for asked in held_out(kind, seed, 6))
-    for kind, (manners, shares) in TASK_KINDS.items():
-        if engine.info.tasks >= set(shares) and not manners[0].thinking:
-            asked = (each.query for each in held_out_tasks(kind, seed, 12))
-            yield from islice((query for query in asked if len(query.frames) == 1), 3)
 
 
 def examples(engine: LocalEngine, queries: Sequence[Query], columns: int = 3) -> Any:
@@ -181,13 +185,15 @@ def _tasks(found: Mapping[str, Mapping[str, float]]) -> str:
         return ""
     (count,) = {int(values["questions"]) for values in found.values()}
     shown = f"half about a crowded table, half about {FRAMES} frames of a film"
-    told = f"{count} questions of each further kind, {shown}:"
+    told = f"Taught and not known yet, {count} questions of each kind, {shown}:"
     return f"{told}\n\n{_table(found, _TASK_ROWS)}\n\n"
 
 
 def _table(columns: Mapping[str, Mapping[str, float]], rows: Sequence[tuple[str, str, str]]) -> str:
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
     for key, label, kind in rows:
+        if not any(key in values for values in columns.values()):
+            continue
         told = [_told(values[key], kind) if key in values else "" for values in columns.values()]
         lines.append([label, *told])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
