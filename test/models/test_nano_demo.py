@@ -16,6 +16,7 @@ from rynn_brain_ros.demo import StageConfig
 from rynn_brain_ros.demo.running import play
 from rynn_brain_ros.demo.stages import make_stage
 from rynn_brain_ros.models import Engines, open_engine
+from rynn_brain_ros.sim.table_tasks import Relation, TaskGoal
 from rynn_brain_ros.values import Engine
 
 README = Path(__file__).parent.parent.parent / "README.md"
@@ -54,6 +55,22 @@ def test_it_does_what_is_asked_on_tables_that_it_never_saw(nano: Engine):
         finally:
             stage.close()
     assert done >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "relation"), [("next to", Relation.NEXT_TO), ("into", Relation.IN)]
+)
+def test_the_words_decide_whether_it_goes_into_the_bowl(
+    nano: Engine, words: str, relation: Relation
+):
+    stage = make_stage(StageConfig(seed=0, task=f"put the red cube {words} the yellow bowl"))
+    try:
+        episode = play(stage, Engines.one(nano)).episode
+        goal = TaskGoal("red cube", relation, "yellow bowl")
+        assert episode.confirmed and goal.is_true(stage.world)
+    finally:
+        stage.close()
 
 
 @pytest.mark.slow
