@@ -150,7 +150,7 @@ def _is_right(asked: AskedTask, told: AnyGrounding) -> bool:
         return _is_box_of(asked, told, place)
     if (told.frame or 0) != place[0]:
         return False
-    first, *_, last = (told.points[0], *told.points)
+    first, last = told.points[0], told.points[-1]
     if exchange.task is Task.AFFORDANCE:
         return _is_on(asked, first, place)
     if exchange.task is Task.AREA:

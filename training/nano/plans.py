@@ -289,12 +289,12 @@ class _Saying:
 
     def _end(self) -> tuple[float, float]:
         """Where the thing is to go: onto what is seen of the place, or to the spot beside it."""
-        if self.relation is not self.shown and self.relation is Relation.NEXT_TO:
-            return self._seen(PLACE).beside(self.mirrored)[0]
-        if self.relation is Relation.NEXT_TO:
+        if self.relation is not Relation.NEXT_TO:
+            x, y, *_ = self._numbers(self._seen(PLACE))
+            return x, y
+        if self.shown is Relation.NEXT_TO:
             return _foot(self._numbers(self.truths[Turn.PLACED].number(THING)))
-        x, y, *_ = self._numbers(self._seen(PLACE))
-        return x, y
+        return self._seen(PLACE).beside(self.mirrored)[0]
 
     def _seen(self, number: int) -> SeenThing:
         seen = self.truths[self.state].number(number)

@@ -64,6 +64,15 @@ _QUANTIZED_ROWS = (
     *_ROWS[:4],
     ("same", "answers that are word for word those in 32 bits", "share"),
 )
+_LEGEND = {
+    "color": "colour of its thing",
+    "shape": "shape of its thing",
+    "point": "its thing's point",
+    "box": "its thing's box",
+    "near": "coordinates within 20/1000",
+    "decided": "deciding words that are right",
+    "looked": "attention on the right thing",
+}
 _CURVES = (
     (("see parts", "see whole"), ("color", "shape"), "share of visual tokens that are right"),
     (("see parts", "see whole"), ("point", "box"), "median error, 1/1000"),
@@ -106,7 +115,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         starts = dict(zip(stages, [0, *ends], strict=False))
         steps = [starts[line["stage"]] + line["step"] for line in told]
         for name in names:
-            axes.plot(steps, [line.get(name, np.nan) for line in told], label=name)
+            axes.plot(steps, [line.get(name, np.nan) for line in told], label=_LEGEND[name])
         for end in ends[:-1]:
             axes.axvline(end, color="0.7", linewidth=1)
         axes.set(xlabel=f"step ({', then '.join(stages)})", ylabel=label)
@@ -148,7 +157,7 @@ def examples(engine: LocalEngine, queries: Sequence[Query], columns: int = 3) ->
 def card(found: Mapping[str, Mapping[str, float]], told: Mapping[str, Any]) -> str:
     """The model card (`card.md`), in the form that model hubs read."""
     kinds = {name: found[name] for name in KINDS}
-    quantized = {_QUANTIZED_NAMES[how]: found[how] for how in QUANTIZED if how in found}
+    quantized = {_QUANTIZED_NAMES[how]: found[how] for how in QUANTIZED}
     template = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
     return template.format(
         **{key: told[key] for key in ("code", "minutes", "machine", "torch")},
@@ -157,7 +166,7 @@ def card(found: Mapping[str, Mapping[str, float]], told: Mapping[str, Any]) -> s
         frames=NANO.most_frames,
         table=_table(kinds, _ROWS),
         quantized=_table(quantized, _QUANTIZED_ROWS),
-        plans=_plans(found["plans"]) if "plans" in found else "",
+        plans=_plans(found["plans"]),
         tasks=_tasks({kind: found[kind] for kind in TASK_KINDS if kind in found}),
         recipe=json.dumps(told["recipe"]),
         began=_began(told.get(BEGAN_WITH)),
@@ -181,8 +190,6 @@ def _plans(found: Mapping[str, float]) -> str:
 
 
 def _tasks(found: Mapping[str, Mapping[str, float]]) -> str:
-    if not found:
-        return ""
     (count,) = {int(values["questions"]) for values in found.values()}
     shown = f"half about a crowded table, half about {FRAMES} frames of a film"
     told = f"Taught and not known yet, {count} questions of each kind, {shown}:"

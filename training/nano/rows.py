@@ -144,13 +144,13 @@ class Scribe:
                     Said(
                         start,
                         start + len(ids),
-                        start,
-                        marks,
-                        places,
-                        turn.beside,
-                        dict(noun_at),
-                        turn.missing,
-                        wanted,
+                        decided=start,
+                        marks=marks,
+                        places=places,
+                        beside=turn.beside,
+                        noun_at=dict(noun_at),
+                        missing=turn.missing,
+                        wanted=wanted,
                     )
                 )
                 row.add(self._ids("\n"))
@@ -203,11 +203,11 @@ class Scribe:
             Said(
                 start,
                 start + len(ids),
-                start + 2 * thinking,  # behind "<think>I": "see" or "do not see"
-                marks,
-                first if there else (),
-                others[0][0] if others and there else None,
-                noun_at if others and there else {},
+                decided=start + 2 * thinking,  # behind "<think>I": "see" or "do not see"
+                marks=marks,
+                places=first if there else (),
+                beside=others[0][0] if others and there else None,
+                noun_at=noun_at if others and there else {},
                 wanted=None if exchange.relation is None else TAUGHT.index(exchange.relation),
             )
         )

@@ -230,11 +230,11 @@ class _About:
         most = _MOST_TOLD if self._thinking else len(truth.seen)
         there = sorted({n for n in counts.values() if n <= most})
         if there and self._rng.random() > _NONE:
-            wanted = there[int(self._rng.integers(len(there)))]
+            wanted = self._one_of(there)
             kinds = [kind for kind, n in counts.items() if n == wanted]
         else:
             kinds = _not_in(truth)
-        kind = kinds[int(self._rng.integers(len(kinds)))]
+        kind = self._one_of(kinds)
         found = [_Sighting(index, seen, flipped) for seen in truth.seen if _is_of(seen.kind, kind)]
         found.sort(key=lambda each: each.box())
         said = _Written(str(len(found)), (Mark(len(found), None, exact=True),))
@@ -327,8 +327,7 @@ class _About:
         for index in map(int, self._rng.permutation(len(self._truths))):
             found = [seen for seen in self._alone(index) if fits(seen)]
             if found:
-                seen = found[int(self._rng.integers(len(found)))]
-                return _Sighting(index, seen, self._frames[index][1])
+                return _Sighting(index, self._one_of(found), self._frames[index][1])
         return None
 
     def _alone(self, index: int) -> list[SeenThing]:
@@ -400,8 +399,7 @@ class _About:
             return self._absent_noun(SHAPES)
         colors, forms = {c for c, _ in there}, {s for _, s in there}
         near = [(c, s) for c, s in free if c in colors or s in forms]
-        pool = near if near and self._rng.random() < 0.75 else free
-        return self._full(*pool[int(self._rng.integers(len(pool)))])
+        return self._full(*self._one_of(near if near and self._rng.random() < 0.75 else free))
 
     def _one_of(self, choices: Sequence[T]) -> T:
         return choices[int(self._rng.integers(len(choices)))]
