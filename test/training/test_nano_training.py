@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("mujoco")
 torch = pytest.importorskip("torch")
@@ -55,9 +56,17 @@ from training.nano.optimizing import Schedule, optimize  # noqa: E402
 from training.nano.pictures import TablePicture, table_pictures  # noqa: E402
 from training.nano.plans import TAUGHT, Plan, PlanTeacher  # noqa: E402
 from training.nano.report import card, draw_curves  # noqa: E402
-from training.nano.rows import HOLDERS, N_CELLS, Scribe, assemble  # noqa: E402
+from training.nano.rows import (  # noqa: E402
+    COLUMNS,
+    HOLDERS,
+    N_CELLS,
+    ROWS,
+    Row,
+    Scribe,
+    assemble,
+)
 from training.nano.save import save_checkpoint  # noqa: E402
-from training.nano.speak import Speaker, learn_hints  # noqa: E402
+from training.nano.speak import Speaker, learn_hints, unevenness  # noqa: E402
 from training.nano.spots import free_spot  # noqa: E402
 from training.nano.teacher import (  # noqa: E402
     EVERYTHING,
@@ -201,7 +210,6 @@ def _check_points(
     elif exchange.task is Task.AREA:
         on_table = exchange.relation is Relation.NEXT_TO
         assert shows(*points[0]) == (0 if on_table else asked)
-        assert points[1][0] < points[0][0] < points[2][0]
     else:
         assert shows(*points[0]) == asked
     if exchange.task is Task.TRAJECTORY:
@@ -284,11 +292,75 @@ def test_an_answer_is_decided_where_it_differs_from_an_abstention(
     for lesson, _ in lessons(truths, manner, 1, p_absent=0.5):
         row = scribe.lesson(lesson)
         for exchange, said in zip(lesson.exchanges, row.said, strict=True):
-            (absent if exchange.place is None else there).add(row.ids[said.decided])
+            deciding = tuple(row.ids[said.decided : said.decided + 2])
+            (absent if exchange.place is None else there).add(deciding)
             assert said.places == (() if exchange.place is None else (exchange.place,))
-    assert len(absent) == 1
-    if manner.thinking:
-        assert len(there) == 1 and not there & absent
+    assert len(absent) == 1 and there and not there & absent
+
+
+def test_the_coordinates_of_a_free_place_are_found_there_and_beside_its_thing(
+    tokenizer, truths: list[Truth]
+):
+    scribe, checked = Scribe(tokenizer), 0
+    for lesson, shown in lessons(truths, POINTING, 2):
+        row = scribe.lesson(lesson)
+        batch = assemble(scribe, [row], [shown])
+        for exchange, said in zip(lesson.exchanges, row.said, strict=True):
+            for at, mark in said.marks.items():
+                if mark.exact or mark.place is None:
+                    continue
+                frame, number = mark.place
+                (looked,) = (cells(row, where, frame) for _, b, where in batch.looks if b == at - 1)
+                flipped = lesson.frames[frame][1]
+                shows = shown[frame].cells[:, ::-1] if flipped else shown[frame].cells
+                if mark.spot is None:
+                    assert (looked == (shows == number)).all()
+                    continue
+                rows, columns = np.nonzero(looked)
+                x, y = (mark.spot[0] / 1000 * COLUMNS - 0.5, mark.spot[1] / 1000 * ROWS - 0.5)
+                assert (abs(rows - y) < 1).all() and (abs(columns - x) < 1).all()
+                assert exchange.relation is Relation.NEXT_TO and 1 <= len(rows) <= 4
+                beside = [cells(row, w, frame) for _, b, w in batch.others if b == at - 1]
+                assert (beside[0] == (shows == number)).all()
+                checked += 1
+    assert checked > 20
+
+
+def test_attention_that_counts_is_spread_over_one_token_of_each_thing_and_the_noun(
+    tokenizer, truths: list[Truth]
+):
+    scribe, told = Scribe(tokenizer), set()
+    for lesson, shown in lessons(truths, Manner(Task.COUNT), 2):
+        row = scribe.lesson(lesson)
+        batch = assemble(scribe, [row], [shown])
+        assert len(batch.counted) == len(lesson.exchanges)
+        for exchange, said, look in zip(lesson.exchanges, row.said, batch.counted, strict=True):
+            _, at, where = look
+            middles = {
+                shown[1].number(number).point  # type: ignore[union-attr]
+                for _, number in exchange.nouns[0].places
+            }
+            n_cells = len({(int(x * COLUMNS / 1000), int(y * ROWS / 1000)) for x, y in middles})
+            assert cells(row, where, 1).sum() == n_cells and not cells(row, where, 0).any()
+            assert at == said.start - 1 and where.sum() == n_cells + 1
+            told.add(n_cells)
+    assert {0, 1, 2} <= told
+
+
+def cells(row: Row, where: NDArray[np.bool_], frame: int) -> NDArray[np.bool_]:
+    """Of one frame's visual tokens, [rows, columns]."""
+    start = row.shown[frame].start
+    return where[start : start + N_CELLS].reshape(ROWS, COLUMNS)
+
+
+def test_even_attention_costs_nothing_and_any_other_does():
+    where = np.array([[True, True, False, True]])
+    lost = [
+        float(unevenness(torch.tensor([[shares]]).log(), torch.from_numpy(where)))
+        for shares in ([1 / 3, 1 / 3, 1e-9, 1 / 3], [0.25, 0.25, 0.25, 0.25], [0.5, 0.4, 1e-9, 0.1])
+    ]
+    assert lost[0] == pytest.approx(0, abs=1e-5)
+    assert lost[1] > 0.2 and lost[2] > 0.2
 
 
 def test_what_is_asked_for_in_vain_is_in_no_frame(truths: list[Truth]):

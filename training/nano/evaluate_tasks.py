@@ -2,8 +2,8 @@
 is thought about first (Chain-of-Point).
 
 Half of the questions show a crowded table, half `FRAMES` frames of a film. A place in or on a thing
-is right anywhere on it, one next to a thing within `NEAR` of where there is room; a way is right
-where both of its ends are.
+is right anywhere on it, one next to a thing wherever on the table a block would touch nothing and
+count as next to it; a way is right where both of its ends are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rynn_brain_ros.language import default_budget, parse
 from rynn_brain_ros.models.profiles import profile_for
 from rynn_brain_ros.models.roles import Role
 from rynn_brain_ros.sim.table_tasks import Relation
+from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import (
     AnyGrounding,
     Box,
@@ -33,13 +34,12 @@ from rynn_brain_ros.values import (
 from training.nano.films import PER_FILM, film_pictures
 from training.nano.judging import FORMS, as_frame, overlap, share
 from training.nano.lessons import POINTING, Exchange, Manner, Place
-from training.nano.pictures import table_pictures
+from training.nano.pictures import PROBE, Ground, table_pictures
+from training.nano.spots import is_beside
 from training.nano.teacher import EVERYTHING, THOUGHTS, Teacher
 from training.nano.truth import Truth, truth_of
 
 FRAMES = 4
-NEAR = 40
-"""1/1000 of the picture's width and height: about 5 cm."""
 KINDS: Mapping[str, tuple[tuple[Manner, ...], Mapping[Task, float]]] = {
     "areas": ((POINTING,), {Task.AREA: 1.0}),
     "trajectories": ((POINTING,), {Task.TRAJECTORY: 1.0}),
@@ -56,6 +56,7 @@ class AskedTask:
     query: Query
     exchange: Exchange
     truths: tuple[Truth, ...]
+    grounds: tuple[Ground, ...]
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,13 @@ def held_out_tasks(kind: str, seed: int, count: int) -> list[AskedTask]:
         n_frames = FRAMES if number % 2 else 1
         some = list(islice(films, PER_FILM))[-FRAMES:] if number % 2 else [next(tables)]
         truths = tuple(truth_of(picture.numbers(), picture.things) for picture in some)
+        grounds = tuple(picture.ground for picture in some)
         frames = FrameSet(tuple(as_frame(picture, n) for n, picture in enumerate(some)), 10240)
         manner = manners[number // 2 % len(manners)]
         shown = [(n, False) for n in range(n_frames)]
         lesson = teacher.lesson(shown, truths, 2, manner=manner)
         asked += [
-            AskedTask(_query(exchange, frames, manner.thinking), exchange, truths)
+            AskedTask(_query(exchange, frames, manner.thinking), exchange, truths, grounds)
             for exchange in lesson.exchanges
         ]
     return asked[:count]
@@ -154,8 +156,9 @@ def _is_right(asked: AskedTask, told: AnyGrounding) -> bool:
     if exchange.task is Task.AFFORDANCE:
         return _is_on(asked, first, place)
     if exchange.task is Task.AREA:
-        return _is_free(asked, first, -6)
-    return _is_on(asked, first, place) and _is_free(asked, last, -2)
+        return _is_free(asked, first, PROBE)
+    thing = asked.grounds[place[0]].standing.get(place[1], PROBE)
+    return _is_on(asked, first, place) and _is_free(asked, last, thing)
 
 
 def _is_on(asked: AskedTask, point: Point2, place: Place) -> bool:
@@ -163,8 +166,8 @@ def _is_on(asked: AskedTask, point: Point2, place: Place) -> bool:
     return asked.truths[frame].shows(*point) == number
 
 
-def _is_free(asked: AskedTask, point: Point2, at: int) -> bool:
-    """Can something be put there? The true point is that of the two numbers at ``at``."""
+def _is_free(asked: AskedTask, point: Point2, thing: Thing) -> bool:
+    """Can ``thing`` be put there?"""
     exchange = asked.exchange
     ((frame, number),) = exchange.nouns[-1].places
     truth = asked.truths[frame]
@@ -172,8 +175,10 @@ def _is_free(asked: AskedTask, point: Point2, at: int) -> bool:
     if exchange.relation is not Relation.NEXT_TO:
         upon = {seen.thing.number for seen in truth.seen if seen.thing.holder == number}
         return shown in {number, *upon}
-    marks = [mark.value for mark in exchange.marks if not mark.exact][at:][:2]
-    return shown == 0 and float(np.linalg.norm(np.subtract(point, marks))) <= NEAR
+    ground = asked.grounds[frame]
+    place = ground.standing[number]
+    others = [each for each in ground.standing.values() if each not in (place, thing)]
+    return shown == 0 and is_beside(ground.at(*point), thing, place, others)
 
 
 def evaluate_tasks(engine: Engine, seed: int, count: int) -> dict[str, dict[str, float]]:

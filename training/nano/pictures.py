@@ -34,7 +34,7 @@ from rynn_brain_ros.sim.table_scene import (
     scene_spec,
 )
 from rynn_brain_ros.sim.tabletop import Thing
-from rynn_brain_ros.values import Point2, Vector3
+from rynn_brain_ros.values import Point2, RigidTransform, Vector3
 from training.nano.spots import free_spot
 
 CAMERA_PX = (640, 480)
@@ -49,7 +49,7 @@ _SOLID = ("cube", "ball", "cylinder")
 _AWAY_M = (0.0, 0.0, -20.0)
 _JPEG_QUALITY = 92
 _SPOTS = 40
-_PROBE = Thing("to be put down", "red", "cube", (0.0, 0.0), (0.044, 0.044, 0.044))
+PROBE = Thing("to be put down", "red", "cube", (0.0, 0.0), (0.044, 0.044, 0.044))
 """What a spot beside a thing is free for, where nothing is in the hand."""
 
 
@@ -76,6 +76,25 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Ground:
+    """The table under a picture: what stands on it, by number, and the camera's place."""
+
+    standing: Mapping[int, Thing]
+    T_base_front: RigidTransform
+
+    def at(self, x: float, y: float) -> Point2:
+        """Where on the table, in metres of the base frame, the picture's x and y in 0…1000 are."""
+        width, height = SEEN_PX
+        fx, _, cx, _, fy, cy, *_ = pinhole_info(width, height, FOVY_DEG["front"], "front").k
+        column, row = x / 1000 * width - 0.5, y / 1000 * height - 0.5
+        ray = ((column - cx) / fx, (row - cy) / fy, 1.0)
+        eye, beyond = apply(self.T_base_front, np.array([(0.0, 0.0, 0.0), ray]))
+        reach = eye[2] / (eye[2] - beyond[2])
+        x_m, y_m, _ = eye + reach * (beyond - eye)
+        return float(x_m), float(y_m)
+
+
+@dataclass(frozen=True)
 class TablePicture:
     """``jpeg`` as the camera sends it, `CAMERA_PX`; ``map_png`` says which thing each pixel of
     `SEEN_PX` shows (uint8, 0 none); ``things`` are all that are in the scene, seen or not."""
@@ -83,6 +102,7 @@ class TablePicture:
     jpeg: bytes
     map_png: bytes
     things: tuple[Seen, ...]
+    ground: Ground
 
     def pixels(self) -> NDArray[np.uint8]:
         """RGB as the model is shown it, uint8 [240, 320, 3]."""
@@ -116,7 +136,8 @@ def picture_of(world: TableWorld) -> TablePicture:
         numbers[cv2.resize(mask, SEEN_PX, interpolation=cv2.INTER_NEAREST) > 0] = seen.number
     picture = world.render("front")
     packed = cv2.imencode(".png", numbers)[1].tobytes()
-    return TablePicture(_jpeg(picture.rgb), packed, tuple(things))
+    ground = Ground(dict(enumerate(world.scene.things, start=1)), world.scene.T_base_front)
+    return TablePicture(_jpeg(picture.rgb), packed, tuple(things), ground)
 
 
 # --- a table --------------------------------------------------------------------------------------
@@ -245,7 +266,8 @@ def pictures_of(
             rgb, _ = large.color_and_depth(data, "front")
             geoms = small.geoms_seen(data, "front")
             elsewhere = {*pose.gone, *(name for name, holder in holders.items() if holder)}
-            spots = _spots_beside(data, scene, elsewhere, pose.held or _PROBE, geoms == table)
+            ground = Ground(_standing(data, scene, elsewhere), scene.T_base_front)
+            spots = _spots_beside(ground, scene, pose.held or PROBE, geoms == table)
             yield TablePicture(
                 _jpeg(with_grain(_exposed(rgb, rng), rng)),
                 cv2.imencode(".png", _numbers(model, scene, geoms))[1].tobytes(),
@@ -255,11 +277,12 @@ def pictures_of(
                         thing.color,
                         thing.shape,
                         holders.get(thing.name, 0),
-                        spots.get(thing.name),
+                        spots.get(number),
                     )
                     for number, thing in enumerate(scene.things, start=1)
                     if thing.name not in pose.gone
                 ),
+                ground,
             )
     finally:
         large.close()
@@ -303,28 +326,29 @@ def _posed(
     return data, holders
 
 
-def _spots_beside(
-    data: Any,
-    scene: TableScene,
-    elsewhere: Collection[str],
-    thing: Thing,
-    shows_table: NDArray[np.bool_],
-) -> dict[str, Point2]:
-    """By the names of what stands on the table, as `Seen` has them, with room for ``thing``.
-    ``shows_table`` [240, 320]: which pixels do."""
-    standing = []
-    for each in scene.things:
-        if each.name not in elsewhere:
-            x, y, _ = map(float, data.body(each.name).xpos)
-            standing.append(replace(each, xy_m=(x, y)))
+def _standing(data: Any, scene: TableScene, elsewhere: Collection[str]) -> dict[int, Thing]:
+    """What stands on the table, where it does now."""
     found = {}
-    for place in standing:
-        others = [other for other in standing if other is not place]
-        spot = free_spot(thing, place, others, scene.T_base_front.translation_m)
+    for number, thing in enumerate(scene.things, start=1):
+        if thing.name not in elsewhere:
+            x, y, _ = map(float, data.body(thing.name).xpos)
+            found[number] = replace(thing, xy_m=(x, y))
+    return found
+
+
+def _spots_beside(
+    ground: Ground, scene: TableScene, thing: Thing, shows_table: NDArray[np.bool_]
+) -> dict[int, Point2]:
+    """By the numbers of what stands on the table, as `Seen` has them, with room for ``thing``.
+    ``shows_table`` [240, 320]: which pixels do."""
+    found = {}
+    for number, place in ground.standing.items():
+        others = [other for other in ground.standing.values() if other is not place]
+        spot = free_spot(thing, place, others, ground.T_base_front.translation_m)
         if spot is not None:
             x, y = _seen_at((*spot, 0.0), scene)
             if _shows(shows_table, x, y):
-                found[place.name] = (x, y)
+                found[number] = (x, y)
     return found
 
 

@@ -270,11 +270,13 @@ class _Saying:
         if self._is_done():
             return "Done.", (), where
         _, _, *box = self._whole(thing.mirrored(self.mirrored))
-        x, y = self._whole(self._end())
+        end = self._end()
+        x, y = self._whole(end)
         area = Area(self.index, ((x, y),), (0, 0), "area")
         words = _PREPOSITIONS[self.relation]
         text = f"Place {self._box(box)} {words} {format_grounding(area)}."
-        return text, (*self._marks(THING, *box), *self._marks(PLACE, x, y)), where
+        spot = end if self.relation is Relation.NEXT_TO else None
+        return text, (*self._marks(THING, *box), *self._marks(PLACE, x, y, spot=spot)), where
 
     def _is_done(self) -> bool:
         if self.relation is Relation.HELD:
@@ -294,7 +296,7 @@ class _Saying:
             return x, y
         if self.shown is Relation.NEXT_TO:
             return _foot(self._numbers(self.truths[Turn.PLACED].number(THING)))
-        return self._seen(PLACE).beside(self.mirrored)[0]
+        return self._seen(PLACE).beside(self.mirrored)
 
     def _seen(self, number: int) -> SeenThing:
         seen = self.truths[self.state].number(number)
@@ -312,8 +314,8 @@ class _Saying:
         x0, y0, x1, y1 = box
         return format_grounding(Box(self.index, ((x0, y0), (x1, y1)), (0, 0), "object"))
 
-    def _marks(self, number: int, *values: float) -> tuple[Mark, ...]:
+    def _marks(self, number: int, *values: float, spot: Point2 | None = None) -> tuple[Mark, ...]:
         """The frame's number and the coordinates behind it."""
         place = (self.before + self.index, number)
-        told = (Mark(value, place, exact=False) for value in values)
+        told = (Mark(value, place, exact=False, spot=spot) for value in values)
         return (Mark(self.index, place, exact=True), *told)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rynn_brain_ros.models.local.prompt import ImageSpan, Prompt
 from rynn_brain_ros.sim.objects import SHAPES
-from rynn_brain_ros.values import ImagePart, Task
+from rynn_brain_ros.values import ImagePart, Point2, Task
 from training.nano.lessons import Exchange, Lesson, Mark, Place, opening
 from training.nano.network import TOKEN_PX
 from training.nano.pictures import SEEN_PX
@@ -22,9 +22,11 @@ from training.nano.words import number_tokens
 
 ROWS, COLUMNS = SEEN_PX[1] // TOKEN_PX, SEEN_PX[0] // TOKEN_PX
 N_CELLS = ROWS * COLUMNS
-WEIGHTS = {"decided": 1.0, "frame": 1.0, "count": 1.0, "plain": 2.0}
-"""Of the token that decides an answer, of the numbers of frames, of counts, and of all else but
+WEIGHTS = {"decided": 2.0, "frame": 1.0, "count": 1.0, "plain": 2.0}
+"""Of the tokens that decide an answer, of the numbers of frames, of counts, and of all else but
 coordinates: most of that is the same in every answer, and soon costs nothing."""
+_DECIDING = 2
+"""So many tokens decide: every tag begins with the same one."""
 _LOOKING_TOKENS = 16
 """So many of each picture are taught to look at its number."""
 
@@ -59,11 +61,11 @@ class Noun:
 
 @dataclass(frozen=True)
 class Said:
-    """An answer from ``start`` up to ``end``, which is ``decided`` at one of its tokens, the marks
-    of its numbers, where all is that it is about, and another thing that it depends on; ``noun_at``
+    """An answer from ``start`` up to ``end``, ``decided`` from one of its tokens on, the marks of
+    its numbers, where all is that it is about, and another thing that it depends on; ``noun_at``
     is, by thing, where the noun stands that is looked back at. ``missing`` is the thing that it
     says is not there; ``wanted`` what an instruction wants, of `TAUGHT` and last of all anything
-    else."""
+    else; ``counted`` where the noun stands of which all are counted that are in ``places``."""
 
     start: int
     end: int
@@ -74,6 +76,7 @@ class Said:
     noun_at: dict[int, int] = field(default_factory=dict)
     missing: int | None = None
     wanted: int | None = None
+    counted: int | None = None
 
 
 @dataclass
@@ -207,8 +210,9 @@ class Scribe:
                 marks=marks,
                 places=first if there else (),
                 beside=others[0][0] if others and there else None,
-                noun_at=noun_at if others and there else {},
+                noun_at=noun_at if there and (others or exchange.relation is not None) else {},
                 wanted=None if exchange.relation is None else TAUGHT.index(exchange.relation),
+                counted=row.nouns[-1].at if exchange.task is Task.COUNT else None,
             )
         )
 
@@ -261,13 +265,17 @@ class Batch:
     """Of visual tokens: where the number of their frame stands."""
     numbered: list[tuple[int, int, int]] = field(default_factory=list)  # b, start, frame's number
     others: list[Look] = field(default_factory=list)
-    """Where an answer is decided: the other thing that it depends on."""
+    """Where an answer is decided: the other thing that it depends on. Where the coordinates of a
+    free place are written: the thing that it is beside."""
     other_nouns: list[Look] = field(default_factory=list)
     """The same, and where its noun stands."""
     held: list[tuple[int, int, int]] = field(default_factory=list)
     """Of visual tokens that show a thing: b, at, and what holds it, one of `HOLDERS`."""
     wanted: list[tuple[int, int, int]] = field(default_factory=list)
     """Where an answer is decided: b, at, and what the instruction wants, as `Said` has it."""
+    counted: list[Look] = field(default_factory=list)
+    """Where a count is told: the noun, and one visual token of each thing. What is left for the
+    noun of attention that is spread evenly tells how many there are."""
 
     def sees(self, b: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Where each of n positions may look, [n, L]: at itself and what came before it, on the
@@ -348,13 +356,20 @@ class _Telling:
             if mark is not None and mark.place is not None:
                 where = self._where([mark.place])
                 assert where is not None
+                if mark.spot is not None:
+                    batch.others.append((self.b, before, where))
+                    where = self._around(mark.place[0], mark.spot)
                 batch.looks.append((self.b, before, where))
                 if said.noun_at:
                     batch.asks.append((self.b, before, self._at(said.noun_at[mark.place[1]])))
+            if mark is not None and mark.place is None and said.counted is not None:
+                noun = self._at(said.counted)
+                batch.asks.append((self.b, before, noun))
+                batch.counted.append((self.b, before, noun | self._middles(said.places)))
             if mark is not None and not mark.exact:
                 batch.coordinates.append((self.b, before, mark.value))
                 continue
-            what = "decided" if at == said.decided else "plain"
+            what = "decided" if 0 <= at - said.decided < _DECIDING else "plain"
             if mark is not None:
                 what = "count" if mark.place is None else "frame"
             batch.targets[what].append((self.b, before, self.row.ids[at]))
@@ -378,6 +393,28 @@ class _Telling:
         for frame, number in places:
             start = self.row.shown[frame].start
             where[start : start + N_CELLS] |= (self._cells(frame) == number).ravel()
+        return where
+
+    def _middles(self, places: Sequence[Place]) -> NDArray[np.bool_]:
+        """The visual tokens that show the middles of things."""
+        where = np.zeros(self.length, np.bool_)
+        for frame, number in places:
+            seen = self.truths[frame].number(number)
+            assert seen is not None  # it is counted
+            x, y, *_ = seen.mirrored(self.row.frames[frame][1])
+            column, row = (min(int(at / 1000 * n), n - 1) for at, n in ((x, COLUMNS), (y, ROWS)))
+            where[self.row.shown[frame].start + row * COLUMNS + column] = True
+        return where
+
+    def _around(self, frame: int, spot: Point2) -> NDArray[np.bool_]:
+        """The visual tokens around a place of a frame, as it is shown: four where they all are."""
+        x, y = (
+            np.abs((np.arange(n) + 0.5) / n - at / 1000) * n < 1
+            for at, n in zip(spot, (COLUMNS, ROWS), strict=True)
+        )
+        where = np.zeros(self.length, np.bool_)
+        start = self.row.shown[frame].start
+        where[start : start + N_CELLS] = (y[:, None] & x[None]).ravel()
         return where
 
     def _cells(self, frame: int) -> NDArray[np.uint8]:

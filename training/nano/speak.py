@@ -45,11 +45,12 @@ _LOOKING_HEADS, _BACK_HEADS, _FRAME_HEADS = slice(0, 2), slice(2, 4), slice(4, 5
 
 @dataclass(frozen=True)
 class Gaze:
-    """What looks where, and with which heads."""
+    """What looks where, and with which heads; ``evenly``: alike at each of the places."""
 
     name: str
     looks: list[Look]
     heads: slice
+    evenly: bool = False
 
 
 def gazes(batch: Batch) -> dict[int, list[Gaze]]:
@@ -65,7 +66,10 @@ def gazes(batch: Batch) -> dict[int, list[Gaze]]:
             Gaze("place looked", there(batch.places), _LOOKING_HEADS),
             Gaze("other looked", batch.others, _BACK_HEADS),
         ],
-        NUMBER_LAYER: [Gaze("looked", batch.looks, _LOOKING_HEADS)],
+        NUMBER_LAYER: [
+            Gaze("looked", batch.looks, _LOOKING_HEADS),
+            Gaze("counted", batch.counted, _BACK_HEADS, evenly=True),
+        ],
     }
 
 
@@ -313,7 +317,18 @@ class Speaker:
         scores = torch.einsum("nhd,nlhd->nhl", q, k[b]) * attention.scaling
         scores = scores.masked_fill(~batch.sees(b, at)[:, None], -1e9).log_softmax(-1)
         where = torch.from_numpy(np.stack([look[2] for look in looks]))
+        if gaze.evenly:
+            return unevenness(scores, where)
         return -scores.masked_fill(~where[:, None], -1e9).logsumexp(-1).mean()
+
+
+def unevenness(scores: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """How far attention is from being alike at each of some places and none elsewhere, from its
+    logs [n, heads, L] and the places [n, L]: the divergence of Kullback and Leibler, 0 where it
+    is so."""
+    n_places = where.sum(1)[:, None]
+    mean = scores.masked_fill(~where[:, None], 0.0).sum(-1) / n_places
+    return -(mean + n_places.log()).mean()
 
 
 def there(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from rynn_brain_ros.sim.objects import foot_radius_m
+from rynn_brain_ros.sim.table_tasks import NEXT_TO_M
 from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import Point2, Vector3
 
@@ -35,6 +36,11 @@ def free_spot(thing: Thing, place: Thing, others: Sequence[Thing], eye_m: Vector
         if within and _room_m((x, y), thing, others) > _ROOM_M:
             return x, y
     return None
+
+
+def is_beside(spot: Point2, thing: Thing, place: Thing, others: Sequence[Thing]) -> bool:
+    """Whether ``thing`` would stand next to ``place`` there, touching nothing."""
+    return 0 < _room_m(spot, thing, [place]) < NEXT_TO_M and _room_m(spot, thing, others) > 0
 
 
 def _heading(start: Point2, end: Sequence[float]) -> float:

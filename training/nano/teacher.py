@@ -55,17 +55,17 @@ Kind = tuple[str, str]
 """Colour and shape, "" where it does not matter."""
 FIND_AND_BOX: Mapping[Task, float] = {Task.AFFORDANCE: 0.6, Task.OBJECT: 0.4}
 EVERYTHING: Mapping[Task, float] = {
-    Task.AFFORDANCE: 0.45,
-    Task.OBJECT: 0.25,
-    Task.AREA: 0.18,
-    Task.TRAJECTORY: 0.12,
+    Task.AFFORDANCE: 0.36,
+    Task.OBJECT: 0.22,
+    Task.AREA: 0.22,
+    Task.TRAJECTORY: 0.20,
 }
 """How often each is asked for."""
 THOUGHTS = tuple(Manner(task, thinking=True) for task in (*EVERYTHING, Task.COUNT))
 PUT_TO = {"bowl": Relation.IN, "plate": Relation.ON, "cube": Relation.ON}
 """How something is put to a thing of this shape; next to it, whatever it is."""
 _GRIPPABLE = ("cube", "ball", "cylinder")
-_NEXT_TO, _NONE = 0.35, 0.15
+_NEXT_TO, _NONE = 0.5, 0.15
 """How often a place is next to something, and how often things are counted that are not there."""
 _MOST_TOLD = 5
 """So many are found one by one before they are counted."""
@@ -103,10 +103,9 @@ class _Sighting:
         x, y, *_ = self.seen.mirrored(self.flipped)
         return x, y
 
-    def spots(self, relation: Relation) -> tuple[Point2, ...]:
-        """Where something may be put."""
-        seen = self.seen
-        return (seen.beside if relation is Relation.NEXT_TO else seen.top)(self.flipped)
+    def spot(self, relation: Relation) -> Point2 | None:
+        """The free place beside it, where it is one that is asked for."""
+        return self.seen.beside(self.flipped) if relation is Relation.NEXT_TO else None
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,8 @@ class _About:
         template = self._one_of(AREA_WORDS[relation])
         if found is None or not there:
             return self._absent(Task.AREA, template, [_Missing(_holding(relation))], relation)
-        said = self._told(Area, found, found.spots(relation))
+        spot = found.spot(relation)
+        said = self._told(Area, found, [spot or found.point()], spot)
         thought = self._thought([found], said)
         return self._exchange(Task.AREA, template, [found], thought, relation)
 
@@ -210,12 +210,14 @@ class _About:
 
     def _way(self, start: _Sighting, end: _Sighting, relation: Relation) -> _Written:
         """Up from where the thing is, over to its destination and down."""
-        (x0, y0), ((x1, y1), *_) = start.point(), end.spots(relation)
+        spot = end.spot(relation)
+        (x0, y0), (x1, y1) = start.point(), spot or end.point()
         points = ((x0, y0), (x0, y0 - RISE), (x1, y1 - RISE), (x1, y1))
         whole = tuple(_whole(point) for point in points)
+        ends = ((start, None), (start, None), (end, spot), (end, spot))
         marks = [
-            Mark(min(1000.0, max(0.0, value)), of.place, exact=False)
-            for of, point in zip((start, start, end, end), points, strict=True)
+            Mark(min(1000.0, max(0.0, value)), of.place, exact=False, spot=beside)
+            for (of, beside), point in zip(ends, points, strict=True)
             for value in point
         ]
         way = Trajectory(start.index, whole, (0, 0), "trajectory")
@@ -300,10 +302,13 @@ class _About:
         form: type[Affordance] | type[Box] | type[Area],
         found: _Sighting,
         points: Sequence[Point2],
+        spot: Point2 | None = None,
     ) -> _Written:
         whole = tuple(_whole(point) for point in points)
         grounding = form(found.index, whole, (0, 0), _TAGS[form])
-        marks = (Mark(value, found.place, exact=False) for point in points for value in point)
+        marks = (
+            Mark(value, found.place, exact=False, spot=spot) for point in points for value in point
+        )
         text = format_grounding(grounding, with_frame=self._named)
         return _Written(text, (*self._frame_mark(found), *marks))
 

@@ -42,9 +42,11 @@ from training.nano.words import build_tokenizer
 NAME = "RynnBrain-nano"
 PARTS = (8, 10)
 """Rows and columns of visual tokens of the parts that are shown first."""
-_ONE_FRAME, _LONGEST, _TWO_FILMS = 0.25, 0.55, 0.2
+_ONE_FRAME, _LONGEST, _TWO_FILMS = 0.35, 0.55, 0.2
 """Of questions, how often a single frame is shown, and of those about several, how often as many
 as there may be, and frames of two films."""
+_ABSENT = 0.25
+"""How often what is asked for is not there."""
 _MOST_QUESTIONS = 12
 TABLES, FILMS, TURNS = "tables", "films", "turns"
 """The pool's folders."""
@@ -99,14 +101,15 @@ QUICK = Recipe(
 )
 """Minutes, to see that all of it learns."""
 FURTHER = Recipe(
-    seed=9,
-    shards=4,
-    film_shards=24,
-    turn_shards=20,
-    everything=Schedule(1700, 4e-4, 0.02),
-    plan_share=0.4,
+    seed=10,
+    shards=6,
+    film_shards=20,
+    turn_shards=16,
+    everything=Schedule(2000, 4e-4, 0.02),
+    plan_share=0.3,
     plans=5,
-    known_pictures=4000,
+    counting_share=0.15,
+    known_pictures=6000,
 )
 """For a nano that sees and speaks: films, plans, and everything else that is asked of it."""
 RECIPES = {"full": Recipe(), "quick": QUICK, "further": FURTHER}
@@ -306,7 +309,7 @@ class _Asking:
         n_questions = min(n_questions, _MOST_QUESTIONS) // (2 if manner.thinking else 1)
         known = [[truths[n] for n, _ in frames] for frames in shown]
         rows = [
-            run.scribe.lesson(self._teacher.lesson(some, there, n_questions, manner=manner))
+            run.scribe.lesson(self._teacher.lesson(some, there, n_questions, _ABSENT, manner))
             for some, there in zip(shown, known, strict=True)
         ]
         batch = assemble(run.scribe, rows, known)

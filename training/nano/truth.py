@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,23 +14,19 @@ from training.nano.network import TOKEN_PX
 from training.nano.pictures import MIN_SEEN_PX, Seen
 
 COLORS = tuple(PAINT)
-_SPOT = 15
-"""Of 1000, about 2 cm: so far a free spot reaches to both sides."""
 _MIN_CELL_PX = 28
 """Of 256: less of a thing in a visual token does not make it that thing's."""
 
 
 @dataclass(frozen=True)
 class SeenThing:
-    """A thing that is seen: ``point`` within it and box, x and y in 0…1000 of the picture; at the
-    height of the point it is seen from ``across`` to ``across``."""
+    """A thing that is seen: ``point`` within it and box, x and y in 0…1000 of the picture."""
 
     thing: Seen
     n_px: int
     point: Point2
     box: tuple[float, float, float, float]
     touches_border: bool
-    across: tuple[float, float]
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -47,25 +42,11 @@ class SeenThing:
         x, y, x0, y0, x1, y1 = self.numbers
         return (1000 - x, y, 1000 - x1, y0, 1000 - x0, y1) if flipped else self.numbers
 
-    def top(self, flipped: bool) -> tuple[Point2, ...]:
-        """Points in or on it, its own first, in the picture or in its mirror."""
-        x, y = self.point
-        return _mirrored([(x, y), *((x + (end - x) / 2, y) for end in self.across)], flipped)
-
-    def beside(self, flipped: bool) -> tuple[Point2, ...]:
-        """The same for the free spot next to it; empty where there is none."""
-        if self.thing.beside is None:
-            return ()
+    def beside(self, flipped: bool) -> Point2:
+        """The free spot next to it, in the picture or in its mirror."""
+        assert self.thing.beside is not None  # it was asked for
         x, y = self.thing.beside
-        return _mirrored([(x, y), (x - _SPOT, y), (x + _SPOT, y)], flipped)
-
-
-def _mirrored(points: Sequence[Point2], flipped: bool) -> tuple[Point2, ...]:
-    """A point, and those to the left and to the right of it."""
-    if not flipped:
-        return tuple(points)
-    middle, left, right = [(1000 - x, y) for x, y in points]
-    return middle, right, left
+        return (1000 - x if flipped else x), y
 
 
 @dataclass(frozen=True)
@@ -119,16 +100,7 @@ def _seen_thing(thing: Seen, mask: NDArray[np.bool_], n_px: int) -> SeenThing:
         ((x + 0.5) / width * 1000, (y + 0.5) / height * 1000),
         (x0 / width * 1000, y0 / height * 1000, x1 / width * 1000, y1 / height * 1000),
         bool(x0 == 0 or y0 == 0 or x1 == width or y1 == height),
-        _across(mask[round(y)], round(x)),
     )
-
-
-def _across(row: NDArray[np.bool_], column: int) -> tuple[float, float]:
-    """Where the run of a row's pixels around ``column`` begins and ends, in 0…1000."""
-    outside = np.concatenate([[-1], np.flatnonzero(~row), [len(row)]])
-    after = int(np.searchsorted(outside, column))
-    left, right = outside[after - 1] + 1, outside[after]
-    return float(left / len(row) * 1000), float(right / len(row) * 1000)
 
 
 def _inside(mask: NDArray[np.bool_], x: float, y: float) -> tuple[float, float]:
