@@ -1,29 +1,38 @@
 """The ground that a driving robot has seen: where something stood, and where it was free.
 
 A camera that looks ahead does not see the ground at the robot's own feet, nor what it has turned
-away from. Both are therefore remembered on a grid in the fixed frame; what is seen last counts.
+away from. Both are therefore remembered on a grid in the fixed frame; what is seen last counts, at
+the height that it is seen at: floor under a table top says nothing about the top.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rynn_brain_ros.geometry import DepthView, apply, compose, ray_grid
+from rynn_brain_ros.geometry import DepthView, apply, compose, invert, ray_grid
 from rynn_brain_ros.safety.corridor import Strip
 from rynn_brain_ros.values import Point2, RigidTransform
 
 Cells = NDArray[np.int64]
 Places = NDArray[np.float64]
+Depths = NDArray[np.float64]
+_Span = tuple[float, float]
+"""From the lowest to the highest that was seen, in metres over the ground."""
 
 _CELL_M = 0.05
 _STRIDE = 2
 _LOOK_M = 4.5
 _MIN_POINTS = 3
 """Depth pixels that make an obstacle: fewer may be noise."""
+_THROUGH_M = 0.05
+"""So much farther than where a thing was must be seen for it to be gone: about a cell."""
+_LOW_M = 0.12
+"""What reaches no higher is also gone where the ground is seen: nothing is seen beneath it."""
 _FAR_SCALE = 100_000
 """Cells are numbered as x · this + y: rooms up to 5 km wide."""
 SEEN_SHARE = 0.6
@@ -34,7 +43,7 @@ class GroundMemory:
     """Cells of ground, 5 cm wide: those that something was seen to stand on, and the free ones."""
 
     def __init__(self) -> None:
-        self._solid: set[int] = set()
+        self._solid: dict[int, _Span] = {}
         self._free: set[int] = set()
 
     def see(
@@ -51,12 +60,45 @@ class GroundMemory:
         points = rays[known] * z[known][:, None]
         above_m = apply(T_base_camera, points)[:, 2] - strip.ground_z_m
         cells = _numbers(apply(compose(T_fixed_base, T_base_camera), points))
-        high = (above_m > strip.tolerance_m) & (above_m < strip.height_m)
-        numbers, counts = np.unique(cells[high], return_counts=True)
-        solid = set(numbers[counts >= _MIN_POINTS].tolist())
-        free = set(np.unique(cells[np.abs(above_m) <= strip.tolerance_m]).tolist()) - solid
-        self._solid = (self._solid - free) | solid
-        self._free = (self._free - solid) | free
+        stands = (above_m > strip.tolerance_m) & (above_m < strip.height_m)
+        solid = _spans(cells[stands], above_m[stands])
+        ground = set(np.unique(cells[np.abs(above_m) <= strip.tolerance_m]).tolist())
+        for number in self._gone(view, T_base_camera, T_fixed_base, strip, ground):
+            if number not in solid:
+                del self._solid[number]
+        for number, (low_m, high_m) in solid.items():
+            before = self._solid.get(number, (low_m, high_m))
+            self._solid[number] = (min(low_m, before[0]), max(high_m, before[1]))
+        self._free = (self._free | ground) - self._solid.keys()
+
+    def _gone(
+        self,
+        view: DepthView,
+        T_base_camera: RigidTransform,
+        T_fixed_base: RigidTransform,
+        strip: Strip,
+        ground: set[int],
+    ) -> list[int]:
+        """Remembered cells where the image sees through the thing at its bottom, and through its
+        top or nothing there: far walls have no depth."""
+        numbers = sorted(self._solid)
+        if not numbers:
+            return []
+        spans = np.array([self._solid[number] for number in numbers])
+        in_base = apply(
+            invert(T_fixed_base), np.column_stack([_centers(self._solid), np.zeros(len(numbers))])
+        )
+        bottom, top = (
+            _depth_beyond(view, apply(invert(T_base_camera), np.column_stack([in_base[:, :2], z])))
+            for z in strip.ground_z_m + spans.T
+        )
+        through = (bottom > _THROUGH_M) & ((top > _THROUGH_M) | np.isnan(top))
+        low = spans[:, 1] <= _LOW_M
+        return [
+            number
+            for number, gone, is_low in zip(numbers, through, low, strict=True)
+            if gone or (is_low and number in ground)
+        ]
 
     def ahead_m(self, T_base_fixed: RigidTransform, width_m: float) -> float:
         """How far along the base's x axis the nearest remembered obstacle is within a strip of
@@ -87,7 +129,7 @@ class GroundMemory:
         if not self._free:
             return np.empty((0, 2))
         border = math.ceil(radius_m / _CELL_M) + 1
-        cells = _cells(self._free | self._solid)
+        cells = _cells(self._free | self._solid.keys())
         low = cells.min(axis=0) - border
         free, solid = np.zeros((2, *(cells.max(axis=0) - low + border + 1)), np.uint8)
         free[tuple((_cells(self._free) - low).T)] = 1
@@ -101,7 +143,33 @@ class GroundMemory:
         """Whether something was seen to stand on the straight line from a to b."""
         n = max(2, math.ceil(math.dist(a_fixed_m, b_fixed_m) / (_CELL_M / 2)))
         on_the_way = np.linspace(a_fixed_m, b_fixed_m, n)
-        return not self._solid.isdisjoint(_numbers(on_the_way).tolist())
+        return not self._solid.keys().isdisjoint(_numbers(on_the_way).tolist())
+
+
+def _spans(cells: Cells, above_m: NDArray[np.float64]) -> dict[int, _Span]:
+    """Of the cells with enough points, how high their lowest and highest are."""
+    numbers, of_cell, counts = np.unique(cells, return_inverse=True, return_counts=True)
+    low, high = np.full(len(numbers), np.inf), np.full(len(numbers), -np.inf)
+    np.minimum.at(low, of_cell, above_m)
+    np.maximum.at(high, of_cell, above_m)
+    enough = counts >= _MIN_POINTS
+    spans = zip(low[enough].tolist(), high[enough].tolist(), strict=True)
+    return dict(zip(numbers[enough].tolist(), spans, strict=True))
+
+
+def _depth_beyond(view: DepthView, points_camera_m: NDArray[np.float64]) -> Depths:
+    """How much farther the image sees than each of the points [N, 3]: NaN where it has no depth
+    there, −∞ where that is not in the image."""
+    camera, z_m = view.camera, points_camera_m[:, 2]
+    beyond = np.full(len(z_m), -np.inf)
+    ahead = np.flatnonzero(z_m > _THROUGH_M)
+    uv = np.rint(camera.project(points_camera_m[ahead]))
+    inside = ((uv >= 0) & (uv < (camera.width, camera.height))).all(axis=1)
+    u, v = uv[inside].astype(np.int64).T
+    depth_m = view.depth_m[v, u].astype(np.float64)
+    at = ahead[inside]
+    beyond[at] = np.where(depth_m > 0, depth_m, np.nan) - z_m[at]
+    return beyond
 
 
 def _numbers(points: NDArray[np.float64]) -> Cells:
@@ -109,14 +177,14 @@ def _numbers(points: NDArray[np.float64]) -> Cells:
     return np.asarray(cells[:, 0] * _FAR_SCALE + cells[:, 1], np.int64)
 
 
-def _cells(numbers: set[int]) -> Cells:
+def _cells(numbers: Iterable[int]) -> Cells:
     """(x, y) in cells, [N, 2], in the order of their numbers: a set has none of its own."""
     ordered = np.array(sorted(numbers), np.int64)
     x, y = np.divmod(ordered + _FAR_SCALE // 2, _FAR_SCALE)
     return np.column_stack([x, y - _FAR_SCALE // 2])
 
 
-def _centers(numbers: set[int]) -> Places:
+def _centers(numbers: Iterable[int]) -> Places:
     return np.asarray((_cells(numbers) + 0.5) * _CELL_M)
 
 

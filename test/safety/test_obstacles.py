@@ -40,8 +40,9 @@ def base_at(x: float, yaw: float = 0.0) -> RigidTransform:
     return from_matrix(matrix, "odom", "base_link")
 
 
-def seen(box_at_m: float | None, height_m: float = 0.3) -> DepthView:
-    """Flat ground, and a wall of ``height_m`` across the whole way at a distance."""
+def seen(box_at_m: float | None, height_m: float = 0.3, from_m: float = 0.0) -> DepthView:
+    """Flat ground, and a wall of ``height_m`` across the whole way at a distance; with ``from_m``
+    a beam over open ground."""
     v, u = np.mgrid[0:480, 0:640]
     lens = camera()
     rays = np.stack([(u - lens.cx) / lens.fx, (v - lens.cy) / lens.fy, np.ones(u.shape)], axis=-1)
@@ -59,7 +60,7 @@ def seen(box_at_m: float | None, height_m: float = 0.3) -> DepthView:
         if box_at_m is not None:
             wall = box_at_m / directions[..., 0]
             z = T.translation_m[2] + wall * directions[..., 2]
-            depth = np.where((z >= 0) & (z <= height_m), wall, depth)
+            depth = np.where((z >= from_m) & (z <= height_m), wall, depth)
     return DepthView(depth.astype(np.float32), lens)
 
 
@@ -86,6 +87,34 @@ def test_what_is_seen_free_again_is_forgotten():
     memory = GroundMemory()
     memory.see(seen(1.6), mounted(), base_at(0.0), STRIP)
     memory.see(seen(None), mounted(), base_at(0.0), STRIP)
+    assert memory.ahead_m(invert(base_at(0.0)), 0.6) == math.inf
+
+
+def test_floor_that_is_seen_under_a_table_top_does_not_take_the_top_away():
+    """The camera comes nearer and looks under it."""
+    memory = GroundMemory()
+    memory.see(seen(2.0, height_m=0.5, from_m=0.4), mounted(), base_at(0.0), STRIP)
+    assert memory.ahead_m(invert(base_at(0.0)), 0.6) == pytest.approx(2.0, abs=0.08)
+    for x in (0.4, 0.8, 1.0, 1.3):
+        memory.see(seen(2.0 - x, 0.5, from_m=0.4), mounted(), base_at(x), STRIP)
+        assert memory.ahead_m(invert(base_at(x)), 0.6) == pytest.approx(2.0 - x, abs=0.08)
+    assert memory.clearance_m((2.0, 0.0)) == 0.0
+
+
+def test_a_low_thing_is_gone_where_the_ground_is_seen_from_above():
+    memory = GroundMemory()
+    memory.see(seen(1.5, height_m=0.06), mounted(), base_at(0.0), STRIP)
+    assert memory.ahead_m(invert(base_at(0.0)), 0.6) < 1.6
+    memory.see(seen(None), mounted(), base_at(0.0), STRIP)
+    assert memory.ahead_m(invert(base_at(0.0)), 0.6) == math.inf
+
+
+def test_somebody_who_has_gone_is_forgotten_where_nothing_but_the_ground_has_depth():
+    memory = GroundMemory()
+    memory.see(seen(2.5, height_m=0.59), mounted(), base_at(0.0), STRIP)
+    ground = seen(None)
+    far = np.where(ground.depth_m < 3.0, ground.depth_m, np.nan).astype(np.float32)
+    memory.see(DepthView(far, ground.camera), mounted(), base_at(0.0), STRIP)
     assert memory.ahead_m(invert(base_at(0.0)), 0.6) == math.inf
 
 
