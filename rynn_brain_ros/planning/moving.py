@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rynn_brain_ros.config import setting
@@ -21,10 +21,12 @@ from rynn_brain_ros.planning.watchdog import Watchdog
 from rynn_brain_ros.values import (
     Cancel,
     Cause,
+    FollowGoal,
     GripGoal,
     Motion,
     MotionStage,
     Outcome,
+    ReachGoal,
     Refusal,
     Skill,
     Stage,
@@ -36,6 +38,8 @@ _RECOVERABLE = frozenset(
 _WAY_BACK = (Stage.LIFT, Stage.RETREAT)
 _HOLDING = (Stage.GRIP, Stage.LIFT, Stage.RETREAT)
 _EMPTY = (Cause.NOTHING_GRIPPED, Cause.DROPPED)
+
+_TF_WAIT_NS = 500_000_000
 
 Guard = Callable[[MotionStage], Refusal | None]
 """Looks once more before a stage begins; a refusal ends the motion as SCENE_CHANGED."""
@@ -177,9 +181,33 @@ class Mover:
         begun = any(s.stage is Stage.APPROACH for s in motion.stages[: done + 1])
         way = _WAY_BACK if begun else (Stage.RETREAT,)
         back = [s for s in motion.stages[done:] if s.stage in way]
+        if isinstance(motion.stages[done].goal, FollowGoal):
+            # The approved way up begins where the path ends, and the hand is anywhere on it.
+            up = self._straight_up(motion, done)
+            if up is None:
+                return "; the hand stays where it is: where on its path that is, is unknown"
+            back = [up, *(s for s in back if s.stage is Stage.RETREAT)]
         openings = [s for s in motion.stages if s.stage is Stage.OPEN_HAND and not keep_closed]
         for stage in (*openings, *(s for s in back if not isinstance(s.goal, GripGoal))):
             end = self._goal(stage, number, cancel)
             if end.cause is not Cause.DONE:
                 return f"; on the way back {stage.stage.value}: {end.text}"
         return "; the hand went back"
+
+    def _straight_up(self, motion: Motion, done: int) -> MotionStage | None:
+        """From where the tool is now to the height of the way up, turned as it is; ``None`` where
+        its place is unknown."""
+        lift = next((s.goal for s in motion.stages[done:] if s.stage is Stage.LIFT), None)
+        if not isinstance(lift, ReachGoal):
+            return None
+        up = lift.T_base_tcp
+        now_ns = stopped_ns = self._sight.clock.now_ns()
+        tool = self._sight.pose(up.parent, up.child, stopped_ns)
+        while isinstance(tool, Refusal) and now_ns < stopped_ns + _TF_WAIT_NS:
+            now_ns = self._sight.tick(self._config.tick_s)  # /tf comes after what it tells of
+            tool = self._sight.pose(up.parent, up.child, stopped_ns)
+        if isinstance(tool, Refusal):
+            return None
+        (x, y, z), (*_, top_m) = tool.translation_m, up.translation_m
+        pose = replace(tool, translation_m=(x, y, max(z, top_m)))
+        return MotionStage(Stage.LIFT, ReachGoal(pose, straight=True, speed=lift.speed))

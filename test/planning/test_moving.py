@@ -29,13 +29,14 @@ from rynn_brain_ros.planning import motions
 from rynn_brain_ros.planning.arming import Arming
 from rynn_brain_ros.planning.episode import EpisodeEvent, StageBegan
 from rynn_brain_ros.planning.goals import GoalTracker
-from rynn_brain_ros.planning.motions import Frames, MotionConfig
+from rynn_brain_ros.planning.motions import Frames, MotionConfig, PushLine
 from rynn_brain_ros.planning.moving import Mover, MovingConfig, is_held
 from rynn_brain_ros.planning.sight import Sight
 from rynn_brain_ros.planning.watchdog import Watchdog
 from rynn_brain_ros.values import (
     Cause,
     DriveGoal,
+    FollowGoal,
     GoalEventKind,
     GripGoal,
     Motion,
@@ -57,6 +58,11 @@ GRASP = Grasp(TOOL, 0.05, 0.074, 0.05, 0.0, (0.05, 0.05, 0.05), 0.001, SolidKind
 THERE = Placement((X, Y - 0.3, 0.0), 0.006, PlaceKind.SURFACE, 0.04, 0.05)
 PICK = motions.pick(GRASP, CONFIG)
 PLACE = motions.place(GRASP, THERE, CONFIG)
+PUSH = motions.push(
+    PushLine((X, Y, 0.025), (X, Y - 0.3, 0.025), 0.04, 0.04, 0.02, 0.0),
+    Frames("panda_link0", "panda_tcp"),
+    CONFIG,
+)
 GRIP, LIFT = 3, 4
 """Numbers of stages of a pick."""
 
@@ -262,6 +268,24 @@ def test_from_the_approach_on_the_hand_goes_up_first(hands: Hands):
     outcome = hands.trouble_at(2, ending(GoalEventKind.ABORTED))
     assert hands.begun[3:] == [Stage.OPEN_HAND, Stage.LIFT, Stage.RETREAT]
     assert outcome.text.endswith("the hand went back")
+
+
+def test_a_hand_that_was_stopped_on_its_way_goes_straight_up_from_there(hands: Hands):
+    """The approved way up begins at the end of the push, where the hand never came to."""
+    outcome = hands.trouble_at(3, ending(GoalEventKind.ABORTED), PUSH)
+    assert outcome.cause is Cause.ABORTED and "went back" in outcome.text
+    up, away = hands.actuator.sent[-2:]
+    assert isinstance(up, ReachGoal) and up.straight and isinstance(away, PostureGoal)
+    x, y, z = up.T_base_tcp.translation_m
+    assert (x, y) == pytest.approx((X, Y + 0.04 + motions.BEHIND_M))
+    assert z == pytest.approx(0.02 + CONFIG.lift_m)
+
+
+def test_a_hand_whose_place_on_its_way_is_unknown_stays_there(hands: Hands):
+    hands.hear = at(Stage.ACT, lambda: setattr(hands.table, "with_pose", False))
+    outcome = hands.trouble_at(3, ending(GoalEventKind.ABORTED), PUSH)
+    assert "stays where it is" in outcome.text
+    assert isinstance(hands.actuator.sent[-1], FollowGoal)
 
 
 def test_a_thing_in_the_hand_is_not_let_go_when_lifting_fails(hands: Hands):
