@@ -18,7 +18,8 @@ class Arming:
     """Armed for at most ``expires_s`` at a time; whoever arms may ask for less, never for more.
 
     `disarm` may be called from any thread and wins over everything that happens at the same time;
-    `check` and `is_armed` belong to the one thread that moves the robot.
+    `check` and `is_armed` belong to the one thread that moves the robot. Who asks for arming in
+    another thread takes a `ticket` with it, which is void once anybody has disarmed.
     Raises `ConfigError` where ``expires_s`` is not a positive number.
     """
 
@@ -29,13 +30,19 @@ class Arming:
         self._window: _Window | None = None
         self._latest_ns = 0
         self._why = "it has not been armed"
+        self._disarmed = 0
 
     @property
     def expires_s(self) -> float:
         return self._expires_s
 
-    def arm(self, now_ns: int, for_s: float = math.inf) -> None:
-        """Armed from now on, for ``for_s`` or the configured time, whichever is shorter.
+    def ticket(self) -> int:
+        """To arm with later, unless it is disarmed until then."""
+        return self._disarmed
+
+    def arm(self, now_ns: int, for_s: float = math.inf, ticket: int | None = None) -> bool:
+        """Armed from now on, for ``for_s`` or the configured time, whichever is shorter; false
+        where it was disarmed since the ``ticket``, and stays so.
 
         Raises `InputError` where ``for_s`` is zero, negative or not a number.
         """
@@ -43,8 +50,12 @@ class Arming:
             raise InputError(f"cannot arm for {for_s} s; give a positive number of seconds")
         self._latest_ns = now_ns
         self._window = _Window(now_ns, now_ns + round(min(for_s, self._expires_s) * 1e9))
+        if ticket is not None and ticket != self._disarmed:  # looked at last: disarming wins
+            self._window = None
+        return self._window is not None
 
     def disarm(self, why: str = "it was disarmed") -> None:
+        self._disarmed += 1
         self._window, self._why = None, why
 
     def is_armed(self, now_ns: int) -> bool:

@@ -104,6 +104,17 @@ def test_arming_for_no_time_is_a_mistake(for_s: float):
     assert not arming.is_armed(START)
 
 
+def test_who_asked_to_arm_before_it_was_disarmed_does_not_arm_it():
+    arming = Arming()
+    early = arming.ticket()
+    arming.disarm("a person disarmed it")
+    assert not arming.arm(START, ticket=early)
+    assert not arming.is_armed(START)
+    assert "a person disarmed it" in str(arming.check(START))
+    assert arming.arm(START, ticket=arming.ticket())
+    assert arming.is_armed(START)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["arm", "disarm", "ask"]), st.integers(-50, 50))))
 def test_armed_means_armed_before_and_not_disarmed_since(steps: list[tuple[str, int]]):
     """Against a plain account: when it was armed last, and the latest time that was seen."""
