@@ -16,6 +16,7 @@ Picture = NDArray[np.uint8]
 
 _BINS = (32, 16)
 _RANGES = (0.0, 180.0, 0.0, 256.0)
+_ALIKE = 0.4
 _LIKELY = 0.1
 """A colour belongs to the thing if it is at least this frequent, relative to its commonest."""
 
@@ -37,6 +38,11 @@ class Appearance:
         histogram = cv2.calcHist([hsv], [0, 1], mask, list(_BINS), list(_RANGES))
         smooth = cv2.GaussianBlur(np.asarray(histogram, np.float32), (3, 3), 0.0)
         return cls(np.asarray(smooth / max(float(smooth.max()), 1e-9), np.float32), len(pixels))
+
+    def is_like(self, other: Appearance) -> bool:
+        """Whether both may be of one thing, seen at two places."""
+        correlation = cv2.compareHist(self.histogram, other.histogram, cv2.HISTCMP_CORREL)
+        return correlation >= _ALIKE
 
     def found_in(self, rgb: Picture) -> NDArray[np.bool_]:
         """Where a picture has the thing's colours, [H, W]."""

@@ -130,8 +130,12 @@ def confirm(
     for handed in doings.handed:
         checks.append(_left(look, handed.taken, (), config))
         checks.append(handed_check(handed, look.shown, config.max_left_share))
-    if doings.held is not None:
+    if doings.held is not None and not doings.brought:
         checks.append(_left(look, doings.held, (), config))
+    checks += [
+        Check("thing that fell", False, "it fell out of the hand", "taken again")
+        for _ in doings.fallen
+    ]
     failed = [check for check in checks if not check.passed]
     if failed:
         texts = "; ".join(f"{c.name}: {c.found}, wanted {c.allowed}" for c in failed)

@@ -25,7 +25,7 @@ from rynn_brain_ros.planning.episode import (
     TurnEnded,
     TurnRecord,
 )
-from rynn_brain_ros.planning.holding import Doings
+from rynn_brain_ros.planning.holding import Doings, Hand
 from rynn_brain_ros.planning.moving import Moving
 from rynn_brain_ros.planning.sight import Sight
 from rynn_brain_ros.safety import EngineIdentity, Gate, Proposal, Situation
@@ -107,6 +107,7 @@ class Brain:
     lift: LiftLimits = field(default_factory=LiftLimits)
     approve: Approve | None = None
     opened: OpenFrames = field(default_factory=OpenFrames)
+    hand: Hand = field(default_factory=Hand)
 
     def now_ns(self) -> int:
         return self.sight.clock.now_ns()
@@ -191,12 +192,16 @@ class _End:
 
 
 def carry_out(task: str, taker: TurnTaker, brain: Brain, cancel: Cancel | None = None) -> Episode:
-    """Works on ``task`` until it is confirmed, refused, stopped, or out of turns."""
+    """Works on ``task`` until it is confirmed, refused, stopped, or out of turns. What the hand
+    held at the end of the task before, on the same ``brain.hand``, it still holds."""
     now_ns = brain.now_ns()
-    run = Run(task, now_ns, now_ns - 1, cancel)
+    run = Run(task, now_ns, now_ns - 1, cancel, doings=brain.hand.begin())
     end = _before_turn(run, brain.config)
     while end is None:
-        record = taker.turn(run)
+        try:
+            record = taker.turn(run)
+        finally:
+            brain.hand.held = run.doings.held
         run.turns.append(record)
         brain.tell(TurnEnded(record))
         end = _after_turn(run, record, brain.config) or _before_turn(run, brain.config)

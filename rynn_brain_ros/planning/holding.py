@@ -93,29 +93,34 @@ class Handed:
 
 @dataclass(frozen=True)
 class Doings:
-    """What was done in this task so far. ``held`` is what the hand holds now."""
+    """What was done in this task so far. ``held`` is what the hand holds now, ``brought`` from an
+    earlier task; ``fallen`` are things that fell out of it and were not taken again."""
 
     held: Taken | None = None
     put: tuple[Put, ...] = ()
     shifted: tuple[Shifted, ...] = ()
     poured: tuple[Poured, ...] = ()
     handed: tuple[Handed, ...] = ()
+    fallen: tuple[Taken, ...] = ()
+    brought: bool = False
 
     @property
     def is_nothing(self) -> bool:
         """Nothing was moved, or all of it was lost again."""
         done = (*self.put, *self.shifted, *self.poured, *self.handed)
-        return self.held is None and not done
+        return (self.held is None or self.brought) and not done
 
     def took(self, taken: Taken) -> Doings:
-        """A thing taken again is no longer where it had been put or pushed to."""
-        return replace(self._without(taken.from_m, taken.grasp.size_m), held=taken)
+        """A thing taken again is no longer where it had been put, pushed or dropped."""
+        before = self._without(taken.from_m, taken.grasp.size_m)
+        fallen = tuple(each for each in self.fallen if not each.looks.is_like(taken.looks))
+        return replace(before, held=taken, fallen=fallen, brought=False)
 
     def let_go(self, place: Placement) -> Doings:
         if self.held is None:
             return self
         put = (*self.put, Put(self.held, place))
-        return replace(self, held=None, put=put, handed=self._given)
+        return replace(self, held=None, put=put, handed=self._given, brought=False)
 
     def shoved(self, shifted: Shifted) -> Doings:
         """Pushed again, only where it went last counts."""
@@ -151,9 +156,25 @@ class Doings:
             math.dist((x, y), other.place.position_m[:2]) <= put.place.radius_m for other in later
         )
 
-    def lost(self) -> Doings:
-        return replace(self, held=None, handed=self._given)
+    def dropped(self, taken: Taken) -> Doings:
+        """It was gripped, and lies nobody knows where."""
+        fallen = (*self.fallen, taken)
+        return replace(self, held=None, handed=self._given, fallen=fallen, brought=False)
+
+
+@dataclass
+class Hand:
+    """What the hand holds between two tasks: it outlasts them as the hand does."""
+
+    held: Taken | None = None
+
+    def begin(self) -> Doings:
+        """Of a new task."""
+        return Doings(held=self.held, brought=self.held is not None)
 
 
 def _is_near(put: Put, middle_m: Vector3, size_m: Vector3) -> bool:
-    return math.dist(put.middle_m, middle_m) < put.place.radius_m + max(size_m)
+    """Whether what stands there, as large as ``size_m``, may be what was put: it overlaps where
+    that may have come to rest."""
+    gap_m = math.dist(put.middle_m[:2], middle_m[:2]) - put.place.radius_m
+    return gap_m < math.hypot(*size_m[:2]) / 2

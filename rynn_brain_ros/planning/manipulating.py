@@ -241,14 +241,16 @@ def _after(doings: Doings, target: Target, outcome: Outcome) -> Doings:
     """What is held and what lies where, as far as the motion tells."""
     if target.motion.skill is Skill.PICK and target.taken is not None:
         held = is_held(target.motion, outcome.stages_done, outcome.cause)
-        return doings.took(target.taken) if held else doings.lost()
+        if held:
+            return doings.took(target.taken)
+        return doings.dropped(target.taken) if outcome.cause is Cause.DROPPED else doings
     done = _stages_done(target.motion, outcome)
     if target.shifted is not None and Stage.APPROACH in done:  # it may have moved half the way
         return doings.shoved(target.shifted)
     if target.poured is not None and Stage.APPROACH in done:
         doings = doings.tilted(target.poured)
-    if outcome.cause is Cause.DROPPED:
-        return doings.lost()
+    if outcome.cause is Cause.DROPPED and doings.held is not None:
+        return doings.dropped(doings.held)
     if target.motion.skill is Skill.PLACE and target.place is not None and Stage.RELEASE in done:
         return doings.let_go(target.place)
     return doings

@@ -18,6 +18,7 @@ from rynn_brain_ros.planning.confirming import ConfirmConfig
 from rynn_brain_ros.planning.episode import Tell
 from rynn_brain_ros.planning.executive import Approve, Brain, EngineFor, ExecutiveConfig, TurnTaker
 from rynn_brain_ros.planning.goals import GoalTimeouts, GoalTracker
+from rynn_brain_ros.planning.holding import Hand
 from rynn_brain_ros.planning.manipulating import Manipulation
 from rynn_brain_ros.planning.moving import Mover, Moving, MovingConfig
 from rynn_brain_ros.planning.navigating import Navigation, NavigationConfig
@@ -110,12 +111,13 @@ def assemble(
     tell: Tell,
     approve: Approve | None = None,
     arming: Arming | None = None,
+    hand: Hand | None = None,
     camera: str = "",
     mover_for: Callable[[Sight, Arming], Moving] | None = None,
 ) -> tuple[Brain, TurnTaker, Arming]:
     """The loop of ``robot``, watching ``camera`` of ``perception``, else the first one. It is not
-    armed yet, unless it is given an ``arming`` that outlasts it. What ``mover_for`` gives moves
-    the robot in place of goals for the ``actuator``."""
+    armed yet and its hand is empty, unless it is given an ``arming`` and a ``hand`` that outlast
+    it. What ``mover_for`` gives moves the robot in place of goals for the ``actuator``."""
     watchdog = Watchdog(robot.watchdog)
     sight = Sight(perception, camera or perception.cameras[0], clock, watchdog)
     arming = arming or Arming(robot.armed_s)
@@ -126,7 +128,10 @@ def assemble(
     opened = OpenFrames()
     gate = Gate(robot.limits, opened, robot.verdicts)
     brain = Brain(
-        engine_for, sight, mover, gate, tell, robot.executive, approve=approve, opened=opened
+        *(engine_for, sight, mover, gate, tell, robot.executive),
+        approve=approve,
+        opened=opened,
+        hand=hand or Hand(),
     )
     body = robot.body
     if isinstance(body, Arm):

@@ -37,6 +37,7 @@ from rynn_brain_ros.values import (
     Vector3,
 )
 
+_BESIDE = ("next to", "beside")
 _WITH_EMPTY_HAND = frozenset({Skill.PUSH, Skill.OPEN, Skill.CLOSE})
 
 
@@ -64,7 +65,7 @@ def make_target(step: Step, doings: Doings, scene: Scene) -> Target | Refusal:
         return hand_over(doings, scene)
     if step.skill in (Skill.OPEN, Skill.CLOSE):
         return _drag(step, scene)
-    return _hover(step, scene)
+    return _hover(step, doings, scene)
 
 
 def _pick(step: Step, scene: Scene) -> Target | Refusal:
@@ -102,7 +103,9 @@ def _place(step: Step, doings: Doings, scene: Scene) -> Target | Refusal:
         return seen
     view, camera = seen
     held = doings.held.grasp
-    where = _refilled(step.area, doings, scene, view, camera) or placement_at(
+    beside = step.preposition in _BESIDE
+    again = None if beside else _refilled(step.area, doings, scene, view, camera)
+    where = again or placement_at(
         step.area.points_px,
         view,
         camera,
@@ -110,6 +113,7 @@ def _place(step: Step, doings: Doings, scene: Scene) -> Target | Refusal:
         scene.arm.grasp,
         scene.lift,
         exclude=scene.body,
+        container=False if beside else None,
     )
     if isinstance(where, Refusal):
         return where
@@ -162,15 +166,21 @@ def _drag(step: Step, scene: Scene) -> Target | Refusal:
     return Target(motions.drag(step.skill, grasp, path, scene.arm.motion), shifted=shifted)
 
 
-def _hover(step: Step, scene: Scene) -> Target | Refusal:
+def _hover(step: Step, doings: Doings, scene: Scene) -> Target | Refusal:
+    """Over a place, with as much room below the thing in the hand as below the empty hand."""
     where = next(iter(step.groundings), None)
     if where is None or where.target is None:
         return Refusal(RefusalCode.INCOMPLETE_STEP, f"no place is named: {step.text!r}")
     arm = scene.arm
-    place = scene.in_base(where.target)
-    x, y, z = place
-    motion = motions.hover(step.skill, (x, y, z + arm.hover_m), arm.frames, arm.motion)
-    return Target(motion)
+    x, y, z = scene.in_base(where.target)
+    if not np.isfinite((x, y, z)).all():
+        return Refusal(
+            RefusalCode.NO_TRANSFORM,
+            "the camera's pose at the stamp of the frame that is pointed into is unknown",
+        )
+    below_m = 0.0 if doings.held is None else doings.held.grasp.bottom_below_tcp_m
+    over = (x, y, z + arm.hover_m + below_m)
+    return Target(motions.hover(step.skill, over, arm.frames, arm.motion))
 
 
 def _inside(pixels: NDArray[np.int64], bounds: Bounds | None) -> NDArray[np.int64]:

@@ -135,9 +135,12 @@ class ActNode(SeeingNode[ActConfig]):
             response.message = "there is no time yet: use_sim_time is on and /clock is silent"
             return response
         try:
-            acting.arm()
+            armed = acting.arm()
         except TimeoutError as error:
             response.message = str(error)
+            return response
+        if not armed:
+            response.message = "it was disarmed meanwhile and stays so"
             return response
         dry = "; dry_run is on: nothing moves" if self._config.dry_run else ""
         response.success = True

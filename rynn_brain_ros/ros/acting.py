@@ -24,6 +24,7 @@ from rynn_brain_ros.models import Engines
 from rynn_brain_ros.planning.arming import Arming
 from rynn_brain_ros.planning.episode import Answered, Episode, EpisodeEvent, TurnEnded
 from rynn_brain_ros.planning.executive import Brain, carry_out
+from rynn_brain_ros.planning.holding import Hand
 from rynn_brain_ros.planning.robots import Robot, assemble
 from rynn_brain_ros.planning.waiting import Approvals, PatientEngine
 from rynn_brain_ros.ros.clients import Clients
@@ -98,6 +99,7 @@ class Acting:
         self.robot: Robot = config.robot_of(profile)
         self.eyes = eyes
         self.arming = Arming(config.armed_s)
+        self.hand = Hand()
         self.approvals = Approvals()
         self.stopped_why = ""
         self.query_id, self.timings, self.failure = "", Timings(), ""
@@ -107,7 +109,7 @@ class Acting:
         self._stopping = threading.Event()
         self.clock = RosClock(node, self._pump, self._stopping)
         self.actuator = RemoteActuator(self.body, self.wire, self.clock.now_ns)
-        self._words: deque[tuple[Callable[[], None], Future[None]]] = deque()
+        self._words: deque[tuple[Callable[[], bool], Future[bool]]] = deque()
         self._task: TaskRun | None = None
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -123,6 +125,7 @@ class Acting:
         return self.arming.remaining_s(self.clock.now_ns())
 
     def start(self) -> None:
+        self.arming.disarm("it has not been armed")
         self._stopping.clear()
         self.stopped_why = ""
         self.eyes.start(with_worker=False)
@@ -156,12 +159,14 @@ class Acting:
             self._task = task
             return True
 
-    def arm(self) -> None:
-        """Raises `TimeoutError` where the thread does not come to it."""
-        done: Future[None] = Future()
-        self._words.append((lambda: self.arming.arm(self.clock.now_ns()), done))
+    def arm(self) -> bool:
+        """Whether it is armed now: not where it was disarmed meanwhile. Raises `TimeoutError` where
+        the thread does not come to it."""
+        done: Future[bool] = Future()
+        ticket = self.arming.ticket()
+        self._words.append((lambda: self.arming.arm(self.clock.now_ns(), ticket=ticket), done))
         try:
-            done.result(_ANSWER_S)
+            return done.result(_ANSWER_S)
         except NotInTime:
             done.cancel()
             raise TimeoutError("the robot's thread is busy; try again") from None
@@ -190,8 +195,7 @@ class Acting:
         while self._words:
             do, done = self._words.popleft()
             if done.set_running_or_notify_cancel():
-                do()
-                done.set_result(None)
+                done.set_result(do())
 
     def _carry_out(self, task: TaskRun) -> None:
         try:
@@ -239,6 +243,7 @@ class Acting:
             tell=tell,
             approve=approve,
             arming=self.arming,
+            hand=self.hand,
             camera=self.eyes.camera_of(task.camera),
         )
         brains.append(brain)

@@ -23,6 +23,7 @@ from rynn_brain_ros.planning import Perception, PerceptionConfig
 from rynn_brain_ros.planning.arming import Arming
 from rynn_brain_ros.planning.episode import Episode, EpisodeEvent, StageBegan
 from rynn_brain_ros.planning.executive import Approve, Brain, TurnTaker, carry_out
+from rynn_brain_ros.planning.holding import Hand
 from rynn_brain_ros.planning.robots import Robot, assemble, panda, rover
 from rynn_brain_ros.sim.tabletop import Tabletop, Thing, add_depth_noise
 from rynn_brain_ros.values import (
@@ -489,6 +490,7 @@ def played(
     hear: Listener | None = None,
     approve: Approve | None = None,
     actuator: TimedActuator | None = None,
+    hand: Hand | None = None,
 ) -> Played:
     """The real loop of a robot on ``world``: an arm at a table, a base on a floor. Armed."""
     make = panda if isinstance(world, PlayedTable) else rover
@@ -508,6 +510,7 @@ def played(
         lambda query: engine,
         tell=tell,
         approve=approve,
+        hand=hand,
     )
     arming.arm(world.now_ns())
     return Played(world, actuator, engine, brain, taker, arming, events)

@@ -14,7 +14,7 @@ from rynn_brain_ros.memory import OpenFrames
 from rynn_brain_ros.planning.appearance import Appearance
 from rynn_brain_ros.planning.confirming import ConfirmConfig, confirm, witness
 from rynn_brain_ros.planning.episode import Confirmation
-from rynn_brain_ros.planning.holding import Doings, Taken
+from rynn_brain_ros.planning.holding import Doings, Hand, Taken
 from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import Refusal, RefusalCode, RigidTransform, SelectedFrame
 
@@ -284,11 +284,41 @@ def test_taking_another_thing_leaves_it_where_it_had_been_put(table: Table):
     assert len(doings.took(table.take("blue ball")).put) == 1
 
 
-def test_a_lost_thing_is_not_held_and_what_was_put_stays_put(table: Table):
+def test_taking_a_tall_thing_from_beside_leaves_what_was_put_there():
+    bottle = Thing("blue bottle", "blue", "cylinder", (0.45, 0.12), (0.05, 0.05, 0.22))
+    table = Table(CUBE, bottle)
     doings = table.put(Doings(), "red cube", THERE)
-    lost = doings.took(table.take("blue ball")).lost()
-    assert lost.held is None
-    assert lost.put == doings.put
+    assert math.dist(bottle.xy_m, THERE) < bottle.size_m[2]
+    assert len(doings.took(table.take("blue bottle")).put) == 1
+
+
+def test_a_dropped_thing_is_not_held_and_what_was_put_stays_put(table: Table):
+    doings = table.put(Doings(), "red cube", THERE)
+    ball = table.take("blue ball")
+    dropped = doings.took(ball).dropped(ball)
+    assert dropped.held is None
+    assert dropped.put == doings.put
+
+
+def test_what_was_dropped_is_missing_until_it_is_taken_again(table: Table):
+    doings = table.put(Doings(), "red cube", THERE)
+    table.played.move("red cube", doings.put[0].place.position_m[:2])
+    ball = table.take("blue ball")
+    dropped = doings.took(ball).dropped(ball)
+    look = table.confirm(dropped)
+    assert not look.confirmed and failed(look) == ["thing that fell"]
+    table.played.move("blue ball", (0.4, -0.3))
+    again = table.take("blue ball")
+    assert dropped.took(again).fallen == ()
+    assert dropped.took(table.take("red cube")).fallen == (ball,)
+
+
+def test_what_was_in_the_hand_before_is_no_deed_of_this_task(table: Table):
+    before = Hand(table.take("blue ball")).begin()
+    assert before.held is not None and not table.confirm(before).confirmed
+    put = before.let_go(table.place(before.held, THERE))
+    table.played.move("blue ball", put.put[0].place.position_m[:2])
+    assert table.confirm(put).confirmed
 
 
 def test_a_thing_put_stands_on_its_place(table: Table):

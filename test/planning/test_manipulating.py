@@ -19,6 +19,7 @@ from played_robot import (
     PlayedTable,
     ScriptedEngine,
     Switch,
+    TimedActuator,
     at,
     ending,
     pick,
@@ -27,8 +28,16 @@ from played_robot import (
     tag,
 )
 
-from rynn_brain_ros.planning.episode import Answered, Decided, Episode, EpisodeEvent, Looked
+from rynn_brain_ros.planning.episode import (
+    Answered,
+    Decided,
+    Episode,
+    EpisodeEvent,
+    Looked,
+    StageBegan,
+)
 from rynn_brain_ros.planning.goals import GoalTimeouts
+from rynn_brain_ros.planning.holding import Hand
 from rynn_brain_ros.planning.robots import Robot, panda
 from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import (
@@ -488,6 +497,36 @@ def test_a_thing_dropped_on_the_way_is_picked_again(scene: Scene):
     episode = scene.pick().pick().place().says("Done.").run(hear=at(Stage.LIFT, scene.table.drop))
     assert causes(episode) == [Cause.DROPPED, Cause.DONE, Cause.DONE]
     assert episode.confirmed
+
+
+def test_a_thing_that_was_dropped_is_missing_when_the_rest_is_done(scene: Scene):
+    scene.pick().place().pick("blue ball").says("Done.", "Done.", "Done.")
+    actuator = TimedActuator(scene.table)
+    retreats: list[bool] = []
+
+    def hear(event: EpisodeEvent) -> None:
+        second = isinstance(event, StageBegan) and event.number == 2
+        if second and event.stage.stage is Stage.RETREAT and not retreats:
+            retreats.append(True)
+            scene.table.drop()
+
+    episode = scene.run(hear=hear, actuator=actuator)
+    assert causes(episode)[2] is Cause.DROPPED
+    assert episode.status is Status.REFUSED and not episode.confirmed
+    assert "it fell out of the hand" in episode.text
+
+
+def test_what_one_task_took_the_next_can_place_and_nothing_else_is_taken(scene: Scene):
+    hand = Hand()
+    took = scene.pick().says("Done.").run(hand=hand)
+    assert took.status is Status.SUCCEEDED and scene.table.held is not None
+    second = scene.pick("blue ball").says("Done.", "Done.", "Done.").run(hand=hand)
+    assert second.status is Status.REFUSED and not has_moved(second)
+    assert codes(second) == [RefusalCode.OUT_OF_ORDER, *[RefusalCode.UNCONFIRMED] * 2]
+    assert scene.table.held is not None
+    third = scene.place().says("Done.").run(hand=hand)
+    assert third.status is Status.SUCCEEDED
+    assert hand.held is None and scene.table.held is None
 
 
 def test_a_thing_held_when_lifting_failed_can_be_placed(scene: Scene):

@@ -290,6 +290,34 @@ def test_going_to_a_thing_stays_over_it(verb: str, skill: Skill, eyes: Eyes):
     assert 0.15 < z < 0.15 + 0.06
 
 
+def test_a_thing_in_the_hand_stays_as_far_over_the_place_as_an_empty_hand(
+    eyes: Eyes, holding: Doings
+):
+    def over(doings: Doings) -> float:
+        where = tag_of_plate(eyes)
+        motion = eyes.made(where, doings).motion
+        return tool_at(motion, Stage.ACT).translation_m[2]
+
+    held = holding.held
+    assert held is not None and held.grasp.bottom_below_tcp_m > 0.02
+    assert over(holding) - over(EMPTY_HAND) == pytest.approx(held.grasp.bottom_below_tcp_m)
+
+
+def tag_of_plate(eyes: Eyes) -> Line:
+    x, y = eyes.table.pixel((*PLATE.xy_m, PLATE.size_m[2]))
+    return lambda query: f"Move to {tag('area', query, (x, y))}."
+
+
+def test_where_the_pose_of_the_picture_is_unknown_nothing_goes_over_the_place(eyes: Eyes):
+    step = eyes.step(tag_of_plate(eyes))
+    (area,) = step.groundings
+    assert area.target is not None
+    lost = replace(area, target=replace(area.target, point_fixed_m=None))
+    known = Scene(ARM, LiftLimits(), T_ARM_WORLD, eyes.opened)
+    refusal = make_target(replace(step, area=lost), EMPTY_HAND, known)
+    assert isinstance(refusal, Refusal) and refusal.code is RefusalCode.NO_TRANSFORM
+
+
 def test_a_skill_that_the_arm_lacks_is_refused_and_those_it_has_are_told(eyes: Eyes):
     arm = replace(ARM, skills=frozenset({Skill.PICK, Skill.PUSH}))
     refusal = eyes.refused(lambda query: f"Pour it into {tag('area', query, (500, 500))}.", arm=arm)
