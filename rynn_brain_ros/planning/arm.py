@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -54,6 +56,10 @@ class Arm:
     @property
     def frames(self) -> Frames:
         return Frames(self.base_frame, self.tool_frame)
+
+    def body(self, links_m: Sequence[Vector3]) -> tuple[Capsule, ...]:
+        """What the arm fills, its links' origins being at ``links_m`` in its base frame."""
+        return tuple(Capsule(a, b, self.link_radius_m) for a, b in pairwise(links_m))
 
 
 @dataclass(frozen=True)
@@ -110,9 +116,7 @@ class Scene:
     @property
     def body(self) -> tuple[Capsule, ...]:
         """The robot itself, to be left out of the depth."""
-        radius_m = self.arm.link_radius_m
-        pairs = zip(self.robot, self.robot[1:], strict=False)
-        return tuple(Capsule(a, b, radius_m) for a, b in pairs)
+        return self.arm.body(self.robot)
 
     def in_base(self, point: LiftedPoint) -> Vector3:
         """NaN where the point is known in the camera only: the gate refuses that."""

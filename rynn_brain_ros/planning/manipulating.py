@@ -7,9 +7,13 @@ a claim, and a separate look confirms it or the turn counts as refused.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
-from rynn_brain_ros.geometry import compose
+import numpy as np
+from numpy.typing import NDArray
+
+from rynn_brain_ros.geometry import Capsule, apply, compose
 from rynn_brain_ros.planning.arm import Arm, Release, Scene, Target
 from rynn_brain_ros.planning.confirming import ConfirmConfig, confirm, witness
 from rynn_brain_ros.planning.episode import Decided, Move, StageTimes, TurnRecord
@@ -27,6 +31,7 @@ from rynn_brain_ros.values import (
     Motion,
     MotionStage,
     Outcome,
+    ReachGoal,
     Refusal,
     RefusalCode,
     Response,
@@ -137,7 +142,7 @@ class Manipulation:
         T_base_fixed: RigidTransform,
     ) -> Outcome:
         run.since_ns = self._brain.now_ns()
-        guard = _TargetGuard(self._brain, record.frames[-1], target.motion, T_base_fixed)
+        guard = _TargetGuard(self._brain, self._arm, record.frames[-1], target.motion, T_base_fixed)
         outcome = self._brain.mover.run(target.motion, record.number, guard, run.cancel)
         run.history = (*run.history, Turn(record.frames, response.answer.text))
         run.doings = _after(run.doings, target, outcome)
@@ -212,20 +217,48 @@ class Manipulation:
 class _TargetGuard:
     """Before the hand goes down it looks once more whether the target is still there.
 
-    The arm may by now stand between camera and target: what it hides is not held against it.
+    The arm may by now stand between camera and target: what it hides is not held against it, and
+    what anything else hides is.
     """
 
     def __init__(
-        self, brain: Brain, then: SelectedFrame, motion: Motion, T_base_fixed: RigidTransform
+        self,
+        brain: Brain,
+        arm: Arm,
+        then: SelectedFrame,
+        motion: Motion,
+        T_base_fixed: RigidTransform,
     ) -> None:
-        self._brain, self._then, self._motion = brain, then, motion
+        self._brain, self._arm, self._then, self._motion = brain, arm, then, motion
         self._T_base_fixed = T_base_fixed
 
     def __call__(self, stage: MotionStage) -> Refusal | None:
         if stage.stage is not Stage.APPROACH:
             return None
         now = self._brain.newest(self._then)
-        return self._brain.gate.target_moved(self._motion, self._then, now, self._T_base_fixed)
+        gate, body = self._brain.gate, self._body(now.frame.stamp_ns)
+        lowest_z_m = self._lowest_z_m(stage, now.frame.stamp_ns)
+
+        def own(points_fixed_m: NDArray[np.float64]) -> NDArray[np.bool_]:
+            points = apply(self._T_base_fixed, points_fixed_m)
+            inside = [capsule.holds(points) for capsule in body]
+            return np.asarray(np.any(inside, axis=0) & (points[:, 2] > lowest_z_m))
+
+        return gate.target_moved(self._motion, self._then, now, self._T_base_fixed, own)
+
+    def _body(self, stamp_ns: int) -> tuple[Capsule, ...]:
+        arm = self._arm
+        return arm.body(self._brain.sight.robot(arm.base_frame, arm.links, stamp_ns))
+
+    def _lowest_z_m(self, stage: MotionStage, stamp_ns: int) -> float:
+        """Below it there is neither the hand nor what it holds: either would be in the support
+        once the hand is down."""
+        arm, support_z_m = self._arm, self._motion.support_z_m
+        tool = self._brain.sight.pose(arm.base_frame, arm.tool_frame, stamp_ns)
+        if isinstance(tool, Refusal) or not isinstance(stage.goal, ReachGoal):
+            return -math.inf
+        hangs_m = stage.goal.T_base_tcp.translation_m[2] - support_z_m
+        return tool.translation_m[2] - hangs_m if math.isfinite(hangs_m) else -math.inf
 
 
 def _stages_done(motion: Motion, outcome: Outcome) -> frozenset[Stage]:

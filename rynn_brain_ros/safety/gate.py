@@ -13,8 +13,9 @@ from rynn_brain_ros.safety import bounds, evidence, readiness, watching
 from rynn_brain_ros.safety.engine_verdict import EngineVerdict
 from rynn_brain_ros.safety.limits import SafetyLimits
 from rynn_brain_ros.safety.proposal import Finding, Judgement, Proposal, Situation, refused
-from rynn_brain_ros.safety.scene import scene_unchanged
+from rynn_brain_ros.safety.scene import Own, scene_unchanged
 from rynn_brain_ros.safety.seeing import SeenFrames
+from rynn_brain_ros.safety.watching import touched
 from rynn_brain_ros.values import (
     Decision,
     Motion,
@@ -90,25 +91,31 @@ class Gate:
         then: SelectedFrame,
         now: SelectedFrame,
         T_base_fixed: RigidTransform | None = None,
+        own: Own | None = None,
     ) -> Refusal | None:
-        """Whether the place acted on no longer looks as it did ``then``: to be asked once more
-        before the hand comes down. What the robot's own arm hides is not held against it.
+        """Whether a place acted on no longer looks as it did ``then``: to be asked once more
+        before the hand comes down. What the robot itself hides, ``own``, is not held against it.
 
         ``T_base_fixed`` may be left out where the poses are told in the motion's base frame.
         """
-        target = motion.target_m
         pose = then.frame.T_fixed_camera
-        if pose is not None and pose.parent != motion.base_frame:
-            if T_base_fixed is None:
-                return Refusal(
-                    RefusalCode.NO_TRANSFORM,
-                    f"the target is told in {motion.base_frame!r}, the pose of {then.frame.camera} "
-                    f"in {pose.parent!r}, and nothing connects them",
-                )
-            x, y, z = map(float, apply(invert(T_base_fixed), target)[0])
-            target = (x, y, z)
-        look = scene_unchanged(then, now, target, self.limits, SeenFrames(self._opened))
-        return look.refusal(occlusion_is_ok=True)
+        told_elsewhere = pose is not None and pose.parent != motion.base_frame
+        if pose is not None and told_elsewhere and T_base_fixed is None:
+            return Refusal(
+                RefusalCode.NO_TRANSFORM,
+                f"the target is told in {motion.base_frame!r}, the pose of {then.frame.camera} "
+                f"in {pose.parent!r}, and nothing connects them",
+            )
+        seen = SeenFrames(self._opened)
+        beside = [place_m for _, place_m in touched(motion, self.limits.scene_radius_m)]
+        for place_m in (motion.target_m, *beside):
+            x, y, z = place_m
+            if told_elsewhere and T_base_fixed is not None:
+                x, y, z = map(float, apply(invert(T_base_fixed), place_m)[0])
+            look = scene_unchanged(then, now, (x, y, z), self.limits, seen, own=own)
+            if (refusal := look.refusal()) is not None:
+                return refusal
+        return None
 
 
 def _run(check: Callable[[Judgement], Finding], judgement: Judgement) -> Finding:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rynn_brain_ros.geometry import apply
+from rynn_brain_ros.geometry import apply, invert
 from rynn_brain_ros.safety.engine_verdict import EngineIdentity, EngineVerdict
 from rynn_brain_ros.safety.limits import SafetyLimits
 from rynn_brain_ros.safety.obstacles import GroundMemory
@@ -149,6 +149,14 @@ class Judgement:
         """The frame that poses and targets must be told in."""
         T_base_fixed = self.situation.T_base_fixed
         return self.motion.base_frame if T_base_fixed is None else T_base_fixed.child
+
+    def in_fixed(self, point_base_m: Vector3) -> Vector3:
+        """In the frame that poses are told in."""
+        T_base_fixed = self.situation.T_base_fixed
+        if T_base_fixed is None:
+            return point_base_m
+        x, y, z = map(float, apply(invert(T_base_fixed), point_base_m)[0])
+        return (x, y, z)
 
     def in_base(self, point_fixed_m: Vector3) -> Floats:
         """[3], in the robot's base frame."""

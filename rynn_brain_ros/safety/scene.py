@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -25,6 +26,8 @@ from rynn_brain_ros.values import Refusal, RefusalCode, RigidTransform, Selected
 Floats = NDArray[np.float64]
 Depths = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Own = Callable[[Floats], Mask]
+"""Which of points [N, 3] of the fixed frame are the robot's own, or what it holds."""
 
 _MAX_POINTS = 30_000
 """A larger patch is looked at with a stride."""
@@ -67,11 +70,9 @@ class SceneLook:
     seen_share: float = math.nan
     shift_m: float = math.nan
 
-    def refusal(self, occlusion_is_ok: bool = False) -> Refusal | None:
-        """SCENE_CHANGED unless it is unchanged, or merely hidden where that is expected."""
+    def refusal(self) -> Refusal | None:
+        """SCENE_CHANGED unless it is unchanged."""
         if self.verdict is Verdict.UNCHANGED:
-            return None
-        if self.verdict is Verdict.OCCLUDED and occlusion_is_ok:
             return None
         return Refusal(RefusalCode.SCENE_CHANGED, f"{self.text}: look and ask again")
 
@@ -82,11 +83,13 @@ def scene_unchanged(
     target_fixed_m: Vector3,
     limits: SafetyLimits,
     seen: SeenFrames | None = None,
+    *,
+    own: Own | None = None,
 ) -> SceneLook:
     """Compares the target's surroundings within ``limits.scene_radius_m``.
 
     Both frames need depth and a pose in the same fixed frame, in which ``target_fixed_m`` is
-    told. ``seen`` keeps decoded frames for several targets.
+    told. ``seen`` keeps decoded frames for several targets. What ``own`` says may hide the target.
     """
     if (then.frame.key, then.sha256) == (now.frame.key, now.sha256):
         return SceneLook(Verdict.UNCHANGED, "it is the same image")
@@ -102,7 +105,7 @@ def scene_unchanged(
     patch = _patch(before, target_fixed_m, limits.scene_radius_m)
     if patch is None:
         return SceneLook(Verdict.UNKNOWN, "the target has no depth around it in the frame of then")
-    return _judged(_compare(patch, before, after, limits), limits)
+    return _judged(_compare(patch, before, after, limits, own), limits)
 
 
 # --- the patch of then ----------------------------------------------------------------------------
@@ -197,7 +200,9 @@ class _Shares:
     shift_m: float
 
 
-def _compare(patch: _Patch, then: SeenFrame, now: SeenFrame, limits: SafetyLimits) -> _Shares:
+def _compare(
+    patch: _Patch, then: SeenFrame, now: SeenFrame, limits: SafetyLimits, own: Own | None
+) -> _Shares:
     T_now_then = compose(now.T_camera_fixed, then.T_fixed_camera)
     points_m = patch.points_m
     tolerance_m = limits.scene_depth_tolerance_m
@@ -206,10 +211,14 @@ def _compare(patch: _Patch, then: SeenFrame, now: SeenFrame, limits: SafetyLimit
     seen = sides.seen & (~sides.nearer | new)  # not: what another side of the thing hides
     same = sides.seen & ~sides.farther & ~sides.nearer
     other = same & _other_color(patch, sides.uv, then, now, limits.scene_color_tolerance)
-    gone, color, hidden = (_solid_count(m, seen, patch) for m in (sides.farther, other, new))
+    mine = _shown_as_own(sides, new, now, own)
+    foreign = new & ~mine
+    gone, color, hidden = (_solid_count(m, seen, patch) for m in (sides.farther, other, foreign))
     n = len(points_m)
     shift = sides.dz_m[seen & ~new]
     shift_m = float(np.nanmedian(shift)) if np.isfinite(shift).any() else math.nan
+    if mine.any() and math.isnan(shift_m):
+        shift_m = 0.0  # all of it is behind the robot
     return _Shares(n, gone / n, color / n, hidden / n, float(seen.mean()), shift_m)
 
 
@@ -225,6 +234,17 @@ def _is_new(
         back = _sides(apply(invert(T_now_then), points), then.view, tolerance_m)
         new[at] = back.farther | ~back.seen
     return new
+
+
+def _shown_as_own(sides: _Sides, new: Mask, now: SeenFrame, own: Own | None) -> Mask:
+    """Of what is new, that which is the robot's own."""
+    mine = np.zeros_like(new)
+    at = np.flatnonzero(new)
+    if own is not None and len(at):
+        uv = sides.uv[at]
+        depth_m = now.view.depth_m[uv[:, 1], uv[:, 0], None]
+        mine[at] = own(apply(now.T_fixed_camera, now.view.camera.pixel_to_ray(uv) * depth_m))
+    return mine
 
 
 def _other_color(

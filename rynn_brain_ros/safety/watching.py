@@ -15,15 +15,20 @@ from rynn_brain_ros.safety.scene import scene_unchanged
 from rynn_brain_ros.safety.seeing import SeenFrame
 from rynn_brain_ros.values import (
     DriveGoal,
+    FollowGoal,
+    Motion,
     NavigateGoal,
     RefusalCode,
     RigidTransform,
+    Skill,
     SpinGoal,
+    Vector3,
 )
 
 
 def scene(j: Judgement) -> Finding:
-    """Each target that is gone to still looks as it did in the frame it was found in."""
+    """Each target that is gone to still looks as it did in the frame it was found in; and so do the
+    spot itself that a thing is put on, and the way that one is pushed."""
     newest, worst = j.situation.newest, "nothing is pointed at"
     allowed = f"the same within {j.limits.scene_radius_m:g} m around each target"
     for target in j.acted_on:
@@ -37,7 +42,36 @@ def scene(j: Judgement) -> Finding:
         if refusal is not None:
             return refused("scene", refusal.code, found, allowed, "look and ask again")
         worst = found
+    if newest is None or not j.acted_on:
+        return passed("scene", worst, allowed)
+    then = j.acted_on[-1].frame
+    for what, place_m in touched(j.motion, j.limits.scene_radius_m):
+        if then is None:
+            break  # what is pointed at without a frame was refused above
+        look = scene_unchanged(then, newest, j.in_fixed(place_m), j.limits, j.seen)
+        refusal = look.refusal()
+        if refusal is not None:
+            found = f"{what}: {look.text}"
+            return refused("scene", refusal.code, found, allowed, "look and ask again")
     return passed("scene", worst, allowed)
+
+
+def touched(motion: Motion, step_m: float) -> list[tuple[str, Vector3]]:
+    """Places in the motion's base frame that were chosen beside what was pointed at: where a thing
+    is put down, and the way of a push, every ``step_m``."""
+    if motion.skill is Skill.PLACE:
+        return [("around the spot it is put on", motion.target_m)]
+    if motion.skill is not Skill.PUSH:
+        return []
+    paths = [stage.goal.path for stage in motion.stages if isinstance(stage.goal, FollowGoal)]
+    places: list[tuple[str, Vector3]] = []
+    for path in paths:
+        (x0, y0, _), (x1, y1, _) = path[0].translation_m, path[-1].translation_m
+        n_steps = max(1, math.ceil(math.dist((x0, y0), (x1, y1)) / step_m))
+        for share in np.linspace(0, 1, n_steps + 1).tolist():
+            x, y = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+            places.append(("on the way of the push", (x, y, motion.support_z_m)))
+    return places
 
 
 def drive(j: Judgement) -> Finding:

@@ -47,6 +47,7 @@ from rynn_brain_ros.values import (
     ImagePart,
     Message,
     Motion,
+    Query,
     Refusal,
     RefusalCode,
     RigidTransform,
@@ -468,22 +469,48 @@ def test_a_plate_taken_away_before_the_hand_comes_down_stops_it(scene: Scene):
     assert episode.confirmed
 
 
-def test_what_hides_the_target_on_the_way_down_is_taken_for_the_arm(scene: Scene):
+def test_the_hand_does_not_come_down_on_what_somebody_has_put_before_the_target(scene: Scene):
     def hide() -> None:
-        x, y = CUBE.xy_m
-        scene.table.things["arm"] = Thing("arm", "purple", "cube", (x + 0.2, y), (0.02, 0.3, 0.3))
+        scene.table.things["hand"] = Thing("hand", "purple", "cube", CUBE.xy_m, (0.1, 0.08, 0.12))
 
-    def clear() -> None:
-        del scene.table.things["arm"]
+    episode = scene.pick().says("Done.", "Done.", "Done.").run(hear=at(Stage.PRE, hide))
+    assert causes(episode) == [Cause.SCENE_CHANGED]
+    assert scene.table.held is None
 
-    first, last = at(Stage.OPEN_HAND, hide), at(Stage.RETREAT, clear)
 
-    def hear(event: EpisodeEvent) -> None:
-        first(event)
-        last(event)
+def test_the_way_of_a_push_is_looked_at_again(scene: Scene):
+    end = (CUBE.xy_m[0], 0.36, 0.0)
 
-    episode = scene.pick().place().says("Done.").run(hear=hear)
-    assert causes(episode) == [Cause.DONE, Cause.DONE]
+    def say(query: Query) -> str:
+        start = scene.table.pixel(scene.table.top("red cube"))
+        path = tag("trajectory", query, start, scene.table.pixel(end))
+        scene.table.things["glass"] = Thing(
+            "glass", "green", "cylinder", (CUBE.xy_m[0], 0.33), (0.05, 0.05, 0.1)
+        )
+        scene.table.wait(0.5)  # it is put there while the planner thinks
+        return f"Push {tag('object', query, *scene.table.box('red cube'))} along {path}."
+
+    episode = scene.says(say, "Done.", "Done.", "Done.").run()
+    assert not has_moved(episode)
+    assert codes(episode)[0] is RefusalCode.SCENE_CHANGED
+    assert "on the way of the push" in str(episode.refusals[0])
+
+
+def test_the_spot_that_a_thing_is_put_on_is_looked_at_where_it_is():
+    """It is not where was pointed, and something stands there by now."""
+    block = Thing("purple block", "purple", "cube", (0.50, 0.02), (0.05, 0.05, 0.12))
+    long = replace(CUBE, xy_m=(0.42, -0.22), size_m=(0.15, 0.05, 0.05), yaw_rad=0.0)
+    scene = Scene(long, block)
+
+    def say(query: Query) -> str:
+        x, y = scene.table.pixel((0.50, 0.065, 0.0))
+        return f"Place it on <area> <frame 0>: ({x}, {y}) </area>."
+
+    can = Thing("can", "green", "cylinder", (0.50, 0.162), (0.05, 0.05, 0.05))
+    put = at(Stage.RETREAT, lambda: scene.table.things.setdefault("can", can))
+    episode = scene.pick().says(say, "Done.").run(hear=put)
+    assert "around the spot it is put on" in str(episode.refusals[0])
+    assert scene.table.held is not None
 
 
 def test_fingers_that_close_on_nothing_pick_again(scene: Scene):

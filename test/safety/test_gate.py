@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -496,7 +497,14 @@ def test_a_target_that_was_taken_away_has_moved():
 def test_what_the_arm_hides_is_not_held_against_it():
     arm = Thing("arm", "purple", "cube", (0.3, 0.1), (0.05, 0.3, 0.3))
     now = frame(with_things(CUBE, arm), seed=3)
-    assert Gate(LIMITS).target_moved(PROPOSAL.motion, PROPOSAL.frames[0], now) is None
+
+    def own(points_m: np.ndarray) -> np.ndarray:
+        return np.abs(points_m[:, 0] - arm.xy_m[0]) < 0.06
+
+    motion, then = PROPOSAL.motion, PROPOSAL.frames[0]
+    assert Gate(LIMITS).target_moved(motion, then, now, own=own) is None
+    foreign = Gate(LIMITS).target_moved(motion, then, now)
+    assert foreign is not None and foreign.code is RefusalCode.SCENE_CHANGED
     assert refusal_of(judge(situation=situated(newest=now))).code is RefusalCode.SCENE_CHANGED
 
 

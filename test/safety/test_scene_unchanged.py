@@ -25,8 +25,10 @@ THINGS = {
 }
 
 
-def looked(now: SelectedFrame, then: SelectedFrame = THEN, target: Any = TARGET) -> SceneLook:
-    return scene_unchanged(then, now, target, LIMITS)
+def looked(
+    now: SelectedFrame, then: SelectedFrame = THEN, target: Any = TARGET, own: Any = None
+) -> SceneLook:
+    return scene_unchanged(then, now, target, LIMITS, own=own)
 
 
 def moved(thing: Thing, by_m: float, angle_deg: float) -> Tabletop:
@@ -158,12 +160,25 @@ def test_a_scene_that_sank_as_a_whole_is_a_change():
 ARM = Thing("arm", "purple", "cube", (0.3, 0.1), (0.05, 0.3, 0.3))
 
 
-def test_something_in_front_is_occlusion_and_the_caller_decides():
-    look = looked(frame(with_things(CUBE, ARM), seed=1))
+def test_something_in_front_is_refused_unless_it_is_the_robots_own():
+    now = frame(with_things(CUBE, ARM), seed=1)
+    look = looked(now)
     assert look.verdict is Verdict.OCCLUDED
     assert look.hidden_share > 0.3
-    assert look.refusal(occlusion_is_ok=True) is None
     assert look.refusal() is not None
+    assert looked(now, own=is_arm).refusal() is None
+
+
+def test_a_target_wholly_behind_the_robot_itself_is_not_held_against_it():
+    wide = replace(ARM, size_m=(0.05, 0.6, 0.5))
+    now = frame(with_things(CUBE, wide), seed=1)
+    assert looked(now).refusal() is not None
+    assert looked(now, own=is_arm).refusal() is None
+
+
+def is_arm(points_m: np.ndarray) -> np.ndarray:
+    """Points of the fixed frame that are nearer to the camera than the cube."""
+    return np.abs(points_m[:, 0] - ARM.xy_m[0]) < 0.06
 
 
 def test_something_put_on_a_free_place_is_refused():
@@ -175,8 +190,8 @@ def test_something_put_on_a_free_place_is_refused():
 def test_what_was_moved_beside_an_arm_is_still_seen():
     arm = replace(ARM, xy_m=(0.3, 0.16), size_m=(0.05, 0.1, 0.3))
     thing = replace(CUBE, xy_m=(0.4, 0.02))
-    look = looked(frame(with_things(thing, arm), seed=1))
-    assert look.refusal(occlusion_is_ok=True) is not None
+    look = looked(frame(with_things(thing, arm), seed=1), own=is_arm)
+    assert look.refusal() is not None
 
 
 # --- what cannot be known -------------------------------------------------------------------------
@@ -209,7 +224,7 @@ def test_what_cannot_be_compared_is_refused(when: str, change: dict[str, Any]):
         now = changed_frame(now, **change)
     look = looked(now, then)
     assert look.verdict is Verdict.UNKNOWN
-    refusal = look.refusal(occlusion_is_ok=True)
+    refusal = look.refusal()
     assert refusal is not None and refusal.code is RefusalCode.SCENE_CHANGED
 
 
