@@ -153,7 +153,7 @@ def _unfit(uv: Point2, solid: Solid, support_z: float, limits: GraspLimits) -> R
 
 
 @dataclass(frozen=True)
-class _Closing:
+class Closing:
     """The fingers close on ``width_m`` around ``xy_m``, along the direction ``angle_rad``."""
 
     xy_m: Point2
@@ -169,28 +169,26 @@ class _Closing:
         return abs(self.tool_yaw_rad(natural_rad) - natural_rad)
 
 
-def _closings(solid: Solid, anchor: Floats, limits: GraspLimits) -> list[_Closing]:
+def _closings(solid: Solid, anchor: Floats, limits: GraspLimits) -> list[Closing]:
     """The ways to close on a solid, the best first."""
     natural = limits.natural_yaw_rad
 
-    def twist(closing: _Closing) -> float:
+    def twist(closing: Closing) -> float:
         return closing.twist_rad(natural)
 
     if solid.kind is SolidKind.RIM:
         return list(_on_rim(solid, anchor))
     if solid.is_round:
         angles = natural - math.pi / 2 + math.pi / _ROUND_YAWS * np.arange(_ROUND_YAWS)
-        return sorted(
-            (_Closing(solid.center_m, float(a), solid.width_m) for a in angles), key=twist
-        )
-    short = _Closing(solid.center_m, solid.yaw_rad + math.pi / 2, solid.width_m)
+        return sorted((Closing(solid.center_m, float(a), solid.width_m) for a in angles), key=twist)
+    short = Closing(solid.center_m, solid.yaw_rad + math.pi / 2, solid.width_m)
     if solid.kind is SolidKind.ROLL:
         return [short]
-    both = [short, _Closing(solid.center_m, solid.yaw_rad, solid.length_m)]
+    both = [short, Closing(solid.center_m, solid.yaw_rad, solid.length_m)]
     return sorted(both, key=twist) if solid.length_m - solid.width_m < _ALIKE_M else both
 
 
-def _on_rim(solid: Solid, anchor: Floats) -> Iterator[_Closing]:
+def _on_rim(solid: Solid, anchor: Floats) -> Iterator[Closing]:
     """Across the wall, first where the rim is nearest to the point that was meant."""
     away = anchor[:2] - solid.center_m
     first = math.atan2(away[1], away[0])
@@ -199,7 +197,7 @@ def _on_rim(solid: Solid, anchor: Floats) -> Iterator[_Closing]:
         angle = first + k * math.tau / _ROUND_YAWS
         x = solid.center_m[0] + middle * math.cos(angle)
         y = solid.center_m[1] + middle * math.sin(angle)
-        yield _Closing((x, y), angle, solid.wall_m)
+        yield Closing((x, y), angle, solid.wall_m)
 
 
 def _best(
@@ -225,7 +223,7 @@ def _best(
     tool_z = _tool_height(solid, support_z, limits)
     blocked = ""
     for closing in narrow:
-        found = _in_the_way(closing, tool_z, thing.patch, limits)
+        found = in_the_way(closing, tool_z, thing.patch, limits)
         if found is None:
             return _grasp(closing, tool_z, solid, support_z, base=base, limits=limits)
         blocked = blocked or found
@@ -241,12 +239,13 @@ def _tool_height(solid: Solid, support_z: float, limits: GraspLimits) -> float:
     return max(solid.top_z_m - depth, lowest)
 
 
-def _opening_m(closing: _Closing, limits: GraspLimits) -> float:
+def _opening_m(closing: Closing, limits: GraspLimits) -> float:
     return min(limits.max_opening_m, closing.width_m + 2 * limits.side_clearance_m)
 
 
-def _in_the_way(closing: _Closing, tool_z: float, patch: Patch, limits: GraspLimits) -> str | None:
-    """What depth shows where fingers and hand come straight down; None where that is nothing."""
+def in_the_way(closing: Closing, tool_z: float, patch: Patch, limits: GraspLimits) -> str | None:
+    """What depth shows where open fingers and hand come straight down to ``tool_z``; None where
+    that is nothing."""
     tip_z = tool_z - limits.tip_below_tcp_m
     with np.errstate(invalid="ignore"):
         points = patch.points_m[patch.valid & (patch.points_m[..., 2] > tip_z)]
@@ -265,7 +264,7 @@ def _in_the_way(closing: _Closing, tool_z: float, patch: Patch, limits: GraspLim
 
 
 def _grasp(
-    closing: _Closing,
+    closing: Closing,
     tool_z: float,
     solid: Solid,
     support_z: float,
@@ -290,7 +289,7 @@ def _grasp(
     )
 
 
-def _tool(closing: _Closing, z: float, base: str, limits: GraspLimits) -> RigidTransform:
+def _tool(closing: Closing, z: float, base: str, limits: GraspLimits) -> RigidTransform:
     yaw = closing.tool_yaw_rad(limits.natural_yaw_rad)
     c, s = math.cos(yaw), math.sin(yaw)
     matrix = np.eye(4)

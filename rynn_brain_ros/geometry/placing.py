@@ -16,7 +16,7 @@ import numpy as np
 
 from rynn_brain_ros.geometry.camera import Floats
 from rynn_brain_ros.geometry.depth import DepthView
-from rynn_brain_ros.geometry.grasping import GraspLimits
+from rynn_brain_ros.geometry.grasping import Closing, Grasp, GraspLimits, in_the_way
 from rynn_brain_ros.geometry.heightmap import HeightMap, free_height_map
 from rynn_brain_ros.geometry.heights import (
     Capsule,
@@ -30,7 +30,7 @@ from rynn_brain_ros.geometry.heights import (
 from rynn_brain_ros.geometry.lifting import LiftLimits, lift_area
 from rynn_brain_ros.geometry.solids import Solid, SolidKind, fit_solid
 from rynn_brain_ros.geometry.surfaces import Labels, Mask
-from rynn_brain_ros.geometry.transforms import apply
+from rynn_brain_ros.geometry.transforms import apply, to_matrix
 from rynn_brain_ros.values import Point2, Refusal, RefusalCode, RigidTransform, Vector3
 
 _HAND = GraspLimits()
@@ -41,6 +41,8 @@ _FLAT_M = 0.005
 _OBSTACLE_M = 0.012
 """Over the support; fingertips are higher than this when they let go."""
 _FARTHEST_M = 0.15
+_MOST_TRIED, _TRY_EVERY_M = 60, 0.015
+"""Spots, and from one to the next, where the hand has no room at the nearest."""
 _NEAR_M = 0.02
 _RELEASE_M = 0.006
 _OVER_RIM_M = 0.01
@@ -87,12 +89,14 @@ def placement_at(  # noqa: PLR0917
     *,
     container: bool | None = None,
     exclude: Sequence[Capsule] = (),
+    grasp: Grasp | None = None,
 ) -> Placement | Refusal:
     """Where a thing of ``size_m`` (long, short, height) goes that is to be put at ``points_px``.
 
     ``container`` says whether it goes into something, where that is known. ``exclude`` is the robot
-    with what it holds: its depth is ignored. Refuses as `lift_area` does, with ON_ROBOT, and with
-    NO_FREE_SPACE where the thing does not fit.
+    with what it holds: its depth is ignored. With ``grasp``, how the thing is held, the hand has
+    room to come down, too. Refuses as `lift_area` does, with ON_ROBOT, with NO_FREE_SPACE where the
+    thing does not fit, and with APPROACH_BLOCKED where the hand does not.
     """
     area = lift_area(points_px, view, lift)
     if isinstance(area, Refusal):
@@ -107,19 +111,19 @@ def placement_at(  # noqa: PLR0917
     level = support_level(patch, target, _REACH_M)
     if level is None or level.tilt_rad > limits.max_tilt_rad:
         return _no_space(target, "no level support is seen around it")
-    held = _Held(math.hypot(size_m[0], size_m[1]) / 2, size_m)
+    held = _Held(math.hypot(size_m[0], size_m[1]) / 2, size_m, grasp)
     labels = patch.surfaces(standing(patch, level, lift.rise_m)[1])
     if container is not False:
         into = _into_container(patch, labels, level, target, held)
         if into is not None:
-            return into
+            return _with_room(into, patch, held, limits)
     if container:
         return _no_space(target, "nothing with a rim around an opening is seen there")
     here = labels_near(patch, labels, uv)
     if here and level.heights(target) > _STACK_HEIGHT_M:
         onto = _onto_thing(patch, labels == here[0], target, held, limits)
         if onto is not None:
-            return onto
+            return _with_room(onto, patch, held, limits)
     return _on_surface(patch, target, held, limits)
 
 
@@ -131,10 +135,37 @@ def _no_space(target: Floats, text: str) -> Refusal:
 
 @dataclass(frozen=True)
 class _Held:
-    """``radius_m`` is that of the circle around the thing's footprint."""
+    """``radius_m`` is that of the circle around the thing's footprint; ``grasp`` how it is held,
+    where that is known."""
 
     radius_m: float
     size_m: Vector3
+    grasp: Grasp | None
+
+
+def _with_room(
+    found: Placement | Refusal, patch: Patch, held: _Held, limits: GraspLimits
+) -> Placement | Refusal:
+    """The same, refused where the hand has no room to come down."""
+    if isinstance(found, Refusal):
+        return found
+    x, y, z = found.position_m
+    blocked = _hand_blocked((x, y, z + found.release_above_m), patch, held, limits)
+    if blocked is None:
+        return found
+    where = f"the place at ({x:.3f}, {y:.3f}, {z:.3f}) m"
+    return Refusal(RefusalCode.APPROACH_BLOCKED, f"{where}: {blocked}")
+
+
+def _hand_blocked(bottom_m: Vector3, patch: Patch, held: _Held, limits: GraspLimits) -> str | None:
+    """What is in the way of the hand that puts the thing's bottom there, turned as it gripped."""
+    grasp = held.grasp
+    if grasp is None:
+        return None
+    (x, y, z), (dx, dy) = bottom_m, grasp.middle_offset_m
+    closing_x, closing_y, _ = to_matrix(grasp.T_base_tcp)[:3, 1]
+    closing = Closing((x - dx, y - dy), math.atan2(closing_y, closing_x), grasp.width_m)
+    return in_the_way(closing, z + grasp.bottom_below_tcp_m, patch, limits)
 
 
 # --- containers -----------------------------------------------------------------------------------
@@ -265,11 +296,24 @@ def _on_surface(
         return _no_space(
             target, _why_full(np.asarray(ground * _CELL_M), np.asarray(aside), flat, held, room)
         )
-    best = int(np.argmin(away))
-    x, y = map(float, places[best])
-    z = _height_under(heights, places[best], held.radius_m)
-    clearance = float(aside[rows[best], columns[best]]) - held.radius_m
-    return Placement((x, y, z), _RELEASE_M, PlaceKind.SURFACE, held.radius_m, clearance)
+    first: Placement | Refusal | None = None
+    tried: list[Floats] = []
+    for best in np.argsort(away, kind="stable"):
+        if away[best] > _FARTHEST_M or len(tried) >= _MOST_TRIED:
+            break
+        if any(math.dist(places[best], other) < _TRY_EVERY_M for other in tried):
+            continue
+        tried.append(places[best])
+        x, y = map(float, places[best])
+        z = _height_under(heights, places[best], held.radius_m)
+        clearance = float(aside[rows[best], columns[best]]) - held.radius_m
+        spot = Placement((x, y, z), _RELEASE_M, PlaceKind.SURFACE, held.radius_m, clearance)
+        found = _with_room(spot, patch, held, limits)
+        if isinstance(found, Placement):
+            return found
+        first = first or found
+    assert first is not None  # the nearest was tried
+    return first
 
 
 def _flat_ground(heights: HeightMap, target: Floats) -> tuple[float, Mask]:

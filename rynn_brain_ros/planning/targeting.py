@@ -114,6 +114,7 @@ def _place(step: Step, doings: Doings, scene: Scene) -> Target | Refusal:
         scene.lift,
         exclude=scene.body,
         container=False if beside else None,
+        grasp=held,
     )
     if isinstance(where, Refusal):
         return where

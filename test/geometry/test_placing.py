@@ -8,15 +8,28 @@ import numpy as np
 import pytest
 from tabletop_views import CAMERA, TableView, cube, round_thing
 
-from rynn_brain_ros.geometry import Capsule, DepthView, PlaceKind, Placement, placement_at
+from rynn_brain_ros.geometry import (
+    Capsule,
+    DepthView,
+    Grasp,
+    GraspLimits,
+    PlaceKind,
+    Placement,
+    grasp_at,
+    placement_at,
+    to_matrix,
+)
+from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import Refusal, RefusalCode, Vector3
 
 SMALL: Vector3 = (0.04, 0.04, 0.04)
 
 
-def place(view: TableView, *points_m: Vector3, size_m: Vector3 = SMALL) -> Placement | Refusal:
+def place(
+    view: TableView, *points_m: Vector3, size_m: Vector3 = SMALL, grasp: Grasp | None = None
+) -> Placement | Refusal:
     pixels = [view.pixel(point) for point in points_m]
-    return placement_at(pixels, view.measured(), view.T_base_camera, size_m)
+    return placement_at(pixels, view.measured(), view.T_base_camera, size_m, grasp=grasp)
 
 
 def placed(answer: Placement | Refusal) -> Placement:
@@ -110,6 +123,49 @@ def test_a_place_on_the_robot_is_refused():
     body = [Capsule((0.2, 0.0, 0.0), (0.2, 0.0, 0.1), 0.06)]
     answer = placement_at([uv], view.measured(), view.T_base_camera, SMALL, exclude=body)
     assert code(answer) is RefusalCode.ON_ROBOT
+
+
+def test_the_hand_has_room_beside_what_is_taller_than_it():
+    """The fingers alone would fit: the hand is wider than they are, and the bottle taller."""
+    grasp = grasped(TableView([cube(0.1, -0.2, 0.04)]), (0.1, -0.2, 0.04))
+    closing = to_matrix(grasp.T_base_tcp)[:2, 1]
+    bottle = round_thing("cylinder", 0.1, 0.05, 0.06, 0.25)
+    view = TableView([bottle])
+    for away_m in (0.07, 0.09, 0.11):
+        x, y = bottle.xy_m + away_m * closing
+        near = placed(place(view, (x, y, 0.0), size_m=grasp.size_m))
+        assert gap_m(near, bottle, closing) < 0
+        spot = placed(place(view, (x, y, 0.0), size_m=grasp.size_m, grasp=grasp))
+        assert gap_m(spot, bottle, closing) > 0
+        assert math.dist(spot.position_m[:2], (x, y)) < 0.15
+
+
+def test_a_tall_neighbour_of_a_stack_is_in_the_hands_way():
+    grasp = grasped(TableView([cube(0.1, -0.2, 0.04)]), (0.1, -0.2, 0.04))
+    closing = to_matrix(grasp.T_base_tcp)[:2, 1]
+    under = cube(0.1, 0.05, 0.05)
+    x, y = np.array(under.xy_m) + 0.1 * closing
+    view = TableView([under, round_thing("cylinder", x, y, 0.05, 0.25)])
+    on_top = (*under.xy_m, 0.05)
+    assert placed(place(view, on_top, size_m=grasp.size_m)).kind is PlaceKind.STACK
+    answer = place(view, on_top, size_m=grasp.size_m, grasp=grasp)
+    assert code(answer) is RefusalCode.APPROACH_BLOCKED
+    assert "where the hand goes" in str(answer)
+
+
+def grasped(view: TableView, at_m: Vector3) -> Grasp:
+    grasp = grasp_at(view.pixel(at_m), None, view.measured(), view.T_base_camera)
+    assert isinstance(grasp, Grasp), grasp
+    return grasp
+
+
+def gap_m(spot: Placement, thing: Thing, closing: np.ndarray) -> float:
+    """From the hand, its long side along ``closing``, to an upright round thing."""
+    away = np.subtract(thing.xy_m, spot.position_m[:2])
+    along, across = abs(away @ closing), abs(away @ (-closing[1], closing[0]))
+    hand = GraspLimits()
+    beyond = (max(0, along - hand.hand_length_m / 2), max(0, across - hand.hand_width_m / 2))
+    return math.hypot(*beyond) - thing.size_m[0] / 2
 
 
 # --- containers
