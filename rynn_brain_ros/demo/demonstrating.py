@@ -22,6 +22,12 @@ from rynn_brain_ros.values import Cancel
 BASELINE = "color-baseline"
 
 
+UNJUDGED = (
+    "Confirmed is that the robot did what the engine said. Whether the engine said what you asked "
+    "for, nobody judged: the simulator has no test for these words."
+)
+
+
 @dataclass(frozen=True)
 class DemoOutcome:
     """``success``: confirmed by the brain and, where the truth is known, true. ``summary`` is the
@@ -61,6 +67,8 @@ def run_demo(
         if recording.film_note:
             say(recording.film_note)
         measured = stage.measure()
+        if played.episode.confirmed and measured.done is None:
+            say(UNJUDGED)
     finally:
         stage.close()
     summary = _summary(played.episode, measured, engines, report)

@@ -225,8 +225,10 @@ def test_words_from_another_world_are_answered_honestly_and_nothing_moves(tmp_pa
 
 
 def test_gripping_a_thing_that_only_the_words_name_is_no_collision(tmp_path: Path):
-    summary = demo(tmp_path, "pick up the green cylinder").summary
+    run = demo(tmp_path, "pick up the green cylinder")
+    summary = run.summary
     assert (summary["success"], summary["true"], summary["collisions"]) == (True, None, 0)
+    assert "nobody judged" in run.out
 
 
 def test_a_dry_run_decides_everything_and_moves_nothing(tmp_path: Path):
