@@ -50,6 +50,16 @@ _FURTHER = re.compile(
     re.IGNORECASE,
 )
 """A verb where a second order would begin."""
+_OWN_PART = re.compile(
+    r"\s+(?:up\s+)?(?:(?:the|your|its|an?)\s+)?(?:(?:left|right|robot(?:'s)?|robotic|end)[\s-]+)?"
+    r"(?:arm|gripper|hand|fingers?|effector|camera|picture|photo|image|step)"
+    r"(?=\s+(?:above|over|off|away|of|from|to|up|down|back|out|into|onto|on|in|near|closer|towards?"
+    r"|next|beside)\b|\s*[.,;:\ufffc]|\s*$)",
+    re.IGNORECASE,
+)
+"""What a hand cannot take, put or push: the robot's own, and what is no thing."""
+_MOVES_A_THING = frozenset({Skill.PICK, Skill.PLACE, Skill.PUSH})
+_NOT = re.compile(r"\b(?:not|never)\b|n['’]t\b", re.IGNORECASE)
 _MASK = "\ufffc"
 _WORD = re.compile(r"\w{1,40}")
 _EMPHASIS = re.compile(r"[*_`#>]")
@@ -90,7 +100,21 @@ def read_order(reading: Reading) -> Order | Refusal:
     order = Order(
         _skill(verb[0]), verb[0], sentence.text, sentence.prose, verb.end(), sentence.spans
     )
-    return _second_order(sentence, order) or order
+    return _about_no_thing(sentence, order) or _second_order(sentence, order) or order
+
+
+def _about_no_thing(sentence: _Sentence, order: Order) -> Refusal | None:
+    """ "Take your hand off …" is no pick, and "place it not in …" says where it does not go."""
+    own = _OWN_PART.match(sentence.prose, order._verb_end, sentence.end)
+    if own is not None and order.skill in _MOVES_A_THING:
+        what = f"{order.verb}{own[0]}"
+        text = f"{quoted(what)} is no {order.skill.value} of a thing: {quoted(sentence.text)}"
+        return Refusal(RefusalCode.UNKNOWN_SKILL, text)
+    negated = _NOT.search(sentence.prose, order._verb_end, sentence.end)
+    if negated is not None:
+        text = f"{negated[0]!r} says what is not to be done: {quoted(sentence.text)}"
+        return Refusal(RefusalCode.UNKNOWN_SKILL, text)
+    return None
 
 
 def quoted(words: str) -> str:

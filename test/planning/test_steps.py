@@ -246,6 +246,38 @@ def test_an_unknown_verb_is_named_with_the_known_skills():
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"Take your hand off the red cup {THING}.", "'Take your hand' is no pick of a thing"),
+        (f"Lift the gripper above the cup {THING}.", "'Lift the gripper' is no pick"),
+        (f"Lift your robot's arm away from {THING}.", "is no pick of a thing"),
+        (f"Take a picture of the cup {THING}.", "'Take a picture' is no pick"),
+        (f"Take a step back from {THING}.", "'Take a step' is no pick"),
+        (f"Move the gripper above {THING} along {PATH}.", "'Move the gripper' is no push"),
+        (f"Place the end effector over {AREA}.", "is no place of a thing"),
+        (f"Place it not in {AREA}.", "'not' says what is not to be done"),
+    ],
+)
+def test_an_order_about_the_robot_itself_or_against_something_moves_no_thing(text: str, said: str):
+    refusal = refusal_of(text)
+    assert refusal.code is RefusalCode.UNKNOWN_SKILL
+    assert said in refusal.text
+
+
+@pytest.mark.parametrize(
+    ("words", "skill"),
+    [
+        (f"Pick up the hand towel {THING}.", Skill.PICK),
+        (f"Take the camera strap {THING}.", Skill.PICK),
+        (f"Push the step stool {THING} along {PATH}.", Skill.PUSH),
+        (f"Pick up the cup without a lid {THING}.", Skill.PICK),
+    ],
+)
+def test_a_thing_whose_name_begins_like_a_part_of_the_robot_is_a_thing(words: str, skill: Skill):
+    assert step_of(words).skill is skill
+
+
+@pytest.mark.parametrize(
     "text",
     [
         f"Do not pick up {THING}.",
