@@ -28,6 +28,7 @@ from rynn_brain_ros.demo import (
 from rynn_brain_ros.models import ENGINES_SPELLINGS, open_engines
 from rynn_brain_ros.models.local import missing_packages
 from rynn_brain_ros.planning.executive import Approve
+from rynn_brain_ros.replay import RunKind, check_run_folder
 from rynn_brain_ros.values import EngineError, InputError, Motion, Status, Step
 from rynn_brain_ros.view.evaluation import EpisodeScore
 
@@ -107,6 +108,7 @@ def _demo(options: argparse.Namespace) -> int:
         arm_look=options.arm_look,
     )
     check_stage(config)  # before an engine that may take minutes to open
+    check_run_folder(options.out, RunKind.EPISODE)
     with progress_bar() as progress:
         engines = open_engines(_engine(options.engine, options.world), progress)
     told = _silent if options.json else print

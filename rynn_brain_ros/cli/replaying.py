@@ -21,6 +21,7 @@ from rynn_brain_ros.replay import (
     ReplayResult,
     RunFolder,
     Tolerance,
+    check_out,
     compare_answers,
     episode_record,
     is_episode,
@@ -94,6 +95,7 @@ def _replay(options: argparse.Namespace) -> int:
     within = Tolerance(options.tol_px, options.tol_m)
     expected = _expected(options.expect, options.out) if options.expect else None
     config = replay_config(options, (question_of(options),))
+    check_out(options.bag, options.out)  # before an engine that may take minutes to open
     with progress_bar() as progress:
         engines = open_engines(options.engine or "color-baseline", progress)
     try:

@@ -9,6 +9,7 @@ from rynn_brain_ros.replay.answers import (
     read_answers,
     rejected_records,
 )
+from rynn_brain_ros.replay.claiming import RunKind, check_run_folder
 from rynn_brain_ros.replay.episode_folder import EpisodeFolder, EpisodeHead
 from rynn_brain_ros.replay.episode_replay import (
     EpisodeReplay,
@@ -17,7 +18,7 @@ from rynn_brain_ros.replay.episode_replay import (
     replay_episode,
 )
 from rynn_brain_ros.replay.inputs import assembly_of, bag_inputs, choose_camera
-from rynn_brain_ros.replay.replaying import ReplayConfig, ReplayResult, replay
+from rynn_brain_ros.replay.replaying import ReplayConfig, ReplayResult, check_out, replay
 from rynn_brain_ros.replay.run_folder import RunFolder
 from rynn_brain_ros.replay.turns import episode_record, turn_record
 
@@ -30,10 +31,13 @@ __all__ = [
     "ReplayConfig",
     "ReplayResult",
     "RunFolder",
+    "RunKind",
     "Tolerance",
     "answer_record",
     "assembly_of",
     "bag_inputs",
+    "check_out",
+    "check_run_folder",
     "choose_camera",
     "compare_answers",
     "episode_record",

@@ -18,7 +18,8 @@ from rynn_brain_ros.bags import BagWriter
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.models import RecordedAnswer, save_recorded
 from rynn_brain_ros.planning.episode import Answered, Episode, EpisodeEvent, TurnEnded
-from rynn_brain_ros.replay.run_folder import OWN_TOPICS, clear_run
+from rynn_brain_ros.replay.claiming import RunKind, claim_run_folder
+from rynn_brain_ros.replay.run_folder import OWN_TOPICS
 from rynn_brain_ros.replay.turns import as_line, episode_record, turn_line
 from rynn_brain_ros.view import annotated_frames, publications
 from rynn_brain_ros.view.publications import TYPES
@@ -30,6 +31,12 @@ EPISODE = "rynn_brain_ros.episode"
 ANSWERS, TURNS, ACTUATOR, INPUTS, ENDED = (
     f"{OWN_TOPICS}{name}" for name in ("answers", "turns", "actuator", "inputs", "episode")
 )
+
+_FILES = (
+    *("run.mcap", "run.partial.mcap", "turns.jsonl", "answers.recorded.jsonl"),
+    *("episode.mp4", "episode.gif", "report.html"),
+)
+"""What a run leaves, the story and the film of whoever plays it included."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class EpisodeFolder:
     ) -> None:
         self.path = path
         self._now_ns = now_ns
-        clear_run(path)
+        claim_run_folder(path, RunKind.EPISODE, _FILES)
         self._bag = BagWriter(path / "run.mcap", dict(provenance))
         self._bag.add_metadata(EPISODE, vars(head))
         self._task = head.task

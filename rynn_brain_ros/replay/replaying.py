@@ -14,6 +14,7 @@ from rynn_brain_ros.geometry import LiftLimits
 from rynn_brain_ros.memory import SelectionPolicy
 from rynn_brain_ros.models import Engines
 from rynn_brain_ros.planning import Perception, PerceptionConfig, Question, ask, make_query
+from rynn_brain_ros.replay.claiming import RunKind, check_run_folder
 from rynn_brain_ros.replay.inputs import (
     assembly_of,
     bag_inputs,
@@ -83,8 +84,7 @@ def replay(
     `EngineError` when a question cannot be answered, `OutputError` when ``out`` cannot be written.
     """
     _check(config)
-    if bag.resolve() in (path.resolve() for path in (out, *RunFolder.bags_of(out))):
-        raise InputError(f"a replay of {bag} into {out} would replace it: give another --out")
+    check_out(bag, out)
     with BagReader(bag) as reader:
         info = reader.info()
         camera = choose_camera(info, find_cameras(info, reader.first_encoding), config.camera)
@@ -101,6 +101,14 @@ def replay(
                 complete=complete,
             )
     return ReplayResult(out, report, folder.n_answers, complete, problems)
+
+
+def check_out(bag: Path, out: Path) -> None:
+    """Raises `InputError` where a replay into ``out`` would replace the bag itself, `OutputError`
+    where it would replace anything else that no replay wrote."""
+    if bag.resolve() in (path.resolve() for path in (out, *RunFolder.bags_of(out))):
+        raise InputError(f"a replay of {bag} into {out} would replace it: give another --out")
+    check_run_folder(out, RunKind.REPLAY)
 
 
 def _check(config: ReplayConfig) -> None:

@@ -1,4 +1,5 @@
-"""The folder of one run: ``run.mcap``, ``answers.jsonl``, ``overlays/`` and ``report.html``.
+"""The folder of one run: ``run.mcap``, ``answers.jsonl``, ``overlays/`` and ``report.html``, and
+``run.json``, which says whose they are.
 
 Each file carries its final name only when it is whole. A run that dies keeps what it recorded
 under names that say so (``run.partial.mcap``, ``answers.partial.jsonl``); a run that is
@@ -18,6 +19,7 @@ from rynn_brain_ros import messages
 from rynn_brain_ros.bags import BagMessage, BagWriter, CameraTopics
 from rynn_brain_ros.files import remedy, write_whole
 from rynn_brain_ros.replay.answers import answer_line
+from rynn_brain_ros.replay.claiming import RunKind, cannot_write, claim_run_folder
 from rynn_brain_ros.values import CameraInfo, OutputError, Response, SelectedFrame
 from rynn_brain_ros.view import annotated_frames, publications
 from rynn_brain_ros.view.publications import TYPES
@@ -26,7 +28,10 @@ from rynn_brain_ros.view.report import ReportHead, ReportWriter
 OWN_TOPICS = "/rynn_brain/"
 _BAGS = ("run.mcap", "run.partial.mcap")
 _ANSWERS = ("answers.jsonl", "answers.partial.jsonl")
-_EPISODE = ("turns.jsonl", "answers.recorded.jsonl", "episode.mp4", "episode.gif")
+_REPORT = "report.html"
+_HEX = "[0-9a-f]" * 8
+_OVERLAYS = f"overlays/q*-{_HEX}_frame*.png"
+"""Query ids as `planning.make_query` makes them: other pictures in the folder are not ours."""
 
 
 class RunFolder:
@@ -35,7 +40,7 @@ class RunFolder:
     Inputs keep the topics that they were recorded on, so that the run can be replayed like them.
     Responses are written and let go: a long run takes no more memory than its report.
 
-    Raises `OutputError` when the folder cannot be made or written.
+    Raises `OutputError` when the folder cannot be made or written, or is another's.
     """
 
     def __init__(self, path: Path, provenance: Mapping[str, str], camera: CameraTopics) -> None:
@@ -46,13 +51,11 @@ class RunFolder:
         self._report = ReportWriter()
         self._written: set[tuple[str, int]] = set()
         self._answers_partial = path / "answers.partial.jsonl"
-        clear_run(path)
+        claim_run_folder(path, RunKind.REPLAY, (*_BAGS, *_ANSWERS, _REPORT, _OVERLAYS))
         try:
             self._answers = self._answers_partial.open("w", encoding="utf-8")
         except OSError as error:
-            raise OutputError(
-                f"cannot write to {path}: {error.strerror}; {remedy(error)}"
-            ) from error
+            raise cannot_write(path, error) from error
         self._bag = BagWriter(path / "run.mcap", self.provenance)
 
     @staticmethod
@@ -125,7 +128,7 @@ class RunFolder:
             raise OutputError(
                 f"cannot write {self.path / 'answers.jsonl'}: {error.strerror}; {remedy(error)}"
             ) from error
-        report = self.path / "report.html"
+        report = self.path / _REPORT
         self._report.finish(
             report,
             ReportHead(
@@ -167,19 +170,6 @@ class RunFolder:
         for index, _, picture in pictures:
             png = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
             write_whole(self.path / "overlays" / f"{response.query.query_id}_frame{index}.png", png)
-
-
-def clear_run(path: Path) -> None:
-    """Makes the folder of a run; what an earlier run left there must not look like a part of this
-    one. Raises `OutputError`."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        for name in (*_BAGS, *_ANSWERS, *_EPISODE, "report.html"):
-            (path / name).unlink(missing_ok=True)
-        for overlay in (path / "overlays").glob("*.png"):
-            overlay.unlink()
-    except OSError as error:
-        raise OutputError(f"cannot write to {path}: {error.strerror}; {remedy(error)}") from error
 
 
 def _latency_is_recorded(response: Response) -> bool:

@@ -28,7 +28,7 @@ from rynn_brain_ros.sim.film import Film
 from rynn_brain_ros.values import Answer, Query
 
 OURS = "rynn_brain_ros/msg/"
-PARTS = ["answers.recorded.jsonl", "report.html", "run.mcap", "turns.jsonl"]
+PARTS = ["answers.recorded.jsonl", "report.html", "run.json", "run.mcap", "turns.jsonl"]
 FILMS = ("episode.mp4", "episode.gif")
 
 
@@ -308,7 +308,7 @@ class Broken(ColorBaselineEngine):
 def test_a_bug_in_an_engine_leaves_a_readable_partial_bag_and_nothing_else(tmp_path: Path):
     with pytest.raises(ZeroDivisionError):
         run_demo(StageConfig(), Engines.one(Broken()), tmp_path, lambda line: None)
-    assert [path.name for path in tmp_path.iterdir()] == ["run.partial.mcap"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "run.partial.mcap"]
     with BagReader(tmp_path / "run.partial.mcap", recover=False) as bag:
         assert bag.info().metadata[ENDING]["ending"] == "interrupted"
         assert sum(1 for _ in bag.decoded(["/front/color/image_raw/compressed"])) > 0
@@ -320,6 +320,15 @@ def test_a_file_in_the_folders_place_ends_with_4(tmp_path: Path):
     assert run.code == 4
     assert "a file is in its place: choose another folder with --out" in run.err
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_folder_that_no_demo_wrote_ends_with_4_and_is_left_alone(tmp_path: Path):
+    (tmp_path / "run.mcap").write_text("mine")
+    run = demo(tmp_path)
+    assert run.code == 4
+    assert "holds files that no run wrote (run.mcap): choose another --out" in run.err
+    assert [path.name for path in tmp_path.iterdir()] == ["run.mcap"]
+    assert (tmp_path / "run.mcap").read_text() == "mine"
 
 
 @contextlib.contextmanager
@@ -338,7 +347,7 @@ def test_a_full_disk_ends_with_4_and_keeps_what_was_recorded(tmp_path: Path):
         run = demo(tmp_path, "--json")
     assert run.code == 4
     assert run.err.startswith("rynn-brain: ") and "free some" in run.err
-    assert [path.name for path in tmp_path.iterdir()] == ["run.partial.mcap"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "run.partial.mcap"]
     with BagReader(tmp_path / "run.partial.mcap") as bag:
         assert sum(1 for _ in bag.decoded(["/front/color/image_raw/compressed"])) > 0
 
@@ -377,14 +386,15 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path, monkeypatch):
     )
     run = demo(tmp_path)
     assert run.code == 130
-    assert [path.name for path in tmp_path.iterdir()] == ["run.partial.mcap"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "run.partial.mcap"]
 
 
 # --- another run ---------------------------------------------------------------------------------
 
 
 def test_a_run_replaces_all_that_an_earlier_one_left(tmp_path: Path):
-    (tmp_path / "answers.jsonl").write_text("{}")
+    record(tmp_path, NONSENSE, NONSENSE, NONSENSE)
+    (tmp_path / "run.partial.mcap").write_text("killed")
     record(tmp_path, NONSENSE, NONSENSE, NONSENSE)
     names = sorted(path.name for path in tmp_path.iterdir() if path.name not in FILMS)
     assert names == PARTS

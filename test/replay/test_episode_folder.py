@@ -14,7 +14,6 @@ from rynn_brain_ros.models import RecordedAnswer, load_recorded
 from rynn_brain_ros.planning.episode import Confirmation, Episode, Move, TurnEnded, TurnRecord
 from rynn_brain_ros.replay import EpisodeFolder, EpisodeHead, is_episode, turn_record
 from rynn_brain_ros.replay.episode_folder import ACTUATOR, ANSWERS, EPISODE, INPUTS, TURNS
-from rynn_brain_ros.replay.run_folder import clear_run
 from rynn_brain_ros.replay.turns import as_line, turn_line
 from rynn_brain_ros.values import (
     Cause,
@@ -100,9 +99,9 @@ def whole(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_whole_episode_is_three_files(whole: Path):
+def test_a_whole_episode_is_three_files_and_the_mark(whole: Path):
     names = sorted(path.name for path in whole.iterdir())
-    assert names == ["answers.recorded.jsonl", "run.mcap", "turns.jsonl"]
+    assert names == ["answers.recorded.jsonl", "run.json", "run.mcap", "turns.jsonl"]
 
 
 def test_turns_are_one_line_each_and_the_same_in_the_bag(whole: Path):
@@ -135,7 +134,7 @@ def test_a_run_that_dies_leaves_only_a_readable_partial_bag(tmp_path: Path):
     with pytest.raises(RuntimeError), folder(tmp_path) as kept:
         fill(kept)
         raise RuntimeError("a bug")
-    assert [path.name for path in tmp_path.iterdir()] == ["run.partial.mcap"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "run.partial.mcap"]
     with BagReader(tmp_path / "run.partial.mcap", recover=False) as bag:
         assert bag.info().metadata[ENDING]["ending"] == "interrupted"
     assert len(texts(tmp_path / "run.partial.mcap", TURNS)) == 2
@@ -159,20 +158,23 @@ def test_a_file_in_the_folders_place_is_told(place: str, tmp_path: Path):
 
 
 def test_what_an_earlier_run_left_is_cleared_and_nothing_else(tmp_path: Path):
+    with folder(tmp_path) as kept:
+        kept.close(EPISODE_OF_TWO)
     (tmp_path / "overlays").mkdir()
-    old = ["run.mcap", "run.partial.mcap", "answers.jsonl", "answers.partial.jsonl"]
-    old += ["turns.jsonl", "answers.recorded.jsonl", "episode.mp4", "episode.gif", "report.html"]
-    for name in (*old, "notes.txt", "overlays/q1_frame0.png", "overlays/mine.txt"):
+    for name in ("episode.mp4", "episode.gif", "report.html", "notes.txt", "overlays/mine.png"):
         (tmp_path / name).write_text("old")
-    clear_run(tmp_path)
-    left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
-    assert left == ["notes.txt", "overlays/mine.txt"]
+    with folder(tmp_path):
+        left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert left == ["notes.txt", "overlays/mine.png", "run.json", "run.partial.mcap"]
 
 
 def test_a_folder_under_a_runs_file_name_is_told(tmp_path: Path):
-    (tmp_path / "run.mcap").mkdir()
+    with folder(tmp_path) as kept:
+        kept.close(EPISODE_OF_TWO)
+    (tmp_path / "turns.jsonl").unlink()
+    (tmp_path / "turns.jsonl").mkdir()
     with pytest.raises(OutputError, match="cannot write to"):
-        clear_run(tmp_path)
+        folder(tmp_path)
 
 
 # --- the line of a turn --------------------------------------------------------------------------

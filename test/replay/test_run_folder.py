@@ -47,9 +47,9 @@ def one(run: Path, topic: str):
     return value
 
 
-def test_the_folder_holds_its_four_parts_and_nothing_else(run: Path):
+def test_the_folder_holds_its_parts_and_nothing_else(run: Path):
     assert sorted(path.name for path in run.iterdir()) == [
-        *("answers.jsonl", "overlays", "report.html", "run.mcap")
+        *("answers.jsonl", "overlays", "report.html", "run.json", "run.mcap")
     ]
 
 
