@@ -26,6 +26,14 @@ def write_whole(path: Path, data: bytes) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}; {remedy(error)}") from error
 
 
+def refuse_to_replace(path: Path) -> None:
+    """For what a person asked to be made anew. Raises `OutputError` where something lies there."""
+    if path.exists():
+        raise OutputError(
+            f"{path} exists already and is not replaced: choose another --out or remove it"
+        )
+
+
 def remedy(error: OSError) -> str:
     """What a person can do about a file that could not be written."""
     return {

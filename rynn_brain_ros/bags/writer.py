@@ -30,6 +30,7 @@ from rosbags.typesys.store import Typestore
 from rynn_brain_ros.bags.mcap_storage import walk_records
 from rynn_brain_ros.bags.storage import MCAP_MAGIC, Channel
 from rynn_brain_ros.bags.types import DECODE_ERRORS, message, normalise_type, typestore
+from rynn_brain_ros.files import refuse_to_replace
 from rynn_brain_ros.values import ConfigError, OutputError
 
 LIBRARY = "rynn_brain_ros"
@@ -424,10 +425,7 @@ class BagWriter:
 
     def _create(self) -> int:
         for path in (self.path, self.partial_path):
-            if path.exists():
-                raise OutputError(
-                    f"{path} exists already and is not overwritten: move it or choose another name."
-                )
+            refuse_to_replace(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             return os.open(self.partial_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)

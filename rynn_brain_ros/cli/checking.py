@@ -25,6 +25,7 @@ from rynn_brain_ros.checking import (
 from rynn_brain_ros.cli.common import DONE, DRIFTED, path, progress_bar
 from rynn_brain_ros.cli.replaying import add_question_arguments, question_of, replay_config
 from rynn_brain_ros.config import configure, settings
+from rynn_brain_ros.files import refuse_to_replace
 from rynn_brain_ros.models import ENGINE_SPELLINGS, open_engine
 from rynn_brain_ros.replay import ReplayConfig
 from rynn_brain_ros.values import InputError
@@ -43,7 +44,7 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ENGINE",
         help=f"{ENGINE_SPELLINGS} (for a run: the answers that it holds)",
     )
-    parser.add_argument("--out", type=path, required=True, metavar="FILE", help="a .jsonl")
+    parser.add_argument("--out", type=path, required=True, metavar="FILE", help="a new .jsonl")
     parser.add_argument(
         "--questions", type=path, metavar="FILE", help="lines like affordance: Pick up the cup"
     )
@@ -75,6 +76,7 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _record_answers(options: argparse.Namespace) -> int:
     config = _questions_config(options)
+    _check_cases_file(options.out)  # before an engine that may take minutes to open
     with progress_bar() as progress:
         engine = open_engine(options.engine, progress) if options.engine else None
         try:
@@ -86,6 +88,12 @@ def _record_answers(options: argparse.Namespace) -> int:
     models = ", ".join(sorted({case.expected.model for case in cases}))
     print(f"{len(cases)} answers of {models} kept in {options.out}")
     return DONE
+
+
+def _check_cases_file(out: Path) -> None:
+    if out.suffix != ".jsonl":
+        raise InputError(f"--out {out}: answers are kept in a file whose name ends in .jsonl")
+    refuse_to_replace(out)
 
 
 def _questions_config(options: argparse.Namespace) -> ReplayConfig | None:

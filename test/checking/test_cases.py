@@ -149,6 +149,25 @@ def test_questions_without_an_engine_are_refused(small_bag: Path, tmp_path: Path
     assert "questions need an --engine" in capsys.readouterr().err
 
 
+def test_answers_that_were_kept_are_not_replaced(cases_file: Path, small_bag: Path, capsys):
+    kept = cases_file.read_bytes()
+    asked = ("--ask", CUBE, "--engine", "color-baseline", "--out", str(cases_file))
+    assert main(["record-answers", str(small_bag), *asked]) == 4
+    assert "exists already and is not replaced: choose another --out" in capsys.readouterr().err
+    assert cases_file.read_bytes() == kept
+
+
+def test_answers_are_kept_under_a_name_that_says_what_they_are(
+    small_bag: Path, tmp_path: Path, capsys
+):
+    (tmp_path / "questions.txt").write_text(f"affordance: {CUBE}\n")
+    asked = ("--engine", "color-baseline", "--out", str(tmp_path / "questions.txt"))
+    questions = ("--questions", str(tmp_path / "questions.txt"))
+    assert main(["record-answers", str(small_bag), *questions, *asked]) == 2
+    assert "ends in .jsonl" in capsys.readouterr().err
+    assert (tmp_path / "questions.txt").read_text() == f"affordance: {CUBE}\n"
+
+
 @pytest.mark.parametrize("line", ["Pick up the cube", "grab: the cube", "object:", "navigate: on"])
 def test_a_line_that_is_no_question_is_named(small_bag: Path, tmp_path: Path, capsys, line: str):
     (tmp_path / "q.txt").write_text(f"object: the cup\n{line}\n")
