@@ -14,7 +14,16 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from rynn_brain_ros.cli.common import DONE, DRIFTED, INTERRUPTED, path, progress_bar, say
+from rynn_brain_ros.cli.common import (
+    DONE,
+    DRIFTED,
+    INTERRUPTED,
+    path,
+    progress_bar,
+    refuse_without,
+    said,
+    say,
+)
 from rynn_brain_ros.demo import (
     ARM_LOOKS,
     WORLDS,
@@ -54,7 +63,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_demo)
-    parser.add_argument("task", nargs="?", default="", metavar="TEXT", help="what it shall do")
+    parser.add_argument(
+        "task", nargs="?", type=said("the task"), metavar="TEXT", help="what it shall do"
+    )
     _add_common(parser)
     parser.add_argument("--dry-run", action="store_true", help="decide everything, move nothing")
     parser.add_argument(
@@ -77,16 +88,16 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help="one, many, push, pour, absent, ambiguous, either",
     )
-    parser.add_argument("--ask", default="", metavar="TEXT", help="the same task in every scene")
+    parser.add_argument(
+        "--ask", type=said("--ask"), metavar="TEXT", help="the same task in every scene"
+    )
     parser.add_argument(
         "--policy",
         default="",
         metavar="POLICY",
         help="moves the arm: a trained one's folder, ws://…",
     )
-    parser.add_argument(
-        "--contract", default="sim_table", metavar="C", help="the policy's (sim_table)"
-    )
+    parser.add_argument("--contract", metavar="C", help="the policy's (sim_table)")
     parser.add_argument(
         "--alone", action="store_true", help="the policy is told the task, and no engine is asked"
     )
@@ -100,7 +111,7 @@ def _demo(options: argparse.Namespace) -> int:
     config = StageConfig(
         world=options.world,
         seed=options.seed,
-        task=options.task,
+        task=options.task or "",
         dry_run=options.dry_run,
         require_approval=bool(options.approve),
         engine_verdict=options.engine_verdict,
@@ -184,10 +195,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise InputError(f"--jobs {options.jobs}: 1 or more, or 0 for one a core")
     if options.alone and not options.policy:
         raise InputError("--alone says that only the policy acts: give --policy")
+    if not options.policy:
+        refuse_without("--policy", options, ("contract",))
     stage = StageConfig(
         world=options.world,
         seed=options.seed,
-        task=options.ask,
+        task=options.ask or "",
         kind=options.kind,
         arm_look=options.arm_look,
     )
@@ -199,7 +212,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         engine=_engine(asked, options.world),
         jobs=options.jobs,
         policy=options.policy,
-        contract=options.contract,
+        contract=options.contract or "sim_table",
         alone=options.alone,
     )
     hidden = options.json or not sys.stderr.isatty()

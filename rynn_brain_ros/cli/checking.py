@@ -22,8 +22,14 @@ from rynn_brain_ros.checking import (
     save_cases,
     write_check,
 )
-from rynn_brain_ros.cli.common import DONE, DRIFTED, path, progress_bar
-from rynn_brain_ros.cli.replaying import add_question_arguments, question_of, replay_config
+from rynn_brain_ros.cli.common import DONE, DRIFTED, path, progress_bar, refuse_without
+from rynn_brain_ros.cli.replaying import (
+    FRAME_OPTIONS,
+    QUESTION_OPTIONS,
+    add_question_arguments,
+    question_of,
+    replay_config,
+)
 from rynn_brain_ros.config import configure, settings
 from rynn_brain_ros.files import refuse_to_replace
 from rynn_brain_ros.models import ENGINE_SPELLINGS, open_engine
@@ -98,7 +104,11 @@ def _check_cases_file(out: Path) -> None:
 
 def _questions_config(options: argparse.Namespace) -> ReplayConfig | None:
     """``None`` where nothing is asked and the source must hold the answers."""
-    asked = (question_of(options),) if options.ask else ()
+    if options.ask is None:
+        refuse_without("--ask", options, QUESTION_OPTIONS)
+        if options.questions is None:
+            refuse_without("--ask or --questions", options, FRAME_OPTIONS)
+    asked = () if options.ask is None else (question_of(options),)
     listed = tuple(questions_of(options.questions)) if options.questions else ()
     if options.questions and not listed:
         raise InputError(f"{options.questions} holds no question")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +57,27 @@ def progress_lines() -> Iterator[Progress]:
             say(f"{what}: {done} of {total}")
 
     yield tell
+
+
+def said(argument: str) -> Callable[[str], str]:
+    """The type of an argument in words: empty ones, as of an unset variable, are no default."""
+
+    def words(text: str) -> str:
+        if not text.strip():
+            raise InputError(f"{argument} is empty: say it in words, or leave it out")
+        return text
+
+    return words
+
+
+def refuse_without(needed: str, options: argparse.Namespace, names: Iterable[str]) -> None:
+    """For options that mean nothing without another one. Raises `InputError` with those of
+    ``names`` that were given: whose value is neither ``None`` nor a switch that is off."""
+    values = ((name, getattr(options, name)) for name in names)
+    given = [f"--{n.replace('_', '-')}" for n, v in values if v is not None and v is not False]
+    if given:
+        need, them = ("needs", "it") if len(given) == 1 else ("need", "them")
+        raise InputError(f"{', '.join(given)} {need} {needed}: give that, or leave {them} out")
 
 
 def path(text: str) -> Path:

@@ -11,7 +11,15 @@ from typing import Any
 from tqdm import tqdm
 
 from rynn_brain_ros.bags import BagReader
-from rynn_brain_ros.cli.common import DONE, DRIFTED, INTERRUPTED, path, progress_bar
+from rynn_brain_ros.cli.common import (
+    DONE,
+    DRIFTED,
+    INTERRUPTED,
+    path,
+    progress_bar,
+    refuse_without,
+    said,
+)
 from rynn_brain_ros.memory import SelectionKind, SelectionPolicy
 from rynn_brain_ros.memory.selection import MAX_FRAMES
 from rynn_brain_ros.models import ENGINES_SPELLINGS, Engines, open_engines
@@ -32,6 +40,11 @@ from rynn_brain_ros.replay import (
 from rynn_brain_ros.values import InputError, Task
 
 _COLUMN = 44
+QUESTION_OPTIONS = ("task", "think", "abstain")
+FRAME_OPTIONS = ("at", "every", "camera", "frames", "select", "fixed_frame")
+_ASKED_OPTIONS = (*QUESTION_OPTIONS, *FRAME_OPTIONS, "expect", "tol_px", "tol_m", "out")
+"""What has no meaning where nothing is asked. Their defaults are not the parser's, so that it is
+known which ones were given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,57 +62,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{ENGINES_SPELLINGS} (color-baseline; for an episode its recorded answers)",
     )
     parser.add_argument("--expect", type=path, metavar="FILE", help="an answers.jsonl to compare")
-    parser.add_argument("--tol-px", type=float, default=2.0, metavar="P", help="pixels (2)")
-    parser.add_argument("--tol-m", type=float, default=0.01, metavar="M", help="metres (0.01)")
-    parser.add_argument("--out", type=path, default=Path("runs/replay"), metavar="DIR")
+    parser.add_argument("--tol-px", type=float, metavar="P", help="pixels (2)")
+    parser.add_argument("--tol-m", type=float, metavar="M", help="metres (0.01)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="the run's folder (runs/replay)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def add_question_arguments(parser: argparse.ArgumentParser) -> None:
     """What a recording is asked, and of which frames: read by `replay_config`."""
-    parser.add_argument("--ask", default="", metavar="TEXT", help="the question or instruction")
+    parser.add_argument(
+        "--ask", type=said("--ask"), metavar="TEXT", help="the question or instruction"
+    )
     tasks = [task.value for task in Task if task is not Task.NAVIGATE]
-    parser.add_argument("--task", default="describe", choices=tasks, help="what kind of answer")
+    parser.add_argument("--task", choices=tasks, help="what kind of answer (describe)")
     parser.add_argument("--think", action="store_true", help="reason first (Chain-of-Point)")
     parser.add_argument("--abstain", action="store_true", help="let the model say: it is not there")
     when = parser.add_mutually_exclusive_group()
     when.add_argument("--at", type=float, metavar="S", help="ask S seconds into the bag")
     when.add_argument("--every", type=float, metavar="S", help="ask every S seconds")
-    parser.add_argument("--camera", default="", metavar="TOPIC", help="which colour topic")
-    parser.add_argument("--frames", type=int, default=8, metavar="N", help="show N frames at most")
+    parser.add_argument("--camera", metavar="TOPIC", help="which colour topic")
+    parser.add_argument("--frames", type=int, metavar="N", help="show N frames at most (8)")
     kinds = [kind.value for kind in SelectionKind]
-    parser.add_argument("--select", default="latest", choices=kinds, help="which frames (latest)")
-    parser.add_argument("--fixed-frame", default="", metavar="FRAME", help="odom or the robot base")
+    parser.add_argument("--select", choices=kinds, help="which frames (latest)")
+    parser.add_argument("--fixed-frame", metavar="FRAME", help="odom or the robot base")
 
 
 def question_of(options: argparse.Namespace) -> Question:
-    return Question(options.ask, Task(options.task), options.think, options.abstain)
+    task = Task(options.task or Task.DESCRIBE)
+    return Question(options.ask, task, options.think, options.abstain)
 
 
 def replay_config(options: argparse.Namespace, questions: tuple[Question, ...]) -> ReplayConfig:
-    if not 1 <= options.frames <= MAX_FRAMES:
-        raise InputError(f"--frames {options.frames}: show 1…{MAX_FRAMES} frames")
+    frames = 8 if options.frames is None else options.frames
+    if not 1 <= frames <= MAX_FRAMES:
+        raise InputError(f"--frames {frames}: show 1…{MAX_FRAMES} frames")
     return ReplayConfig(
         questions=questions,
         at_s=options.at,
         every_s=options.every,
-        camera=options.camera,
-        fixed_frame=options.fixed_frame,
-        selection=SelectionPolicy(SelectionKind(options.select), options.frames),
+        camera=options.camera or "",
+        fixed_frame=options.fixed_frame or "",
+        selection=SelectionPolicy(SelectionKind(options.select or SelectionKind.LATEST), frames),
     )
 
 
 def _replay(options: argparse.Namespace) -> int:
-    if not options.ask:
+    if options.ask is None:
         return _replay_episode(options)
-    within = Tolerance(options.tol_px, options.tol_m)
-    expected = _expected(options.expect, options.out) if options.expect else None
+    out = options.out or Path("runs/replay")
+    within = _tolerance(options)
+    expected = _expected(options.expect, out) if options.expect else None
     config = replay_config(options, (question_of(options),))
-    check_out(options.bag, options.out)  # before an engine that may take minutes to open
+    check_out(options.bag, out)  # before an engine that may take minutes to open
     with progress_bar() as progress:
         engines = open_engines(options.engine or "color-baseline", progress)
     try:
-        result = _replay_with_bar(options, config, engines)
+        result = _replay_with_bar(options, config, engines, out)
     finally:
         engines.close()
     answers = read_answers(result.folder / "answers.jsonl")
@@ -113,7 +131,13 @@ def _replay(options: argparse.Namespace) -> int:
     return DRIFTED if drifts else DONE
 
 
+def _tolerance(options: argparse.Namespace) -> Tolerance:
+    given = {"px": options.tol_px, "m": options.tol_m}
+    return Tolerance(**{name: value for name, value in given.items() if value is not None})
+
+
 def _replay_episode(options: argparse.Namespace) -> int:
+    refuse_without("--ask", options, _ASKED_OPTIONS)
     with BagReader(options.bag) as reader:
         if not is_episode(reader.info()):
             raise InputError(f"{options.bag} is no recorded episode: say what to --ask it")
@@ -145,7 +169,7 @@ def _expected(expect: Path, out: Path) -> list[dict[str, Any]]:
 
 
 def _replay_with_bar(
-    options: argparse.Namespace, config: ReplayConfig, engines: Engines
+    options: argparse.Namespace, config: ReplayConfig, engines: Engines, out: Path
 ) -> ReplayResult:
     hidden = options.json or not sys.stderr.isatty()
     with tqdm(unit="s", disable=hidden, leave=False) as bar:
@@ -154,7 +178,7 @@ def _replay_with_bar(
             bar.total = round(total_s, 1)
             bar.update(max(0.0, min(done_s, total_s) - bar.n))
 
-        return replay(options.bag, config, engines, options.out, advance)
+        return replay(options.bag, config, engines, out, advance)
 
 
 def _result_record(

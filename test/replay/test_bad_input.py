@@ -175,7 +175,7 @@ def test_a_camera_without_messages_is_no_choice():
         (("--frames", "100000"), "1…512"),
         (("--engine", "gpt"), f"unknown engine 'gpt': use {ENGINE_SPELLINGS}"),
         (("--engine", "recorded:"), "unknown engine 'recorded:'"),
-        (("--ask", ""), "say what to --ask it"),
+        (("--ask", ""), "--ask is empty: say it in words"),
         (("--ask", "\udcff"), "no UTF-8"),
     ],
 )
