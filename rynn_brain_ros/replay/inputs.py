@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rynn_brain_ros import messages
-from rynn_brain_ros.bags import BagInfo, CameraTopics
+from rynn_brain_ros.bags import BagInfo, BagReader, CameraTopics
 from rynn_brain_ros.memory import AssemblyConfig
 from rynn_brain_ros.planning import Perception
 from rynn_brain_ros.planning.intake import Input, image_input, info_input, transforms_input
@@ -94,6 +94,29 @@ def transform_topics(info: BagInfo, camera_topic: str) -> tuple[tuple[str, ...],
     else:
         used = next(iter(trees.values())) if len(trees) == 1 else []
     return tuple(used), tuple(topic for topic in topics if topic not in used)
+
+
+def check_fixed_frame(reader: BagReader, topics: Sequence[str], wanted: str) -> None:
+    """Reads the transforms on ``topics`` until one names the frame: mostly the first ones do.
+
+    Raises `BagError` with the frames that there are where none does.
+    """
+    known: set[str] = set()
+    for names in _frame_names(reader, topics):
+        known |= names
+        if wanted.lstrip("/") in known:
+            return
+    told = ", ".join(sorted(known)) or "no transforms of this camera's robot"
+    raise BagError(f"{reader.path} has no frame {wanted!r} for --fixed-frame; it has: {told}")
+
+
+def _frame_names(reader: BagReader, topics: Sequence[str]) -> Iterator[set[str]]:
+    for message in reader.messages(topics) if topics else ():
+        try:
+            transforms = messages.transforms_of(message.decode())
+        except BagError:
+            continue  # the replay itself tells how many could not be read
+        yield {name for t in transforms for name in (t.parent, t.child)}
 
 
 # --- reading them ------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from rynn_brain_ros.replay.claiming import RunKind, check_run_folder
 from rynn_brain_ros.replay.inputs import (
     assembly_of,
     bag_inputs,
+    check_fixed_frame,
     choose_camera,
     color_topic_of,
     transform_topics,
@@ -37,7 +38,8 @@ class ReplayConfig:
 
     ``at_s`` asks once, that many seconds after the bag begins; ``every_s`` asks again and again
     from the first image on; with neither, once at the end. ``camera`` is a colour topic or a
-    camera's name; empty: the only usable one.
+    camera's name; empty: the only usable one. ``fixed_frame`` is one that the bag's transforms
+    name; empty: chosen from their tree.
     """
 
     questions: tuple[Question, ...]
@@ -160,6 +162,8 @@ class _Run:
             PerceptionConfig((self._assembly,), fixed_frame=config.fixed_frame)
         )
         self._transforms, self._other_transforms = transform_topics(info, self._name)
+        if config.fixed_frame:
+            check_fixed_frame(reader, self._transforms, config.fixed_frame)
         self._inputs = bag_inputs(camera, self._transforms, self._perception)
         self._damaged: Counter[str] = Counter()
         self._received_ns: dict[int, int] = {}  # log time of each colour image, by its stamp

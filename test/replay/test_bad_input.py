@@ -338,13 +338,40 @@ def test_tf_that_arrives_after_the_wait_is_refused(small_bag: Path, tmp_path: Pa
     assert grounding["pose_refusal"]["code"] == "no_transform"
 
 
-def test_an_unknown_fixed_frame_is_named(small_bag: Path, tmp_path: Path, capsys):
-    assert replay(small_bag, tmp_path, "--fixed-frame", "moon") == 0
-    (note,) = [n for n in capsys.readouterr().out.splitlines() if "came without pose" in n]
-    assert "3 of 3 frames came without pose: " in note and "moon" in note and FIXED_FRAME in note
-    refusal = only(tmp_path)["pose_refusal"]
-    assert refusal["code"] == "no_transform"
-    assert "moon" in refusal["text"]
+def test_an_unknown_fixed_frame_is_refused_with_those_that_there_are(
+    small_bag: Path, tmp_path: Path, complaint
+):
+    assert replay(small_bag, tmp_path, "--fixed-frame", "moon") == 2
+    text = complaint()
+    assert "has no frame 'moon' for --fixed-frame; it has: " in text and FIXED_FRAME in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_frame_is_known_where_there_are_no_transforms(
+    small_bag: Path, tmp_path: Path, complaint
+):
+    bag = without(small_bag, tmp_path / "still.mcap", "/tf")
+    assert replay(bag, tmp_path / "out", "--fixed-frame", FIXED_FRAME) == 2
+    assert "it has: no transforms" in complaint()
+
+
+def test_a_known_fixed_frame_may_be_spelled_as_it_was_long_ago(small_bag: Path, tmp_path: Path):
+    assert replay(small_bag, tmp_path, "--fixed-frame", f"/{FIXED_FRAME}") == 0
+    assert only(tmp_path)["point_fixed_m"] is not None
+
+
+def test_a_frame_of_the_tree_that_is_not_the_cameras_is_told(
+    small_bag: Path, tmp_path: Path, capsys
+):
+    def cut(item: Item) -> Item:
+        for transform in item.value.transforms if item.topic == "/tf" else ():
+            transform.child_frame_id = "elsewhere"
+        return item
+
+    bag = changed(small_bag, tmp_path / "cut.mcap", cut)
+    assert replay(bag, tmp_path / "out", "--fixed-frame", "elsewhere") == 0
+    assert "3 of 3 frames came without pose: " in capsys.readouterr().out
+    assert only(tmp_path / "out")["pose_refusal"]["code"] == "no_transform"
 
 
 def with_robots(small_bag: Path, path: Path, *namespaces: str) -> Path:
