@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -138,6 +139,8 @@ def parse_recorded(path: Path, number: int, line: str) -> RecordedAnswer:
     """One line of the file, its ``number`` from 1. Raises `InputError`."""
     try:
         record = json.loads(line)
+        if _is_of_a_replay(record):
+            raise InputError(_of_a_replay(path, number))
         return RecordedAnswer(
             model=str(record["model"]),
             generation=Generation(record.get("generation", Generation.V1_0.value)),
@@ -157,6 +160,20 @@ def parse_recorded(path: Path, number: int, line: str) -> RecordedAnswer:
             f"{path}, line {number} is not a recorded answer ({type(error).__name__}: {error}); "
             "each line is one JSON object with model, messages and text"
         ) from error
+
+
+def _is_of_a_replay(record: Any) -> bool:
+    """A line of a run's answers.jsonl: what was answered, and not what was shown and said."""
+    return isinstance(record, dict) and "groundings" in record and "messages" not in record
+
+
+def _of_a_replay(path: Path, number: int) -> str:
+    run = str(path.parent) if (path.parent / "run.mcap").is_file() else "RUN_FOLDER"
+    return (
+        f"{path}, line {number} is an answer of a replay, which does not hold the question as it "
+        "was asked; make recorded answers of the run's folder: rynn-brain record-answers "
+        f"{shlex.quote(run)} --out recorded.jsonl"
+    )
 
 
 def _plain_text(value: Any) -> str:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ from recordings import (
 )
 
 from rynn_brain_ros.bags import BagInfo, BagReader, TopicInfo, find_cameras
+from rynn_brain_ros.cli import main
 from rynn_brain_ros.models import ENGINE_SPELLINGS
 from rynn_brain_ros.replay import choose_camera
 from rynn_brain_ros.replay.inputs import transform_topics
@@ -570,6 +572,31 @@ def test_recorded_answers_that_are_no_json_name_the_line(
     file.write_text(file.read_text() + line + "\n")
     assert replay(small_bag, tmp_path / "out", "--engine", f"recorded:{file}") == 2
     assert "recorded.jsonl, line 2 is not a recorded answer" in complaint()
+
+
+def test_a_replays_own_answers_become_recorded_ones_as_the_error_says(
+    small_bag: Path, tmp_path: Path, complaint, monkeypatch
+):
+    run = tmp_path / "the run"
+    replay(small_bag, run)
+    assert replay(small_bag, tmp_path / "out", "--engine", f"recorded:{run}/answers.jsonl") == 2
+    told, _, command = complaint().partition(": rynn-brain ")
+    assert "answers.jsonl, line 1 is an answer of a replay" in told
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(command)) == 0
+    assert replay(small_bag, tmp_path / "out", "--engine", "recorded:recorded.jsonl") == 0
+    assert [a["groundings"] for a in answers(tmp_path / "out")] == [
+        a["groundings"] for a in answers(run)
+    ]
+
+
+def test_a_replays_answers_without_their_run_name_what_is_needed(
+    small_bag: Path, tmp_path: Path, complaint
+):
+    replay(small_bag, tmp_path / "run")
+    copied = shutil.copy(tmp_path / "run" / "answers.jsonl", tmp_path)
+    assert replay(small_bag, tmp_path / "out", "--engine", f"recorded:{copied}") == 2
+    assert "rynn-brain record-answers RUN_FOLDER --out " in complaint()
 
 
 def test_recorded_answers_that_do_not_exist(small_bag: Path, tmp_path: Path, complaint):
