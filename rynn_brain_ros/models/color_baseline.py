@@ -16,8 +16,9 @@ from rynn_brain_ros.language import format_grounding
 from rynn_brain_ros.memory import decode_color
 from rynn_brain_ros.models.color_navigation import navigate
 from rynn_brain_ros.models.color_planning import plan
-from rynn_brain_ros.models.color_vision import Blob, find_blobs
-from rynn_brain_ros.models.color_words import COLORS, SHAPES, Noun, nouns
+from rynn_brain_ros.models.color_questions import read_question
+from rynn_brain_ros.models.color_vision import Blob, find_blobs, fitting
+from rynn_brain_ros.models.color_words import NotUnderstood, Noun, nouns
 from rynn_brain_ros.values import (
     Affordance,
     Answer,
@@ -87,14 +88,11 @@ def _answer_text(query: Query) -> str:
         return plan(query)
     if query.task is Task.NAVIGATE:
         return navigate(query)
-    named = nouns(query.instruction)
-    if query.task in (Task.DESCRIBE, Task.THINK) and not named:
+    if query.task in (Task.DESCRIBE, Task.THINK) and not nouns(query.instruction):
         return _describe(query.frames)
-    if not named:
-        return (
-            f"I only know colours ({', '.join(COLORS)}) and simple shapes ({', '.join(SHAPES)}), "
-            "and the question names none of them. <no object>"
-        )
+    named = read_question(query.instruction, query.task)
+    if isinstance(named, NotUnderstood):
+        return f"{named.text} <no object>"
     if query.task is Task.COUNT:
         return _count(query, named[0])
     return _point(query, named)
@@ -164,7 +162,7 @@ def _think(sighting: _Sighting, grounding: AnyGrounding, with_frame: bool) -> st
 
 
 def _count(query: Query, noun: Noun) -> str:
-    blobs = _matching(find_blobs(decode_color(query.frames[-1].frame.color), noun.color), noun)
+    blobs = _fitting(query.frames[-1], noun)
     if query.thinking:
         count = f"<counting>{len(blobs)}</counting>"
         return f"<think>I count patches of this colour.</think>#### <answer>{count}</answer>"
@@ -192,12 +190,11 @@ def _find(frames: FrameSet, noun: Noun) -> _Sighting | None:
 
 
 def _best_blob(frame: SelectedFrame, noun: Noun) -> Blob | None:
-    blobs = _matching(find_blobs(decode_color(frame.frame.color), noun.color), noun)
-    return max(blobs, key=lambda blob: blob.area_px * blob.shape_match(noun.shape), default=None)
+    return max(_fitting(frame, noun), key=lambda blob: blob.area_px, default=None)
 
 
-def _matching(blobs: tuple[Blob, ...], noun: Noun) -> tuple[Blob, ...]:
-    return tuple(blob for blob in blobs if blob.shape_match(noun.shape) >= 0.6)
+def _fitting(frame: SelectedFrame, noun: Noun) -> tuple[Blob, ...]:
+    return fitting(find_blobs(decode_color(frame.frame.color), noun.color), noun)
 
 
 def _norm(unit: Point2) -> Point2:

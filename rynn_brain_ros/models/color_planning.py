@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rynn_brain_ros.language import format_grounding, parse
 from rynn_brain_ros.memory import decode_color
 from rynn_brain_ros.models.color_pushing import has_come, push_end
-from rynn_brain_ros.models.color_vision import Blob, find_blobs
+from rynn_brain_ros.models.color_vision import Blob, find_blobs, fitting
 from rynn_brain_ros.models.color_words import (
     NotUnderstood,
     Noun,
@@ -44,14 +44,6 @@ _STILL = 0.05
 _NEAR_WIDTHS = 0.9
 """Free space left beside a neighbour, in widths of the smaller of the two."""
 _FREE_ENOUGH = 0.09
-_TAKEN_FOR = {
-    "cube": ("mug", "cylinder"),
-    "cylinder": ("mug", "cube"),
-    "mug": ("cube", "cylinder"),
-    "bowl": ("plate",),
-    "plate": ("bowl",),
-}
-"""Shapes that an outline alone may be mistaken for, where the colour leaves no doubt."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +60,7 @@ class _Seen:
 
     def fitting(self, noun: Noun) -> tuple[Blob, ...]:
         """Patches of the noun's colour and shape."""
-        named = [blob for blob in self.blobs if noun.color in (None, blob.color)]
-        if noun.shape is None:
-            return tuple(named)
-        exact = [blob for blob in named if blob.shape == noun.shape]
-        if exact or noun.color is None:
-            return tuple(exact)
-        alike = (*_TAKEN_FOR.get(noun.shape, ()), "")
-        return tuple(blob for blob in named if blob.shape in alike)
+        return fitting(self.blobs, noun)
 
     def of_color(self, color: str, near: Point2 | None = None) -> Blob | None:
         """The patch of a colour; of several the one nearest to a place, else the largest."""

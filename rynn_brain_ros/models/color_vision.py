@@ -6,13 +6,14 @@ looks at pixels only, and knows nothing about what it was not told.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rynn_brain_ros.models.color_words import ACHROMATIC, CHROMATIC
+from rynn_brain_ros.models.color_words import ACHROMATIC, CHROMATIC, Noun
 
 Mask = NDArray[np.bool_]
 Bounds = tuple[float, float, float, float]
@@ -38,30 +39,28 @@ _LIT_TOP = 1.18
 _SLENDER = 0.128
 _LONG = 1.455
 _LEAST_WIDTH_PX = 12
-"""The shape of anything narrower is not told."""
+"""The shape of anything narrower is not told, here or in a smaller picture's own pixels."""
+_TAKEN_FOR = {
+    "cube": ("mug", "cylinder"),
+    "cylinder": ("mug", "cube"),
+    "mug": ("cube", "cylinder"),
+    "bowl": ("plate",),
+    "plate": ("bowl",),
+}
+"""Shapes that an outline alone may be mistaken for, where the colour leaves no doubt."""
 
 
 @dataclass(frozen=True)
 class Blob:
     """One connected patch of a colour. ``mask`` is at `MASK_WIDTH`; coordinates are 0…1.
 
-    ``shape`` is what it looks like, empty where it is too small to tell; ``circularity`` is
-    4π·area / perimeter² of the convex hull: 1 for a disc, 0.785 for a square.
+    ``shape`` is what it looks like, empty where it is too small to tell or goes on outside.
     """
 
     color: str
     mask: Mask = field(repr=False)
     area_px: int
-    circularity: float
     shape: str = ""
-
-    def shape_match(self, shape: str | None) -> float:
-        """How well the outline may pass for a shape, 0…1."""
-        if shape is None or shape == self.shape:
-            return 1.0
-        if shape in ("ball", "bowl", "plate"):
-            return min(0.9, self.circularity / 0.85)
-        return 0.7 if shape == "cube" else 0.9
 
     def bounds(self) -> Bounds:
         """(x_min, y_min, x_max, y_max) in 0…1 of the picture."""
@@ -114,13 +113,26 @@ def find_blobs(rgb: NDArray[np.uint8], color: str | None = None) -> tuple[Blob, 
     size = (MASK_WIDTH, max(2, round(height * scale)))
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
     hsv = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2HSV), np.uint8)
+    least_px = _LEAST_WIDTH_PX * max(1.0, scale)
     names = _color_numbers(hsv)
     blobs = []
     for name in CHROMATIC if color is None else (color,):
         is_named = name in CHROMATIC
         mask = names == CHROMATIC.index(name) + 1 if is_named else _achromatic(hsv, name)
-        blobs += _components(mask.astype(np.uint8), name, hsv[..., 2])
+        blobs += _components(mask.astype(np.uint8), name, hsv[..., 2], least_px)
     return tuple(sorted(blobs, key=lambda blob: -blob.area_px))
+
+
+def fitting(blobs: Sequence[Blob], noun: Noun) -> tuple[Blob, ...]:
+    """Patches of the noun's colour and shape."""
+    named = [blob for blob in blobs if noun.color in (None, blob.color)]
+    if noun.shape is None:
+        return tuple(named)
+    exact = [blob for blob in named if blob.shape == noun.shape]
+    if exact or noun.color is None:
+        return tuple(exact)
+    alike = (*_TAKEN_FOR.get(noun.shape, ()), "")
+    return tuple(blob for blob in named if blob.shape in alike)
 
 
 def _color_numbers(hsv: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -140,7 +152,9 @@ def _achromatic(hsv: NDArray[np.uint8], color: str) -> NDArray[np.uint8]:
     return np.asarray(cv2.inRange(hsv, (0, 0, 0), (179, 255, _MIN_VALUE)), np.uint8)
 
 
-def _components(mask: NDArray[np.uint8], color: str, value: NDArray[np.uint8]) -> list[Blob]:
+def _components(
+    mask: NDArray[np.uint8], color: str, value: NDArray[np.uint8], least_px: float
+) -> list[Blob]:
     if cv2.countNonZero(mask) < MIN_AREA_PX:
         return []
     mask = np.asarray(
@@ -158,9 +172,9 @@ def _components(mask: NDArray[np.uint8], color: str, value: NDArray[np.uint8]) -
             continue
         component = labels == index
         part = np.s_[y : y + h, x : x + w]
-        hull = _hull(component[part])
-        shape = _shape(component[part], hull, value[part])
-        blobs.append(Blob(color, component, area, _circularity(hull), shape))
+        is_told = w >= least_px and not touches_border
+        shape = _shape(component[part], value[part]) if is_told else ""
+        blobs.append(Blob(color, component, area, shape))
     return blobs
 
 
@@ -231,11 +245,12 @@ def _hull(part: Mask) -> NDArray[np.int32]:
 
 
 def _circularity(hull: NDArray[np.int32]) -> float:
+    """4π·area / perimeter²: 1 for a disc, 0.785 for a square."""
     perimeter = cv2.arcLength(hull, True)
     return float(4 * np.pi * cv2.contourArea(hull) / perimeter**2) if perimeter > 0 else 0.0
 
 
-def _shape(part: Mask, hull: NDArray[np.int32], value: NDArray[np.uint8]) -> str:
+def _shape(part: Mask, value: NDArray[np.uint8]) -> str:
     """What a blob looks like from above at a slant, in a light from above.
 
     ``part`` is its mask within its bounds, ``value`` the brightness there. Balls are round. What
@@ -243,8 +258,7 @@ def _shape(part: Mask, hull: NDArray[np.int32], value: NDArray[np.uint8]) -> str
     than their sides, mugs a hole there. A cylinder is rounder than a cube as slender as it.
     """
     height, width = part.shape
-    if width < _LEAST_WIDTH_PX:
-        return ""
+    hull = _hull(part)
     round_ness = _circularity(hull)
     radius = cv2.minEnclosingCircle(hull)[1] + 0.5
     if round_ness >= _ROUND and part.sum() >= _DISC * np.pi * radius**2:

@@ -1,7 +1,8 @@
 """The words that the ``color-baseline`` engine understands: a closed list, and nothing near it.
 
 `nouns` finds the things that any sentence names. `read_orders` reads a whole instruction by a
-closed grammar, and says which word it does not know instead of guessing around it.
+closed grammar, and says which word it does not know instead of guessing around it; what is asked
+and no order `color_questions` reads as strictly.
 """
 
 from __future__ import annotations
@@ -72,6 +73,17 @@ def nouns(instruction: str) -> tuple[Noun, ...]:
     return tuple(found)
 
 
+def noun_at(words: Sequence[str], at: int) -> tuple[Noun | None, int]:
+    """The thing whose words begin there, and where they end."""
+    color = _COLOR_OF.get(words[at]) if at < len(words) else None
+    end = at + (color is not None)
+    word = words[end] if end < len(words) else ""
+    singular = _SINGULAR.get(word, word)
+    if singular not in _SHAPE_OF and color is None:
+        return None, at
+    return Noun(color, _SHAPE_OF.get(singular)), end + (singular in _SHAPE_OF)
+
+
 # --- orders ---------------------------------------------------------------------------------------
 
 
@@ -131,10 +143,10 @@ _CONNECTING = frozenset(
     {"and", "then", "first", "firstly", "next", "finally", "lastly", "afterwards", "after", "that"}
     | {"now", "also", ",", ".", ";", "!", "?"}
 )
-_TAKE = ("pick", "take", "grab", "grasp", "lift")
-_PUT = ("put", "place", "move", "drop", "stack", "set", "lay", "bring")
-_PUSH = ("push", "slide", "shove")
-_GIVE = ("hand", "give", "pass")
+TAKE = ("pick", "take", "grab", "grasp", "lift")
+PUT = ("put", "place", "move", "drop", "stack", "set", "lay", "bring")
+PUSH = ("push", "slide", "shove")
+GIVE = ("hand", "give", "pass")
 _DIRECTIONS = ("left", "right", "away")
 _TOWARDS = ("towards", "toward", "to")
 _FULL = (Relation.HELD, Relation.POURED)
@@ -150,9 +162,14 @@ _PREPOSITIONS: dict[tuple[str, ...], Relation] = {
     ("beside",): Relation.BESIDE,
 }
 _ALL = {"all": None, "every": None, "each": None, "both": 2, "two": 2, "three": 3, "four": 4}
-_EITHER = ("either", "any")
-_ARTICLES = frozenset({"the", "a", "an", "this", "these", "those", "my", "your", "of"})
+EITHER = ("either", "any")
+ARTICLES = frozenset({"the", "a", "an", "this", "these", "those", "my", "your", "of"})
 _IT = ("it", "them")
+
+
+def words_of(instruction: str) -> tuple[str, ...]:
+    """Its words and signs, in small letters and without what is only polite."""
+    return tuple(_TOKEN.findall(_POLITE.sub(" ", instruction).lower()))
 
 
 def read_orders(instruction: str) -> tuple[Order, ...] | NotUnderstood:
@@ -160,8 +177,7 @@ def read_orders(instruction: str) -> tuple[Order, ...] | NotUnderstood:
 
     A taking that is only the beginning of a putting ("take X and put it into Y") is left out.
     """
-    reader = _Reader(_TOKEN.findall(_POLITE.sub(" ", instruction).lower()))
-    orders = reader.read()
+    orders = _Reader(words_of(instruction)).read()
     return orders if isinstance(orders, NotUnderstood) else _without_takes(orders)
 
 
@@ -200,20 +216,20 @@ class _Reader:
         return tuple(orders) if orders else NotUnderstood(f"I was told nothing to do. {_KNOWN}")
 
     def _order(self, first: bool) -> Order | None:
-        if self._take(*_TAKE):
+        if self._take(*TAKE):
             self._take("up")
             things = self._things()
             self._take("up")
             return Order(things, Relation.HELD) if things else None
-        if self._take(*_PUSH):
+        if self._take(*PUSH):
             return self._push()
         if self._take("pour"):
             order = self._put()
             poured = order is not None and order.relation is Relation.IN
             return replace(order, relation=Relation.POURED) if order and poured else None
-        if self._take(*_GIVE):
+        if self._take(*GIVE):
             return self._give()
-        if not self._take(*_PUT) and first:
+        if not self._take(*PUT) and first:
             return None
         return self._put()
 
@@ -272,25 +288,21 @@ class _Reader:
         if self._take(*_IT):
             return self._last[0] if len(self._last) == 1 else None
         before, many, count, either = self._at, False, None, False
-        while self._peek() in (*_ARTICLES, *_ALL, *_EITHER):
+        while self._peek() in (*ARTICLES, *_ALL, *EITHER):
             word = self._next()
-            either = either or word in _EITHER
+            either = either or word in EITHER
             if word in _ALL:
                 many, count = True, _ALL[word] or count
         if self._take("everything"):
             return Phrase(Noun(None, None), many=True)
-        color = _COLOR_OF.get(self._next()) if self._peek() in _COLOR_OF else None
-        word = self._peek()
-        singular = _SINGULAR.get(word, word)
-        if singular in _SHAPE_OF:
-            self._next()
-        elif color is None:
-            self._at = before if word else self._at
+        noun, end = noun_at(self._tokens, self._at)
+        if noun is None:
+            self._at = before if self._peek() else self._at
             return None
-        noun = Noun(color, _SHAPE_OF.get(singular))
+        self._at = end
         if either:
             return Phrase(noun, either=True)
-        return Phrase(noun, many or word in _SINGULAR, count)
+        return Phrase(noun, many or self._tokens[end - 1] in _SINGULAR, count)
 
     def _peek(self) -> str:
         return self._tokens[self._at] if self._at < len(self._tokens) else ""
@@ -314,9 +326,9 @@ class _Reader:
 
     def _stuck(self) -> NotUnderstood:
         known = {*_COLOR_OF, *_SHAPE_OF, *_SINGULAR, *_CONNECTING, *_IT}
-        known |= {*_ARTICLES, *_ALL, *_EITHER}
-        known |= {*_PUSH, *_GIVE, *_DIRECTIONS, *_TOWARDS, "pour", "me", "over"}
-        known |= {*_TAKE, *_PUT, "up", "everything", *(w for words in _PREPOSITIONS for w in words)}
+        known |= {*ARTICLES, *_ALL, *EITHER}
+        known |= {*PUSH, *GIVE, *_DIRECTIONS, *_TOWARDS, "pour", "me", "over"}
+        known |= {*TAKE, *PUT, "up", "everything", *(w for words in _PREPOSITIONS for w in words)}
         strange = [token for token in self._tokens if token not in known]
         if strange:
             return NotUnderstood(f"I do not know {strange[0]!r}. {_KNOWN}")

@@ -141,6 +141,84 @@ def test_words_that_it_does_not_know_are_answered_honestly(frames: FrameSet):
     assert text.endswith("<no object>")
 
 
+def colored(*patches: tuple[str, tuple[int, int], str]) -> FrameSet:
+    """Evenly lit things on a grey table: a ball is a disc, a cube a rectangle."""
+    paints = {"red": (200, 20, 20), "blue": (20, 40, 200)}
+    rgb = np.full((480, 640, 3), 150, np.uint8)
+    for color, (x, y), shape in patches:
+        paint = paints[color]
+        if shape == "ball":
+            cv2.circle(rgb, (x, y), 24, paint, -1)
+        else:
+            cv2.rectangle(rgb, (x - 20, y - 22), (x + 20, y + 22), paint, -1)
+    return FrameSet((shown(rgb, START_NS),))
+
+
+RED_CUBE_BLUE_BALL = colored(("red", (200, 240), "cube"), ("blue", (440, 240), "ball"))
+POINTING = (Task.OBJECT, Task.AFFORDANCE, Task.AREA, Task.GRASP)
+
+
+@pytest.mark.parametrize("task", POINTING)
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("Wo ist der rote Ball?", "not 'wo', 'ist', 'der', 'rote'."),
+        ("the red cat", "not 'cat'."),
+        ("the big red cube", "not 'big'."),
+        ("the cube left of the ball", "do not understand 'left of' here"),
+        ("not the red cube", "do not understand 'not' here"),
+        ("pick up the cube but not the red one", "do not understand 'but', 'not' here"),
+        ("what is next to the red cube?", "do not understand 'next' here"),
+        ("the red cube or the blue ball", "this names the red cube and the blue ball"),
+        ("the blue cube", "I see no blue cube"),
+        ("the red ball", "I see no red ball"),
+        ("the bowl", "I see no coloured bowl"),
+    ],
+)
+def test_nothing_is_pointed_at_for_words_that_are_only_half_understood(
+    text: str, named: str, task: Task
+):
+    said = answer(RED_CUBE_BLUE_BALL, text, task)
+    (grounding,) = parse(said, 1, task=task).groundings
+    assert grounding.kind == "no_grounding" and grounding.abstained
+    assert named in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("Where is the ball?", "the ball", "Find the blue one on the table", "blue"),
+        *("Show me the bounding box of the blue ball.", "Could you please grasp the ball?"),
+        *("Where can I see a sphere?", "put the ball onto the red cube", "go to the blue ball"),
+    ],
+)
+def test_a_shape_alone_finds_the_thing_and_common_words_do_not_hinder(text: str):
+    (box,) = groundings(RED_CUBE_BLUE_BALL, text, Task.OBJECT)
+    (x0, _), (x1, _) = box.points
+    assert x0 < 440 / 640 * 1000 < x1
+
+
+def test_where_everything_goes_is_not_pointed_at_as_what_is_moved():
+    (grounding,) = groundings(RED_CUBE_BLUE_BALL, "put everything onto the red cube", Task.OBJECT)
+    assert grounding.kind == "no_grounding"
+
+
+def test_an_area_to_put_something_is_on_what_it_is_put_onto():
+    (area,) = groundings(RED_CUBE_BLUE_BALL, "put the ball onto the red cube", Task.AREA)
+    assert all(x < 500 for x, _ in area.points)
+
+
+def test_a_shape_that_was_seen_otherwise_is_not_counted():
+    assert answer(RED_CUBE_BLUE_BALL, "How many blue cubes are there?", Task.COUNT) == "0"
+    assert answer(RED_CUBE_BLUE_BALL, "How many balls do you see?", Task.COUNT) == "1"
+
+
+def test_of_a_thing_cut_by_the_pictures_edge_the_shape_is_left_open():
+    frames = colored(("red", (6, 240), "ball"))
+    (box,) = groundings(frames, "the red ball", Task.OBJECT)
+    assert box.points[0][0] == 0
+
+
 def test_without_a_picture_nothing_is_found():
     assert "no picture" in answer(FrameSet(), "the red cube", Task.AFFORDANCE)
 
