@@ -90,14 +90,15 @@ def _convert(options: argparse.Namespace) -> int:
             jobs=options.jobs or os.cpu_count() or 1,
             done=done,
         )
+    is_whole = made.kept == len(made.reports) and made.kept + made.known > 0
     if options.json:
         print(json.dumps({"known": made.known, "episodes": made.reports}, ensure_ascii=False))
-        return DONE if made.kept == len(made.reports) else DRIFTED
+        return DONE if is_whole else DRIFTED
     before = f", {made.known} known before" if made.known else ""
     print(
         f"{options.out}: {made.kept} of {len(made.reports)} episodes, {made.frames} frames{before}"
     )
-    return DONE if made.kept == len(made.reports) else DRIFTED
+    return DONE if is_whole else DRIFTED
 
 
 def _told(report: Report) -> str:

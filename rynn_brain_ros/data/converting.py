@@ -2,7 +2,7 @@
 
 Each bag is converted in a process of its own into a folder under the data set's meta/; whole
 episodes are then moved in, in the order of the bags. An episode that the contract leaves out is
-reported, and not tried again.
+reported, and tried again by every later call: what it lacked, a task, may be given then.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Report = dict[str, Any]
 @dataclass(frozen=True)
 class Conversion:
     """``reports`` of all episodes of this run, kept or not, in the order of the bags.
-    ``known``: how many an earlier run had already decided on."""
+    ``known``: how many the data set had before."""
 
     reports: tuple[Report, ...]
     known: int = 0
@@ -97,7 +97,7 @@ def convert(
     pyarrow()
     names = _names(bags)
     _claim(out, contract)
-    known = _decided(out)
+    known = _inside(out)
     work = [
         BagJob(bag, name, contract, task, out / STAGING / str(i), known)
         for i, (bag, name) in enumerate(zip(bags, names, strict=True))
@@ -142,13 +142,16 @@ class _Target:
             told = {"kind": fault.kind.value, "text": fault.told(), "times": 1}
             return self._leave_out({**report, "kept": False, "faults": [told]})
         report["index"] = self._writer.add(converted.files)
+        self._left_out(report).unlink(missing_ok=True)
         return report
 
     def _leave_out(self, report: Report) -> Report:
-        folder = self._out / LEFT_OUT
         data = json.dumps(report, ensure_ascii=False, indent=1).encode()
-        write_whole(folder / f"{report['episode'].replace('#', '-')}.json", data)
+        write_whole(self._left_out(report), data)
         return report
+
+    def _left_out(self, report: Report) -> Path:
+        return self._out / LEFT_OUT / f"{report['episode'].replace('#', '-')}.json"
 
 
 # --- one bag -------------------------------------------------------------------------------------
@@ -274,7 +277,7 @@ def _claim(out: Path, contract: Contract) -> None:
         write_whole(path, contract.text.encode())
 
 
-def _decided(out: Path) -> frozenset[str]:
-    """Names of the episodes that are in, or were left out."""
-    paths = [*(out / REPORTS).glob("*.json"), *(out / LEFT_OUT).glob("*.json")]
+def _inside(out: Path) -> frozenset[str]:
+    """Names of the episodes that the data set holds."""
+    paths = (out / REPORTS).glob("*.json")
     return frozenset(json.loads(path.read_text(encoding="utf-8"))["episode"] for path in paths)

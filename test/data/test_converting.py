@@ -283,8 +283,24 @@ def test_converting_again_adds_only_what_is_new(tmp_path: Path):
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     again = convert([Path(shutil.move(one, moved)), bad, two], contract(), tmp_path / "set")
-    assert (again.known, again.kept, len(again.reports)) == (2, 1, 1)
+    assert again.known == 1
+    assert [(r["kept"], kinds(r)[:1]) for r in again.reports] == [
+        (False, ["missing_topic"]),
+        (True, []),
+    ]
     assert len(Dataset(tmp_path / "set").episodes) == 2
+
+
+def test_an_episode_that_lacked_a_task_is_kept_when_one_is_given(tmp_path: Path):
+    bag = record(tmp_path / "demo.mcap", sent(), marks=())
+    left_out = tmp_path / "set/meta/rynn_brain/left_out"
+    for _ in range(2):
+        (untold,) = reports_of(tmp_path, bag)
+        assert kinds(untold) == ["no_task"] and len(list(left_out.iterdir())) == 1
+    (told,) = reports_of(tmp_path, bag, task=TASK)
+    assert told["kept"] and not list(left_out.iterdir())
+    assert reports_of(tmp_path, bag) == []
+    assert list(problems(Dataset(tmp_path / "set"))) == []
 
 
 def test_another_contract_does_not_go_into_the_same_data_set(tmp_path: Path):

@@ -42,8 +42,33 @@ def test_convert_tells_each_episode_and_what_was_left_out(
     assert re.search(r"kept     0\.mcap-\w+#0: 10 frames, 1\.0 s recorded, 0 images rep", told)
     assert f"missing_topic on {CAMERA}: it is not there" in told
     assert told.endswith("1 of 2 episodes, 10 frames\n")
-    assert main(["convert", str(bad), *out, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"known": 2, "episodes": []}
+    assert main(["convert", str(made / "0.mcap"), *out, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"known": 1, "episodes": []}
+
+
+def test_convert_says_every_time_what_is_left_out_and_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "tiny.yaml").write_text(demonstrations.YAML)
+    command = ["convert", str(record(tmp_path / "demo.mcap", sent(), marks=()))]
+    command += [*options(tmp_path), "--jobs", "1"]
+    for _ in range(2):
+        assert main(command) == 1
+        told = capsys.readouterr().out
+        assert "left out demo.mcap-" in told and "give it with --task" in told
+        assert told.endswith("0 of 1 episodes, 0 frames\n")
+    assert main([*command, "--task", "pick up the cube"]) == 0
+    assert "1 of 1 episodes" in capsys.readouterr().out
+
+
+def test_a_data_set_without_any_episode_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "tiny.yaml").write_text(demonstrations.YAML)
+    marks = ((0.0, "start", "a"), (1.0, "discard", ""))
+    bag = record(tmp_path / "demo.mcap", sent(), marks=marks)
+    assert main(["convert", str(bag), *options(tmp_path), "--jobs", "1"]) == 1
+    assert capsys.readouterr().out.endswith("0 of 0 episodes, 0 frames\n")
 
 
 def test_a_contract_with_a_mistake_ends_with_two(made: Path, capsys: pytest.CaptureFixture[str]):
