@@ -13,8 +13,9 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any
@@ -33,13 +34,17 @@ from rynn_brain_ros.bags.storage import (
     Item,
     Selection,
     StorageFile,
+    StorageIndex,
     in_time_order,
     merge_metadata,
 )
 from rynn_brain_ros.bags.types import DECODE_ERRORS, Definitions, normalise_type, typestore
-from rynn_brain_ros.values import BagError
+from rynn_brain_ros.bags.writer import PROVENANCE
+from rynn_brain_ros.values import BagError, InputError
 
 _STORAGE_NAMES = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
+_SPLIT_OVERLAP_NS = 1_000_000_000
+"""A recorder that begins a new file may still write so much of the old one's time into it."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,8 @@ class BagReader:
     bags are unpacked into a temporary directory first.
 
     ``recover`` false makes damage an error; otherwise what is undamaged is delivered, and
-    ``warnings`` grows by a sentence for everything that is not.
+    ``warnings`` grows by a sentence for everything that is not. Entering it raises `BagError` where
+    there is nothing to read, `InputError` for a folder of several recordings.
     """
 
     def __init__(
@@ -200,6 +206,8 @@ class BagReader:
         except (OSError, ValueError) as error:  # a name too long, a folder that may not be read
             raise BagError(f"{self.path} cannot be read: {error}.") from error
         self._open_files(paths)
+        if declared.count is None:
+            _check_one_recording(self.path, paths, self._files)
         self._connect()
         self._info = self._describe(declared)
 
@@ -454,6 +462,25 @@ def _storage_paths(folder: Path, declared: Declared) -> tuple[list[Path], list[s
     if others := sorted(present.keys() - set(names.values())):
         problems.append(f"{', '.join(others)} not listed in metadata.yaml and not read")
     return listed, problems
+
+
+def _check_one_recording(folder: Path, paths: Sequence[Path], files: Sequence[StorageFile]) -> None:
+    """What no metadata.yaml holds together has to be the parts of one recording, one after the
+    other. Raises `InputError`."""
+    filled = sorted((f for f in files if f.index.message_count), key=lambda f: f.index.start_ns)
+    whole = [file for file in files if PROVENANCE in file.index.metadata]  # ours are never split
+    if len(whole) > 1 or any(_overlap(a.index, b.index) for a, b in pairwise(filled)):
+        names = ", ".join(path.name for path in paths)
+        raise InputError(
+            f"{folder} holds several recordings ({names}): give them one by one, "
+            f"or {folder}/*{paths[0].suffix}"
+        )
+
+
+def _overlap(first: StorageIndex, second: StorageIndex) -> bool:
+    shorter_ns = min(index.end_ns - index.start_ns for index in (first, second))
+    common_ns = min(first.end_ns, second.end_ns) - second.start_ns
+    return common_ns > min(_SPLIT_OVERLAP_NS, shorter_ns // 2)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -17,7 +17,7 @@ from mcap.writer import Writer as McapWriter
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from rynn_brain_ros.bags import BagReader, BagWriter, message, typestore
-from rynn_brain_ros.values import BagError
+from rynn_brain_ros.values import BagError, InputError
 
 PLUGINS = [StoragePlugin.MCAP, StoragePlugin.SQLITE3]
 MESSAGE, FILE, STORAGE = CompressionMode.MESSAGE, CompressionMode.FILE, CompressionMode.STORAGE
@@ -131,6 +131,39 @@ def test_split_bag_is_merged_in_the_order_of_time(tmp_path):
     with BagReader(folder) as bag:
         times = [m.log_time_ns for m in bag.messages()]
     assert times == [START_NS + i * STEP_NS for i in range(30)]
+
+
+def together(folder: Path, *starts: int) -> Path:
+    """A folder without metadata.yaml, of plain recordings of 30 steps that begin at these steps."""
+    folder.mkdir()
+    for i, first in enumerate(starts):
+        made = make_bag(folder.parent / f"made_{i}", start_ns=START_NS + first * STEP_NS)
+        storage_file(made).rename(folder / f"{'abc'[i]}.mcap")
+    return folder
+
+
+@pytest.mark.parametrize("starts", [(0, 0), (0, 10), (100, 0, 110)])
+def test_recordings_of_the_same_time_in_one_folder_are_not_read_as_one(tmp_path, starts):
+    folder = together(tmp_path / "several", *starts)
+    names = ", ".join(f"{name}.mcap" for name in "abc"[: len(starts)])
+    told = rf"holds several recordings \({names}\): give them one by one, or .*/several/\*\.mcap"
+    with pytest.raises(InputError, match=told):
+        read(folder)
+
+
+@pytest.mark.parametrize("starts", [(0, 30), (25, 0), (0, 30, 60)])
+def test_parts_of_one_recording_may_overlap_a_little_where_the_file_changed(tmp_path, starts):
+    folder = together(tmp_path / "split", *starts)
+    assert len(read(folder)) == 30 * len(starts)
+    assert "metadata.yaml is missing" in warnings(folder)
+
+
+def test_our_own_recordings_in_one_folder_are_several_whenever_they_were_made(tmp_path):
+    for name, first in (("a", 0), ("b", 1000)):
+        with BagWriter(tmp_path / f"{name}.mcap", {"model": "test"}) as bag:
+            bag.write("/a", STRING, {"data": "0"}, START_NS + first * STEP_NS)
+    with pytest.raises(InputError, match=r"several recordings \(a\.mcap, b\.mcap\)"):
+        read(tmp_path)
 
 
 # --- damage --------------------------------------------------------------------------------------

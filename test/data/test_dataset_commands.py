@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import demonstrations
@@ -69,6 +70,20 @@ def test_a_data_set_without_any_episode_is_no_success(
     bag = record(tmp_path / "demo.mcap", sent(), marks=marks)
     assert main(["convert", str(bag), *options(tmp_path), "--jobs", "1"]) == 1
     assert capsys.readouterr().out.endswith("0 of 0 episodes, 0 frames\n")
+
+
+def test_a_folder_of_several_recordings_is_bad_input(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "bags").mkdir()
+    for i in range(2):
+        shutil.copy(made / f"{i}.mcap", tmp_path / "bags")
+    bags, out = str(tmp_path / "bags"), str(tmp_path / "set")
+    kind = str(made / "tiny.yaml")
+    for command in (["convert", bags, "--contract", kind, "--out", out], ["inspect", bags]):
+        assert main(command) == 2
+        told = capsys.readouterr().err
+        assert "holds several recordings (0.mcap, 1.mcap): give them one by one" in told
 
 
 def test_a_contract_with_a_mistake_ends_with_two(made: Path, capsys: pytest.CaptureFixture[str]):
