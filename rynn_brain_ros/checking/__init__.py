@@ -6,7 +6,7 @@ its answers drifted, `write_check` leaves the table's data, the pictures, the pa
 """
 
 from rynn_brain_ros.checking.cases import Case, CaseSet, load_cases, save_cases
-from rynn_brain_ros.checking.check import CaseResult, EngineCheck, check, check_spec
+from rynn_brain_ros.checking.check import CaseResult, EngineCheck, check, check_specs
 from rynn_brain_ros.checking.drift import Drift, DriftLimits, measure
 from rynn_brain_ros.checking.gathering import gather, questions_of
 from rynn_brain_ros.checking.report import PAGE, check_record, check_table, write_check
@@ -21,7 +21,7 @@ __all__ = [
     "EngineCheck",
     "check",
     "check_record",
-    "check_spec",
+    "check_specs",
     "check_table",
     "gather",
     "load_cases",

@@ -45,18 +45,28 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class EngineCheck:
-    """All cases on one engine. ``spec`` is how it was named on the command line, ``problem`` why
-    it could not be opened or closed properly, empty where it could."""
+    """All cases on one engine. ``spec`` is how it was named on the command line, ``unopened`` why
+    it could not be opened, ``None`` where it could."""
 
     spec: str
     identity: EngineIdentity
     results: tuple[CaseResult, ...]
     limits: DriftLimits
-    problem: str = ""
+    unopened: EngineError | InputError | None = None
 
     @property
     def asked(self) -> tuple[CaseResult, ...]:
         return tuple(result for result in self.results if not result.skipped)
+
+    @property
+    def not_asked(self) -> str:
+        """Which cases the verdict says nothing about; empty where all were asked."""
+        skipped = [result.case.query.task.value for result in self.results if result.skipped]
+        if not skipped:
+            return ""
+        tasks = sorted(set(skipped))
+        are = "is not this engine's task" if len(tasks) == 1 else "are not this engine's tasks"
+        return f"{len(skipped)} of {len(self.results)} not asked: {', '.join(tasks)} {are}"
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -74,8 +84,8 @@ class EngineCheck:
 
 
 def _reasons(check: EngineCheck) -> Iterable[str]:
-    if check.problem:
-        yield check.problem
+    if check.unopened is not None:
+        yield f"the engine could not be opened: {check.unopened}"
         return
     telling = sum(result.drift.telling or result.got is None for result in check.asked)
     if telling < check.limits.min_cases:
@@ -91,16 +101,27 @@ def _reasons(check: EngineCheck) -> Iterable[str]:
         yield f"some answers came from {', '.join(sorted(map(str, others)))}"
 
 
-def check_spec(
-    spec: str, cases: CaseSet, limits: DriftLimits, progress: Progress = untold
-) -> EngineCheck:
-    """Opens an engine by its spelling, checks and closes it. One that cannot be opened is a check
-    that failed."""
+def check_specs(
+    specs: Sequence[str], cases: CaseSet, limits: DriftLimits, progress: Progress = untold
+) -> list[EngineCheck]:
+    """Checks engines one after the other: two may not fit into memory together. One that cannot be
+    opened is a check that failed; raises what the first one raised where none can, since nothing
+    was checked then."""
+    checks = [_check_spec(spec, cases, limits, progress) for spec in specs]
+    errors = [check.unopened for check in checks if check.unopened is not None]
+    if len(errors) < len(checks):
+        return checks
+    told = "; ".join(str(error) for error in errors)
+    kind = EngineError if isinstance(errors[0], EngineError) else InputError
+    raise kind(f"nothing was checked, and no verdict was written: {told}") from errors[0]
+
+
+def _check_spec(spec: str, cases: CaseSet, limits: DriftLimits, progress: Progress) -> EngineCheck:
     try:
         engine = open_engine(spec, progress)
     except (EngineError, InputError) as error:
         unknown = EngineIdentity(spec.partition(":")[0], "", "", "")
-        return EngineCheck(spec, unknown, (), limits, f"the engine could not be opened: {error}")
+        return EngineCheck(spec, unknown, (), limits, error)
     try:
         return check(spec, engine, cases, limits, progress)
     finally:

@@ -55,6 +55,7 @@ def _engine_record(check: EngineCheck) -> dict[str, Any]:
         **asdict(check.identity),
         "passed": check.passed,
         "reasons": list(check.reasons),
+        "not_asked": check.not_asked,
         "numbers": check.numbers,
         "cases": [_case_record(result) for result in check.results],
     }
@@ -202,6 +203,7 @@ def _page(
 def _verdict(check: EngineCheck) -> str:
     mark, sign = ("ok", "✓") if check.passed else ("no", "✗")
     said = "passed" if check.passed else "; ".join(check.reasons)
+    said += f" ({check.not_asked})" if check.not_asked else ""
     return (
         f'<div class="verdict {mark}"><span class="sign">{sign}</span><div>'
         f"<b>{escape(check.spec)}</b><p>{escape(str(check.identity))}</p><p>{escape(said)}</p>"

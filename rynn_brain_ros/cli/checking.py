@@ -14,7 +14,7 @@ from rynn_brain_ros.checking import (
     DriftLimits,
     EngineCheck,
     check_record,
-    check_spec,
+    check_specs,
     check_table,
     gather,
     load_cases,
@@ -121,8 +121,8 @@ def _check_engine(options: argparse.Namespace) -> int:
         DriftLimits, {item.name: getattr(options, item.name) for item in settings(DriftLimits)}
     )
     cases = load_cases(options.cases)
-    with progress_bar() as progress:  # one after the other: two may not fit into memory together
-        checks = [check_spec(spec, cases, limits, progress) for spec in options.engines]
+    with progress_bar() as progress:
+        checks = check_specs(options.engines, cases, limits, progress)
     record = check_record(checks, cases)
     verdict = write_check(options.out, checks, cases, record)
     if options.json:
@@ -140,6 +140,8 @@ def _print_checks(checks: Sequence[EngineCheck], cases: CaseSet, verdict: Path) 
         for result in check.asked:
             for failure in result.failures:
                 print(f"{check.spec}: {result.case.name}: {failure}")
+        if check.not_asked:
+            print(f"{check.spec}: {check.not_asked}")
         for reason in check.reasons:
             print(f"{check.spec} did not pass: {reason}")
     print(f"report: {verdict.parent / PAGE}")

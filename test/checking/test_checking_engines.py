@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import cv2
@@ -217,6 +218,36 @@ def test_an_engine_that_nobody_knows_did_not_pass_and_the_others_are_checked(
     assert known["passed"]
 
 
+@pytest.mark.parametrize(("engine", "code"), [("an oracle", 2), ("http://127.0.0.1:9/v1", 3)])
+def test_where_no_engine_can_be_opened_nothing_is_checked_or_written(
+    cases_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], engine: str, code: int
+):
+    assert run(cases_file, tmp_path / "out", engine, "a second oracle") == code
+    said = capsys.readouterr().err
+    assert "nothing was checked, and no verdict was written: " in said
+    assert "unknown engine 'a second oracle'" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("json_only", [False, True])
+def test_cases_that_are_not_an_engines_task_are_told_wherever_the_verdict_is(
+    cases_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], json_only: bool
+):
+    pytest.importorskip("transformers")
+    first, second, third = load_cases(cases_file).cases
+    tasks = {"c": Task.COUNT, "g": Task.GRASP}
+    others = [
+        Case(replace(first.query, query_id=n, task=t), first.expected) for n, t in tasks.items()
+    ]
+    file = tmp_path / "more.jsonl"
+    save_cases(file, [first, second, third, *others])
+    assert run(file, tmp_path, "nano", more=(*FEW, *["--json"] * json_only)) == 1
+    told = "2 of 5 not asked: count, grasp are not this engine's tasks"
+    assert told in capsys.readouterr().out
+    assert verdict(tmp_path)["engines"][0]["not_asked"] == told
+    assert escape(told) in (tmp_path / "report.html").read_text()
+
+
 # --- engines as objects ---------------------------------------------------------------------------
 
 
@@ -232,6 +263,7 @@ def test_what_is_not_an_engines_task_is_skipped_and_does_not_count(cases: CaseSe
     assert engine.queries == []
     assert result.asked == ()
     assert not result.passed
+    assert result.not_asked == "3 of 3 not asked: affordance is not this engine's task"
 
 
 class Mixed(ScriptedEngine):
