@@ -8,7 +8,7 @@ its answers drifted, `write_check` leaves the table's data, the pictures, the pa
 from rynn_brain_ros.checking.cases import Case, CaseSet, load_cases, save_cases
 from rynn_brain_ros.checking.check import CaseResult, EngineCheck, check, check_specs
 from rynn_brain_ros.checking.drift import Drift, DriftLimits, measure
-from rynn_brain_ros.checking.gathering import gather, questions_of
+from rynn_brain_ros.checking.gathering import GatheringInterrupted, gather, questions_of
 from rynn_brain_ros.checking.report import PAGE, check_record, check_table, write_check
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Drift",
     "DriftLimits",
     "EngineCheck",
+    "GatheringInterrupted",
     "check",
     "check_record",
     "check_specs",

@@ -6,7 +6,7 @@ What is already answered needs no engine; with one, the same questions are asked
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,14 @@ from rynn_brain_ros.values import (
 )
 
 
+class GatheringInterrupted(KeyboardInterrupt):
+    """Ctrl-C, with the ``cases`` that were gathered until then."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        super().__init__()
+        self.cases = tuple(cases)
+
+
 def gather(
     source: Path,
     engine: Engine | None,
@@ -54,16 +62,36 @@ def gather(
     replaces by its own.
 
     Raises `InputError` where that does not fit together, `EngineError` where a question cannot be
-    answered.
+    answered, `GatheringInterrupted` at Ctrl-C.
     """
+    cases: list[Case] = []
+    try:
+        _gather(source, engine, config, progress, cases)
+    except KeyboardInterrupt as stop:
+        raise GatheringInterrupted(cases) from stop
+    return tuple(cases)
+
+
+def _gather(
+    source: Path,
+    engine: Engine | None,
+    config: ReplayConfig | None,
+    progress: Progress,
+    cases: list[Case],
+) -> None:
+    """Adds to ``cases`` one by one."""
     if config is not None:
         if engine is None:
             raise InputError("questions need an --engine to answer them")
-        return _asked(source, engine, config, progress)
-    cases = _answered(source)
-    if not cases:
+        _ask(source, engine, config, progress, cases)
+        return
+    answered = _answered(source)
+    if not answered:
         raise InputError(f"{source} holds no answer")
-    return cases if engine is None else tuple(_asked_again(engine, cases, progress))
+    if engine is None:
+        cases.extend(answered)
+    else:
+        _ask_again(engine, answered, progress, cases)
 
 
 def _keeper(engine: Engine, cases: list[Case]) -> RecordingEngine:
@@ -71,9 +99,9 @@ def _keeper(engine: Engine, cases: list[Case]) -> RecordingEngine:
     return RecordingEngine(engine, lambda query, answer: cases.append(Case(query, answer)))
 
 
-def _asked(bag: Path, engine: Engine, config: ReplayConfig, progress: Progress) -> tuple[Case, ...]:
-    cases: list[Case] = []
-
+def _ask(
+    bag: Path, engine: Engine, config: ReplayConfig, progress: Progress, cases: list[Case]
+) -> None:
     def played(done_s: float, total_s: float) -> None:
         progress("playing the recording", round(done_s), round(total_s))
 
@@ -82,14 +110,15 @@ def _asked(bag: Path, engine: Engine, config: ReplayConfig, progress: Progress) 
         result = replay(bag, config, engines, Path(folder), played)
     if not result.complete:
         raise KeyboardInterrupt
-    return tuple(cases)
 
 
-def _asked_again(engine: Engine, cases: Sequence[Case], progress: Progress) -> Iterator[Case]:
-    for number, case in enumerate(cases):
-        progress("asking", number, len(cases))
-        answer = engine.ask(case.query)
-        yield Case(case.query, recorded_answer(case.query, answer, engine.info.generation))
+def _ask_again(
+    engine: Engine, answered: Sequence[Case], progress: Progress, cases: list[Case]
+) -> None:
+    keeper = _keeper(engine, cases)
+    for number, case in enumerate(answered):
+        progress("asking", number, len(answered))
+        keeper.ask(case.query)
 
 
 def _answered(source: Path) -> tuple[Case, ...]:

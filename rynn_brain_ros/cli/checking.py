@@ -10,9 +10,11 @@ from pathlib import Path
 
 from rynn_brain_ros.checking import (
     PAGE,
+    Case,
     CaseSet,
     DriftLimits,
     EngineCheck,
+    GatheringInterrupted,
     check_record,
     check_specs,
     check_table,
@@ -22,7 +24,15 @@ from rynn_brain_ros.checking import (
     save_cases,
     write_check,
 )
-from rynn_brain_ros.cli.common import DONE, DRIFTED, path, progress_bar, refuse_without
+from rynn_brain_ros.cli.common import (
+    DONE,
+    DRIFTED,
+    INTERRUPTED,
+    path,
+    progress_bar,
+    refuse_without,
+    say,
+)
 from rynn_brain_ros.cli.replaying import (
     FRAME_OPTIONS,
     QUESTION_OPTIONS,
@@ -83,23 +93,48 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
 def _record_answers(options: argparse.Namespace) -> int:
     config = _questions_config(options)
     _check_cases_file(options.out)  # before an engine that may take minutes to open
+    try:
+        cases = _gathered(options, config)
+    except GatheringInterrupted as stop:
+        return _keep_part(options.out, stop.cases)
+    print(_kept(options.out, cases))
+    return DONE
+
+
+def _gathered(options: argparse.Namespace, config: ReplayConfig | None) -> tuple[Case, ...]:
     with progress_bar() as progress:
         engine = open_engine(options.engine, progress) if options.engine else None
         try:
-            cases = gather(options.source, engine, config, progress)
+            return gather(options.source, engine, config, progress)
         finally:
             if engine is not None:
                 engine.close()
-    save_cases(options.out, cases)
+
+
+def _keep_part(out: Path, cases: Sequence[Case]) -> int:
+    if not cases:
+        say("interrupted before the first answer: nothing was kept")
+    else:
+        say(f"interrupted: {_kept(_part_of(out), cases)}")
+    return INTERRUPTED
+
+
+def _part_of(out: Path) -> Path:
+    """Where the answers are kept that an interrupted command got."""
+    return out.with_name(f"{out.stem}.partial{out.suffix}")
+
+
+def _kept(out: Path, cases: Sequence[Case]) -> str:
+    save_cases(out, cases)
     models = ", ".join(sorted({case.expected.model for case in cases}))
-    print(f"{len(cases)} answers of {models} kept in {options.out}")
-    return DONE
+    return f"{len(cases)} answers of {models} kept in {out}"
 
 
 def _check_cases_file(out: Path) -> None:
     if out.suffix != ".jsonl":
         raise InputError(f"--out {out}: answers are kept in a file whose name ends in .jsonl")
     refuse_to_replace(out)
+    refuse_to_replace(_part_of(out))
 
 
 def _questions_config(options: argparse.Namespace) -> ReplayConfig | None:

@@ -133,6 +133,53 @@ def test_an_answer_to_another_question_is_refused(small_bag: Path, tmp_path: Pat
         gather(run, None)
 
 
+# --- interrupted ----------------------------------------------------------------------------------
+
+
+class Interrupted(ScriptedEngine):
+    """Ctrl-C arrives while the question after so many is answered."""
+
+    def __init__(self, n_answers: int) -> None:
+        super().__init__("Nothing.")
+        self._n_answers = n_answers
+
+    def ask(self, query, on_text=None, cancel=None):
+        if len(self.queries) == self._n_answers:
+            raise KeyboardInterrupt
+        return super().ask(query, on_text, cancel)
+
+
+@pytest.fixture(params=["a bag", "a run"])
+def source(request: pytest.FixtureRequest, small_bag: Path, tmp_path: Path) -> list[str]:
+    """Three questions."""
+    if request.param == "a bag":
+        return [str(small_bag), "--ask", CUBE, *EVERY]
+    assert replay(small_bag, tmp_path / "run", *EVERY) == 0
+    return [str(tmp_path / "run")]
+
+
+def test_ctrl_c_keeps_the_answers_so_far_and_says_where(
+    source: list[str], tmp_path: Path, capsys, monkeypatch
+):
+    monkeypatch.setattr("rynn_brain_ros.cli.checking.open_engine", lambda *_: Interrupted(2))
+    out = tmp_path / "cases.jsonl"
+    assert main(["record-answers", *source, "--engine", "mine", "--out", str(out)]) == 130
+    part = tmp_path / "cases.partial.jsonl"
+    assert capsys.readouterr().err == (f"interrupted: 2 answers of RynnBrain-test kept in {part}\n")
+    assert len(load_cases(part).cases) == 2
+    assert not out.exists()
+
+
+def test_ctrl_c_before_the_first_answer_says_that_nothing_was_kept(
+    source: list[str], tmp_path: Path, capsys, monkeypatch
+):
+    monkeypatch.setattr("rynn_brain_ros.cli.checking.open_engine", lambda *_: Interrupted(0))
+    out = tmp_path / "cases.jsonl"
+    assert main(["record-answers", *source, "--engine", "mine", "--out", str(out)]) == 130
+    assert capsys.readouterr().err == "interrupted before the first answer: nothing was kept\n"
+    assert not list(tmp_path.glob("cases.*"))
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 
