@@ -62,10 +62,8 @@ def recorded(shows: Sequence[Show], contract: Contract, out: Path, jobs: int = 0
 
 def _record(missing: tuple[Show, Path], contract: Contract) -> Path:
     show, bag = missing
-    partial = bag.with_suffix(".partial.mcap")
-    partial.unlink(missing_ok=True)
     engines = Engines.one(ColorBaselineEngine())
     demonstrate(
-        show.stage, engines, contract, partial, operator=show.operator, intention=show.intention
+        show.stage, engines, contract, bag, operator=show.operator, intention=show.intention
     )
-    return partial.rename(bag)
+    return bag

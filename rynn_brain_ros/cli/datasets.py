@@ -13,8 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rynn_brain_ros.cli.common import DONE, DRIFTED, path, say
-from rynn_brain_ros.data import Dataset, convert
+from rynn_brain_ros.cli.common import DONE, DRIFTED, INTERRUPTED, path, say
+from rynn_brain_ros.data import Contract, Dataset, convert
 from rynn_brain_ros.data.converting import Report
 from rynn_brain_ros.data.importing import import_bridge, import_franka_log
 from rynn_brain_ros.data.known_contracts import find_contract
@@ -22,8 +22,8 @@ from rynn_brain_ros.data.page import write_page
 from rynn_brain_ros.data.rearranging import merge, split
 from rynn_brain_ros.data.verifying import problems
 from rynn_brain_ros.demo import StageConfig
-from rynn_brain_ros.demo.teleoperating import OPERATORS, demonstrate
-from rynn_brain_ros.models import open_engines
+from rynn_brain_ros.demo.teleoperating import OPERATORS, demonstrate, is_recorded, partial_of
+from rynn_brain_ros.models import Engines, open_engines
 from rynn_brain_ros.values import InputError
 
 # --- record --------------------------------------------------------------------------------------
@@ -49,12 +49,32 @@ def _record(options: argparse.Namespace) -> int:
     numbers = range(options.seed, options.seed + options.episodes)
     with tqdm(numbers, unit="episode", disable=not sys.stderr.isatty(), leave=False) as bar:
         for seed in bar:
-            bag = options.out / f"{options.world}-{options.operator}-{seed:05d}.mcap"
+            file = options.out / f"{options.world}-{options.operator}-{seed:05d}.mcap"
             config = StageConfig(world=options.world, seed=seed, kind=options.kind)
-            made = demonstrate(config, engines, contract, bag, operator=options.operator)
-            how = "success" if made.success else "failure"
-            tqdm.write(f"{bag}: {made.seconds:.1f} s, {how}, {made.task}", file=sys.stdout)
+            try:
+                told = _recorded(config, engines, contract, file, options.operator)
+            except KeyboardInterrupt:
+                bar.close()
+                return _interrupted(file, seed - options.seed, options.episodes)
+            tqdm.write(f"{file}: {told}", file=sys.stdout)
     return DONE
+
+
+def _recorded(
+    config: StageConfig, engines: Engines, contract: Contract, file: Path, operator: str
+) -> str:
+    if is_recorded(config, contract, file, operator=operator):
+        return "recorded before"
+    made = demonstrate(config, engines, contract, file, operator=operator)
+    return f"{made.seconds:.1f} s, {'success' if made.success else 'failure'}, {made.task}"
+
+
+def _interrupted(file: Path, n_whole: int, n: int) -> int:
+    partial = partial_of(file)
+    begun = f"; of the one begun, {partial} holds what was done" if partial.exists() else ""
+    say(f"interrupted: {n_whole} of {n} episodes are whole{begun}.")
+    say("the same command goes on from there")
+    return INTERRUPTED
 
 
 # --- convert -------------------------------------------------------------------------------------

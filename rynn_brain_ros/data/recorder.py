@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,8 @@ class Recorder:
     """One mcap file with the contract in its metadata. Use as a context manager.
 
     Times are nanoseconds of the recorder's clock. A process that dies loses nothing that it had
-    received; a block that raises leaves a recording that says so. Raises `OutputError`.
+    received; a block that raises leaves a recording under its partial name that says so. Raises
+    `OutputError`.
     """
 
     def __init__(self, path: Path, contract: Contract, provenance: Mapping[str, Any]) -> None:
@@ -44,6 +46,9 @@ class Recorder:
         trace: TracebackType | None,
     ) -> None:
         self.close(complete=kind is None)
+        if kind is not None:
+            with contextlib.suppress(OSError):  # closed and readable, but no whole recording
+                self._bag.path.replace(self._bag.partial_path)
 
     def close(self, complete: bool = True) -> None:
         """May be called twice."""

@@ -7,6 +7,7 @@ operator's marks.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from rynn_brain_ros import __version__, messages
+from rynn_brain_ros.bags import PROVENANCE, BagReader
 from rynn_brain_ros.data import Contract, MarkEvent, Recorder
+from rynn_brain_ros.data.marks import CONTRACT
 from rynn_brain_ros.demo.running import Ears, play
 from rynn_brain_ros.demo.stages import StageConfig, make_stage_at
 from rynn_brain_ros.demo.words import BrainWords
@@ -62,7 +65,8 @@ def demonstrate(
     intention: str = "",
     cancel: Cancel | None = None,
 ) -> Demonstration:
-    """Plays one episode and records it as ``out``, an mcap file.
+    """Plays one episode and records it as ``out``, an mcap file. Until it is whole, and where it
+    never became whole, it is `partial_of` that; what an earlier try left there goes first.
 
     Where the task leaves a choice, ``intention`` is the task as the operator understood it: they do
     that, and the task itself is what is recorded. (The brain's points still tell what was chosen.)
@@ -79,13 +83,9 @@ def demonstrate(
         if operator == "human":
             hand = UnsteadyHand(stage.actuator, lambda: world.now_ns, config.seed)
             stage = replace(stage, actuator=hand)
-        provenance = {
-            "rynn_brain_ros": __version__,
-            "world": config.world,
-            "seed": config.seed,
-            "operator": operator,
-        }
-        with Recorder(out, contract, provenance) as recorder:
+        with contextlib.suppress(OSError):  # what is in the way is named by who creates it
+            partial_of(out).unlink()
+        with Recorder(out, contract, _provenance(config, operator)) as recorder:
             begun_ns = world.now_ns
             recorder.start(stage.task, begun_ns)
             world.add_controller(lambda _: _commands(world, recorder))
@@ -102,6 +102,32 @@ def demonstrate(
         return Demonstration(out, stage.task, success, (world.now_ns - begun_ns) / 1e9)
     finally:
         stage.close()
+
+
+def partial_of(out: Path) -> Path:
+    """The name of an episode that is not whole."""
+    return out.with_name(f"{out.stem}.partial.mcap")
+
+
+def is_recorded(config: StageConfig, contract: Contract, out: Path, *, operator: str) -> bool:
+    """Whether ``out`` is what `demonstrate` makes of the same: then it need not be made again.
+    Raises `BagError` where it cannot be read."""
+    if not out.exists():
+        return False
+    with BagReader(out) as reader:
+        metadata = reader.info().metadata
+    made_of, of = metadata.get(PROVENANCE), metadata.get(CONTRACT, {}).get("yaml")
+    return made_of == _provenance(config, operator) and of == contract.text
+
+
+def _provenance(config: StageConfig, operator: str) -> dict[str, str]:
+    return {
+        "rynn_brain_ros": __version__,
+        "world": config.world,
+        "kind": config.kind,
+        "seed": str(config.seed),
+        "operator": operator,
+    }
 
 
 def _commands(world: TableWorld, recorder: Recorder) -> None:

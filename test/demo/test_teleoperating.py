@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from rynn_brain_ros.bags import ENDING, BagReader
 from rynn_brain_ros.cli import main
 from rynn_brain_ros.demo.teleoperating import UnsteadyHand
+from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.values import (
+    Answer,
     Goal,
     GoalEvent,
     GripGoal,
     PostureGoal,
+    Query,
     ReachGoal,
     RigidTransform,
 )
@@ -104,3 +108,49 @@ def test_a_demonstration_is_recorded_and_becomes_a_data_set(
     assert state[0, 7] == pytest.approx(1.0, abs=0.01), "the hand begins open"
     assert action[:, 7].min() < 0.5, "and was told to close"
     assert abs(state[1:, :7] - action[:-1, :7]).max() < 0.1, "joints follow what they are told"
+
+
+class Interrupted(ColorBaselineEngine):
+    """Ctrl-C arrives in the second episode: at the first question about another task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._task = ""
+
+    def ask(self, query: Query, on_text=None, cancel=None) -> Answer:
+        self._task = self._task or query.instruction
+        if query.instruction != self._task:
+            raise KeyboardInterrupt
+        return super().ask(query, on_text, cancel)
+
+
+@pytest.mark.slow
+def test_an_interrupted_recording_keeps_what_is_whole_names_what_is_not_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    command = ["record", "--episodes", "2", "--seed", "3", "--operator", "scripted"]
+    command += ["--out", str(tmp_path)]
+    first, second = (tmp_path / f"table-scripted-0000{seed}.mcap" for seed in (3, 4))
+    partial = tmp_path / "table-scripted-00004.partial.mcap"
+    with monkeypatch.context() as stopped:
+        stopped.setattr(
+            "rynn_brain_ros.cli.datasets.open_engines", lambda *_: Engines.one(Interrupted())
+        )
+        assert main(command) == 130
+    assert capsys.readouterr().err == (
+        "interrupted: 1 of 2 episodes are whole; "
+        f"of the one begun, {partial} holds what was done.\n"
+        "the same command goes on from there\n"
+    )
+    assert sorted(tmp_path.iterdir()) == [first, partial]
+    with BagReader(partial, recover=False) as bag:
+        assert bag.info().metadata[ENDING]["ending"] == "interrupted"
+    before = first.read_bytes()
+    assert main(command) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert again[0] == f"{first}: recorded before"
+    assert again[1].startswith(f"{second}: ")
+    assert sorted(tmp_path.iterdir()) == [first, second]
+    assert first.read_bytes() == before
+    assert main([*command, "--kind", "absent"]) == 4, "another demonstration is not overwritten"
+    assert f"{first} exists already" in capsys.readouterr().err
