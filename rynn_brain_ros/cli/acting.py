@@ -124,9 +124,11 @@ def _demo(options: argparse.Namespace) -> int:
         engines = open_engines(_engine(options.engine, options.world), progress)
     told = _silent if options.json else print
     try:
-        with _stop_on_interrupt() as cancel:
-            approve = _approver(options.approve) if options.approve else None
-            outcome = run_demo(config, engines, options.out, told, cancel=cancel, approve=approve)
+        with _stop_on_interrupt() as stop:
+            approve = _approver(options.approve, stop) if options.approve else None
+            outcome = run_demo(
+                config, engines, options.out, told, cancel=stop.cancel, approve=approve
+            )
     finally:
         engines.close()
     print(json.dumps(outcome.summary))
@@ -153,36 +155,56 @@ def _silent(_: str) -> None:
     """For ``--json``: the object alone."""
 
 
-@contextmanager
-def _stop_on_interrupt() -> Iterator[threading.Event]:
+class _Stop:
     """The first Ctrl-C stops the robot and the run ends as it should; the second one kills."""
-    cancel = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if cancel.is_set():
+    def __init__(self) -> None:
+        self.cancel = threading.Event()
+        self._is_asking = False
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.cancel.is_set():
             raise KeyboardInterrupt
-        cancel.set()
+        self.cancel.set()
         say("stopping (again to kill)")
+        if self._is_asking:
+            raise KeyboardInterrupt  # else the reading would go on
 
+    def answer_to(self, question: str) -> str:
+        """What a person types, nothing where they stop everything instead."""
+        try:
+            self._is_asking = True
+            if self.cancel.is_set():
+                return ""
+            print(question, end="", file=sys.stderr, flush=True)
+            return sys.stdin.readline()
+        except KeyboardInterrupt:
+            return ""
+        finally:
+            self._is_asking = False
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[_Stop]:
+    stop, before = _Stop(), signal.getsignal(signal.SIGINT)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGINT, stop.on_signal)
     try:
-        yield cancel
+        yield stop
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
 
 
-def _approver(how: str) -> Approve:
+def _approver(how: str, stop: _Stop) -> Approve:
     said: list[bool] = []
 
     def approve(step: Step | None, motion: Motion) -> bool:
         if how == "task" and said:
             return said[0]
         what = step.text if step is not None else motion.skill.value
-        print(f"  allow   {what}  [y/N] ", end="", file=sys.stderr, flush=True)
-        said.append(sys.stdin.readline().strip().lower() in ("y", "yes"))  # nothing more is a no
+        answer = stop.answer_to(f"  allow   {what}  [y/N] ")
+        said.append(answer.strip().lower() in ("y", "yes"))  # nothing more is a no
         return said[-1]
 
     return approve

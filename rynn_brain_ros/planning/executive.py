@@ -242,7 +242,7 @@ def _after_turn(run: Run, record: TurnRecord, config: ExecutiveConfig) -> _End |
         run.reasks = 0
         return None
     run.reasks += 1
-    if run.reasks <= config.max_reasks:
+    if run.reasks <= config.max_reasks or run.cancelled:  # who stopped it has said the last word
         return None
     return _End(Status.REFUSED, record.refusal.code.value, record.refusal.text)
 

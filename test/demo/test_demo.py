@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -263,6 +265,32 @@ def test_who_says_nothing_says_no(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("sys.stdin", Terminal(""))
     run = demo(tmp_path, "--approve", "step", "--json")
     assert (run.code, moves(run)) == (1, [])
+
+
+@pytest.mark.parametrize("denied", [0, 2])
+def test_ctrl_c_at_the_question_is_a_no_and_ends_the_episode_whole(denied: int, tmp_path: Path):
+    keyboard, terminal = os.openpty()
+    arguments = ["demo", "--engine", "color-baseline", "--approve", "step", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "rynn_brain_ros.cli", *arguments]
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for asked in range(denied + 1):
+            said = ""
+            while not said.endswith("[y/N] "):
+                said += process.stderr.read(1)
+            if asked < denied:
+                os.write(keyboard, b"n\n")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    os.close(keyboard)
+    os.close(terminal)
+    assert process.returncode == 130
+    assert err == "stopping (again to kill)\n"
+    assert json.loads(out.splitlines()[-1])["cause"] == "cancelled"
+    assert (tmp_path / "report.html").exists()
+    assert replay_episode(tmp_path / "run.mcap").drifts == ()
 
 
 # --- bad input -----------------------------------------------------------------------------------
