@@ -45,6 +45,28 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"rynn-brain {__version__}\n"
 
 
+def parse_into(output: int) -> tuple[int, str]:
+    command = [sys.executable, "-m", "rynn_brain_ros.cli", "parse"]
+    done = subprocess.run(
+        command, input=AFFORDANCE.encode(), stdout=output, stderr=subprocess.PIPE, check=False
+    )
+    return done.returncode, done.stderr.decode()
+
+
+def test_a_reader_that_went_away_is_told_by_the_exit_code_alone():
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert parse_into(writing) == (141, "")
+    os.close(writing)
+
+
+def test_output_that_finds_no_room_is_an_error():
+    with Path("/dev/full").open("wb") as full:
+        code, told = parse_into(full.fileno())
+    assert code == 4
+    assert told == "rynn-brain: cannot write the output: No space left on device\n"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from rynn_brain_ros.models.local.checkpoint import inspect
 from rynn_brain_ros.models.local.memory import Request
-from rynn_brain_ros.models.local.quantization import QUANTIZATIONS
+from rynn_brain_ros.models.local.quantization import Machine, possible
 from rynn_brain_ros.models.profiles import profile_for
 from rynn_brain_ros.values import RynnBrainError
 
-_CPU = ("none", "int8", "nf4")
+_PACKAGES = frozenset({"bitsandbytes", "kernels"})
+"""What models fit in does not depend on what is installed: that is told, and can be mended."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,16 @@ class FoundModel:
 
 
 def find_models(
-    folders: Sequence[Path], environ: Mapping[str, str], free_bytes: int | None, *, on_gpu: bool
+    folders: Sequence[Path],
+    environ: Mapping[str, str],
+    free_bytes: int | None,
+    capability: tuple[int, int] | None,
 ) -> tuple[FoundModel, ...]:
     """Models of the family in the Hugging Face cache, and every model that is, or lies in, one of
-    ``folders``. Never raises: a directory that cannot be used says why."""
+    ``folders``. ``free_bytes`` and the compute ``capability`` are the GPU's, or the memory's and
+    ``None``. Never raises: a directory that cannot be used says why."""
     places = [*_given(folders), *_cached(environ)]
-    return tuple(_look(path, free_bytes, on_gpu=on_gpu) for path in dict.fromkeys(places))
+    return tuple(_look(path, free_bytes, capability) for path in dict.fromkeys(places))
 
 
 def _given(folders: Sequence[Path]) -> Iterator[Path]:
@@ -69,15 +74,14 @@ def _glob(folder: Path, pattern: str) -> Iterator[Path]:
         return
 
 
-def _look(path: Path, free_bytes: int | None, *, on_gpu: bool) -> FoundModel:
+def _look(path: Path, free_bytes: int | None, capability: tuple[int, int] | None) -> FoundModel:
     try:
         model = inspect(path)
         size_b = model.n_parameters / 1e9
         profile = profile_for(model.name, model.kind, size_b)
-        stored = model.quantization
-        possible = (stored,) if stored != "none" else (QUANTIZATIONS if on_gpu else _CPU)
-        device, dtype = ("cuda" if on_gpu else "cpu"), model.dtype
-        needs = {word: Request(model, device, dtype, word).need.total for word in possible}
+        words = possible(model, Machine(capability, _PACKAGES))
+        device = "cpu" if capability is None else "cuda"
+        needs = {word: Request(model, device, model.dtype, word).need.total for word in words}
     except RynnBrainError as error:
         return FoundModel(path, path.name, problem=str(error))
     return FoundModel(
@@ -86,6 +90,6 @@ def _look(path: Path, free_bytes: int | None, *, on_gpu: bool) -> FoundModel:
         profile=profile.name,
         roles=tuple(sorted(role.value for role in profile.roles)),
         n_bytes=model.n_bytes,
-        quantization=stored,
+        quantization=model.quantization,
         fits_in=tuple(w for w, need in needs.items() if free_bytes is None or need <= free_bytes),
     )

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from rynn_brain_ros import __version__
 from rynn_brain_ros.checking.found_models import FoundModel, find_models
+from rynn_brain_ros.models.local import missing_packages
 from rynn_brain_ros.models.local.memory import available_bytes, gib
+from rynn_brain_ros.models.roles import Role
 
 TORCH_TIMEOUT_S, TOOL_TIMEOUT_S = 90.0, 20.0
 _IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -38,9 +40,22 @@ gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
 print(json.dumps({
     "version": torch.__version__,
     "cuda": torch.version.cuda or "",
-    "gpus": [[torch.cuda.get_device_name(i), *torch.cuda.mem_get_info(i)] for i in gpus],
+    "gpus": [
+        [
+            torch.cuda.get_device_name(i),
+            *torch.cuda.mem_get_info(i),
+            torch.cuda.get_device_capability(i),
+        ]
+        for i in gpus
+    ],
 }))
 """
+_QUESTIONS = {
+    Role.GROUND.value: "--task affordance --ask 'Pick up the mug'",
+    Role.PLAN.value: "--task plan --ask 'Put the mug on the plate'",
+    Role.THINK.value: "--task affordance --think --ask 'Pick up the mug'",
+}
+"""What a model of each role can be asked about a recording."""
 _SMI = ("nvidia-smi", "--query-gpu=name,memory.free,memory.total", "--format=csv,noheader,nounits")
 _MIB = 1 << 20
 
@@ -72,9 +87,12 @@ class Fact:
 
 @dataclass(frozen=True)
 class Gpu:
+    """``capability`` is CUDA's compute capability, where torch told it."""
+
     name: str
     free_bytes: int
     total_bytes: int
+    capability: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,8 +136,11 @@ def survey(
     gpus = torch.gpus or _smi_gpus(run)
     ros = bool(environ.get("ROS_DISTRO")) or _importable("rclpy")
     cameras, topic_fact = _topics(run) if ros else ((), None)
-    free = max((gpu.free_bytes for gpu in torch.gpus), default=None) or available_bytes()
-    models = find_models(folders, environ, free, on_gpu=bool(torch.gpus))
+    best = max(torch.gpus, key=lambda gpu: gpu.free_bytes, default=None)
+    free, capability = (
+        (available_bytes(), None) if best is None else (best.free_bytes, best.capability)
+    )
+    models = find_models(folders, environ, free, capability)
     facts = (
         Fact("rynn_brain_ros", __version__, True),
         Fact("Python", f"{platform.python_version()} at {sys.executable}", True),
@@ -151,13 +172,18 @@ class _Torch:
         ran = run((sys.executable, "-c", _PROBE_TORCH), TORCH_TIMEOUT_S)
         try:
             told = json.loads(ran.output)
-            gpus = tuple(Gpu(str(n), int(free), int(total)) for n, free, total in told["gpus"])
+            gpus = tuple(_gpu(*gpu) for gpu in told["gpus"])
             build = f"CUDA {told['cuda']}" if told["cuda"] else "CPU only"
         except (ValueError, KeyError, TypeError):
             said = (ran.error.strip().splitlines() or ["it ended without a word"])[-1]
             text = f"{installed} is installed and does not work: {said}"
             return cls(Fact("torch", text, False, "install it again"))
         return cls(Fact("torch", f"{told['version']}, {build}", True), True, gpus)
+
+
+def _gpu(name: str, free_bytes: int, total_bytes: int, capability: tuple[int, int]) -> Gpu:
+    major, minor = capability
+    return Gpu(str(name), int(free_bytes), int(total_bytes), (int(major), int(minor)))
 
 
 def _smi_gpus(run: Run) -> tuple[Gpu, ...]:
@@ -167,7 +193,8 @@ def _smi_gpus(run: Run) -> tuple[Gpu, ...]:
     for line in ran.output.splitlines() if ran.code == 0 else ():
         name, *numbers = (part.strip() for part in line.rsplit(",", 2))
         if len(numbers) == 2 and all(number.isdigit() for number in numbers):
-            gpus.append(Gpu(name, *(int(number) * _MIB for number in numbers)))
+            free, total = (int(number) * _MIB for number in numbers)
+            gpus.append(Gpu(name, free, total))
     return tuple(gpus)
 
 
@@ -256,17 +283,19 @@ def _commands(
     models: Sequence[FoundModel], cameras: Sequence[tuple[str, str]], torch: _Torch
 ) -> Iterator[str]:
     """What can be done now, the most telling first."""
-    fitting = next((model for model in models if model.fits_in), None)
-    engine = fitting.spelling if fitting is not None and torch.works else ""
+    has_models = torch.works and not missing_packages()
+    fitting = next((model for model in models if model.fits_in), None) if has_models else None
+    engine = "" if fitting is None else fitting.spelling
     color = next((topic for topic, _ in cameras if "depth" not in topic), "")
     if color and not _importable("rynn_brain_ros.msg"):
         yield "colcon build --packages-select rynn_brain_ros && source install/setup.bash"
     elif color:
         chosen = f" -p engine:={engine}" if engine else ""
         yield f"ros2 run rynn_brain_ros brain --ros-args -p color_topic:={color}{chosen}"
-    if engine:
-        yield f"rynn-brain replay BAG --ask 'Pick up the cup' --task affordance --engine {engine}"
-    if _version("mujoco") is not None:
-        yield "rynn-brain demo"
-    else:
-        yield "pip install 'rynn_brain_ros[sim]' && rynn-brain demo"
+    if fitting is not None:
+        for ask in filter(None, map(_QUESTIONS.get, fitting.roles)):
+            yield f"rynn-brain replay BAG --engine {engine} {ask}"
+    if not has_models:
+        yield "pip install torch && pip install 'rynn_brain_ros[model]'"
+    installing = "" if _version("mujoco") else "pip install 'rynn_brain_ros[sim]' && "
+    yield f"{installing}rynn-brain demo{'' if has_models else ' --engine color-baseline'}"

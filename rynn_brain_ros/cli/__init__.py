@@ -2,14 +2,16 @@
 
 Exit codes: 0 done, 1 the answers drifted from what was expected or the task was not done, 2 bad
 input, 3 the engine could not answer, 4 a result could not be written, 130 interrupted (what was
-done is kept).
+done is kept), 141 whoever read the output went away.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -28,8 +30,10 @@ from rynn_brain_ros.cli import (
     serving,
     serving_policies,
 )
-from rynn_brain_ros.cli.common import DONE, INTERRUPTED, exit_code, say
+from rynn_brain_ros.cli.common import INTERRUPTED, NOT_WRITTEN, READER_GONE, exit_code, say
 from rynn_brain_ros.values import RynnBrainError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,16 +44,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("rynn_brain_ros").addHandler(logging.NullHandler())
     try:
         options = _parser().parse_args(arguments)
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()  # here, where it can still be told that it failed
+        return code
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away: nobody is left to tell
-        return DONE
+        _discard_output()
+        return READER_GONE
     except RynnBrainError as error:
         say(f"rynn-brain: {error}")
         return exit_code(error)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        _discard_output()
+        say(f"rynn-brain: cannot write the output: {error.strerror}")
+        return NOT_WRITTEN
+
+
+def _discard_output() -> None:
+    """Else Python tries once more to write it at its own end, and complains."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

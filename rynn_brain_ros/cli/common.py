@@ -13,7 +13,8 @@ from tqdm import tqdm
 from rynn_brain_ros.models.progress import Progress
 from rynn_brain_ros.values import EngineError, InputError, OutputError, RynnBrainError
 
-DONE, DRIFTED, BAD_INPUT, ENGINE_FAILED, NOT_WRITTEN, INTERRUPTED = 0, 1, 2, 3, 4, 130
+DONE, DRIFTED, BAD_INPUT, ENGINE_FAILED, NOT_WRITTEN = 0, 1, 2, 3, 4
+INTERRUPTED, READER_GONE = 130, 141
 
 
 def exit_code(error: RynnBrainError) -> int:

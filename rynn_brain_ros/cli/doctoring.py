@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from rynn_brain_ros.checking.found_models import FoundModel
 from rynn_brain_ros.checking.machine import Fact, Survey, survey
-from rynn_brain_ros.cli.common import DONE, path
+from rynn_brain_ros.cli.common import BAD_INPUT, DONE, path
 
 _MARKS = {True: "✓", False: "✗", None: "·"}
 
@@ -27,10 +27,9 @@ def _doctor(options: argparse.Namespace) -> int:
     found = survey(options.folders)
     if options.json:
         print(json.dumps(asdict(found), ensure_ascii=False, default=str))
-        return DONE
-    for line in _page(found):
-        print(line)
-    return DONE
+    else:
+        print("\n".join(_page(found)))
+    return DONE if all(folder.is_dir() for folder in options.folders) else BAD_INPUT
 
 
 def _page(found: Survey) -> list[str]:
@@ -54,6 +53,7 @@ def _model(model: FoundModel) -> str:
     fits = f"fits as {', '.join(model.fits_in)}" if model.fits_in else "does not fit into memory"
     kind = model.name if model.name == model.profile else f"{model.name}, like {model.profile}"
     stored = "" if model.quantization == "none" else f" in {model.quantization}"
-    size = f"{model.n_bytes / 1e9:.1f} GB{stored}"
+    large = model.n_bytes >= 1e9
+    size = f"{model.n_bytes / 1e9:.1f} GB" if large else f"{model.n_bytes / 1e6:.0f} MB"
     mark = _MARKS[bool(model.fits_in)]
-    return f"  {mark} {kind} ({', '.join(model.roles)}), {size}, {fits}: {model.path}"
+    return f"  {mark} {kind} ({', '.join(model.roles)}), {size}{stored}, {fits}: {model.path}"

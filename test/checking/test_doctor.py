@@ -16,11 +16,13 @@ from rynn_brain_ros.checking.found_models import find_models
 from rynn_brain_ros.checking.machine import Fact, Ran, Survey, run_program, survey
 from rynn_brain_ros.cli import main
 
+NANO = Path(machine.__file__).parents[1] / "models" / "nano" / "RynnBrain-nano"
 TOPICS = """/camera/color/image_raw [sensor_msgs/msg/Image]
 /camera/depth/image_rect_raw [sensor_msgs/msg/Image]
 /rosout [rcl_interfaces/msg/Log]
 """
-H200 = '{"version": "2.9.0+cu128", "cuda": "12.8", "gpus": [["H200", 140000000000, 150000000000]]}'
+_GPU = '["H200", 140000000000, 150000000000, [9, 0]]'
+H200 = f'{{"version": "2.9.0+cu128", "cuda": "12.8", "gpus": [{_GPU}]}}'
 
 
 class Programs:
@@ -158,7 +160,7 @@ def test_a_folder_that_is_no_model_says_why_and_the_page_goes_on(
 ):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{")
-    assert main(["doctor", str(tmp_path), str(tmp_path / "nowhere")]) == 0
+    assert main(["doctor", str(tmp_path), str(tmp_path / "nowhere")]) == 2
     page = capsys.readouterr().out
     assert "✗" in page
     assert str(tmp_path / "broken" / "config.json") in page
@@ -182,13 +184,44 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_model_in_the_cache_is_found_with_what_fits(tiny: Path):
-    (model,) = find_models((), {"HOME": str(tiny)}, 1 << 40, on_gpu=False)
+    (model,) = find_models((), {"HOME": str(tiny)}, 1 << 40, None)
     assert (model.name, model.profile, model.problem) == ("RynnBrain-2B", "RynnBrain-2B", "")
     assert model.roles == ("ground",)
     assert model.fits_in == ("none", "int8", "nf4")
     assert model.spelling == f"local:{model.path}"
 
 
+def test_what_fits_is_what_the_engine_would_load():
+    (nano,) = find_models((NANO,), {}, 1 << 40, None)
+    assert nano.fits_in == ("none", "int8")  # its layers are too narrow for nf4
+    (nano,) = find_models((NANO,), {}, 1 << 40, (8, 0))
+    assert "fp8" not in nano.fits_in
+
+
+@pytest.mark.usefixtures("with_torch")
+def test_a_model_that_fits_leads_to_questions_of_its_roles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(machine, "missing_packages", tuple)
+    cpu = Ran(0, '{"version": "2.9.0+cpu", "cuda": "", "gpus": []}')
+    commands = look(tmp_path, Programs(torch=cpu), NANO.parent).commands
+    assert [command.split()[:2] for command in commands] == [
+        *(["rynn-brain", "replay"], ["rynn-brain", "replay"], ["rynn-brain", "demo"])
+    ]
+    assert f"--engine local:{NANO} --task affordance" in commands[0]
+    assert "--task plan" in commands[1]
+
+
+def test_without_torch_the_next_command_is_one_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(machine, "_version", {"mujoco": "4.0.0"}.get)
+    assert look(tmp_path, Programs(), NANO.parent).commands == (
+        "pip install torch && pip install 'rynn_brain_ros[model]'",
+        "rynn-brain demo --engine color-baseline",
+    )
+
+
 def test_a_model_that_does_not_fit_says_so(tiny: Path):
-    (model,) = find_models((), {"HOME": str(tiny)}, 1000, on_gpu=False)
+    (model,) = find_models((), {"HOME": str(tiny)}, 1000, None)
     assert model.fits_in == ()
