@@ -475,6 +475,11 @@ class EngineInfo:
     quantization: str = "none"
     tasks: frozenset[Task] = frozenset(Task)
 
+    @property
+    def title(self) -> str:
+        """For people: the name, and the model behind it where that is another word."""
+        return self.name if self.name == self.model else f"{self.name} ({self.model})"
+
 
 class Cancel(Protocol):
     """Anything with ``is_set``: a ``threading.Event`` serves."""

@@ -37,7 +37,7 @@ from rynn_brain_ros.replay import (
     replay,
     replay_episode,
 )
-from rynn_brain_ros.values import InputError, Task
+from rynn_brain_ros.values import EngineInfo, InputError, Task
 
 _COLUMN = 44
 QUESTION_OPTIONS = ("task", "think", "abstain")
@@ -212,7 +212,8 @@ def _print_replay(
 
 def _print_answer(answer: dict[str, Any]) -> None:
     print(f"{answer['query_id']}  {answer['task']}: {answer['ask']}")
-    print(f"  {answer['engine']}: {answer['text']}")
+    title = EngineInfo(answer["engine"], answer["model"]).title
+    print(f"  {title}: {answer['text']}")
     for grounding in answer["groundings"]:
         print(f"  {describe_grounding(grounding)}")
 

@@ -11,7 +11,7 @@ from rynn_brain_ros import __version__
 from rynn_brain_ros.demo.narrator import narrate
 from rynn_brain_ros.demo.recording import Recording
 from rynn_brain_ros.demo.running import play
-from rynn_brain_ros.demo.stages import Measured, StageConfig, make_stage
+from rynn_brain_ros.demo.stages import Measured, StageConfig, check_engines, make_stage
 from rynn_brain_ros.demo.watching import watched
 from rynn_brain_ros.models import Engines
 from rynn_brain_ros.models.profiles import NANO
@@ -49,9 +49,10 @@ def run_demo(
 ) -> DemoOutcome:
     """Plays the episode of ``config`` and leaves a run folder in ``out``.
 
-    Raises `InputError` where the simulator is missing or the world is unknown, `OutputError` when
-    ``out`` cannot be written.
+    Raises `InputError` where the simulator is missing or the world is unknown, `EngineError` where
+    no engine can decide what to do there, `OutputError` when ``out`` cannot be written.
     """
+    check_engines(config, engines)
     stage = make_stage(config)
     try:
         note = engine_note(engines)
@@ -82,7 +83,7 @@ def engine_note(engines: Engines) -> str:
         return f"Engine: {BASELINE}, a colour and shape segmenter (not RynnBrain)."
     if engines.model == NANO.name:
         return f"Engine: {NANO.name}, a small model that knows this simulator (not RynnBrain)."
-    return f"Engine: {', '.join(names)}, model {engines.model}."
+    return f"Engine: {', '.join(sorted({e.info.title for e in engines.by_role.values()}))}."
 
 
 def _provenance(config: StageConfig, engines: Engines) -> dict[str, str]:
@@ -113,6 +114,7 @@ def _summary(
         "misplaced": list(measured.misplaced),
         "collisions": measured.collisions,
         "engine": ", ".join(sorted({e.info.name for e in engines.by_role.values()})),
+        "model": engines.model,
         "robot_s": round((episode.end_ns - episode.start_ns) / 1e9, 2),
         "report": str(report),
     }

@@ -17,7 +17,14 @@ from typing import Any
 
 from rynn_brain_ros.demo.piloted import Driver, act_alone, open_driver
 from rynn_brain_ros.demo.running import play
-from rynn_brain_ros.demo.stages import Measured, Stage, StageConfig, make_stage, make_stage_at
+from rynn_brain_ros.demo.stages import (
+    Measured,
+    Stage,
+    StageConfig,
+    check_engines,
+    make_stage,
+    make_stage_at,
+)
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.models import Engines, open_engines
 from rynn_brain_ros.planning.episode import Episode
@@ -88,6 +95,7 @@ def play_and_score(config: Evaluation) -> EpisodeScore:
         if driver is not None and config.alone:
             return _alone(config.stage, stage, driver)
         with closing(open_engines(config.engine)) as engines:
+            check_engines(config.stage, engines)
             return _played(config.stage, stage, engines, driver)
     finally:
         stage.close()

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from rynn_brain_ros.models import Engines
 from rynn_brain_ros.planning.episode import Episode
 from rynn_brain_ros.planning.robots import Robot, panda, rover
 from rynn_brain_ros.safety import read_verdicts
@@ -36,11 +37,13 @@ from rynn_brain_ros.sim.table_tasks import (
 )
 from rynn_brain_ros.sim.viewing import Viewpoint, Window, check_screen
 from rynn_brain_ros.sim.world import World
-from rynn_brain_ros.values import Actuator, InputError
+from rynn_brain_ros.values import Actuator, InputError, Task
 from rynn_brain_ros.view.plane import Background
 
 T = TypeVar("T")
-WORLDS = ("table", "room")
+_ASKED = {"table": Task.PLAN, "room": Task.NAVIGATE}
+"""What an episode of each world asks its engine."""
+WORLDS = tuple(_ASKED)
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,11 @@ def check_stage(config: StageConfig) -> None:
         check_meshes()
     if config.view:
         check_screen()
+
+
+def check_engines(config: StageConfig, engines: Engines) -> None:
+    """`EngineError` where none of them can decide what to do in this world."""
+    engines.for_task(_ASKED[config.world])
 
 
 def make_stage(config: StageConfig) -> Stage:

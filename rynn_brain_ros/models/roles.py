@@ -31,9 +31,9 @@ class Role(str, Enum):
 _TASK_ROLES = {Task.PLAN: Role.PLAN, Task.NAVIGATE: Role.NAVIGATE, Task.THINK: Role.THINK}
 
 
-def role_of(query: Query) -> Role:
+def role_of(task: Task, thinking: bool = False) -> Role:
     """The role that a question needs; Chain-of-Point questions go to `Role.THINK`."""
-    return _TASK_ROLES.get(query.task, Role.THINK if query.thinking else Role.GROUND)
+    return _TASK_ROLES.get(task, Role.THINK if thinking else Role.GROUND)
 
 
 def parse_roles(spec: str) -> dict[Role, str]:
@@ -66,21 +66,24 @@ class Engines:
         return cls(dict.fromkeys(Role, engine))
 
     def select(self, query: Query) -> Engine:
+        """The engine to ask. Raises as `for_task`."""
+        return self.for_task(query.task, query.thinking)
+
+    def for_task(self, task: Task, thinking: bool = False) -> Engine:
         """Raises `EngineError` for a missing role, `UnsupportedTaskError` for a task that the
         role's engine does not know."""
-        role = role_of(query)
+        role = role_of(task, thinking)
         engine = self.by_role.get(role)
         if engine is None:
             configured = ", ".join(sorted(r.value for r in self.by_role)) or "none"
             raise EngineError(
-                f"task {query.task.value} needs an engine in the role {role.value!r}, and none is "
+                f"task {task.value} needs an engine in the role {role.value!r}, and none is "
                 f"configured (configured roles: {configured})"
             )
-        if query.task not in engine.info.tasks:
-            known = ", ".join(sorted(task.value for task in engine.info.tasks))
+        if task not in engine.info.tasks:
+            known = ", ".join(sorted(known.value for known in engine.info.tasks))
             raise UnsupportedTaskError(
-                f"engine {engine.info.name} cannot answer task {query.task.value}; "
-                f"it knows: {known}"
+                f"engine {engine.info.title} cannot answer task {task.value}; it knows: {known}"
             )
         return engine
 

@@ -296,6 +296,17 @@ def test_ctrl_c_at_the_question_is_a_no_and_ends_the_episode_whole(denied: int, 
 # --- bad input -----------------------------------------------------------------------------------
 
 
+def test_an_engine_that_cannot_decide_anything_here_ends_it_before_it_begins(tmp_path: Path):
+    out = tmp_path / "run"
+    run = demo(out, "--engine", "ground=color-baseline")
+    assert run.code == 3
+    assert run.err == (
+        "rynn-brain: task plan needs an engine in the role 'plan', and none is configured "
+        "(configured roles: ground)\n"
+    )
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
