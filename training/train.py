@@ -500,7 +500,8 @@ def load_state(out: Path, state: Mapping[str, Mapping[str, Tensor]], optimizer: 
             raise PolicyError(f"{path} is of another network: choose another out")
         for key, tensor in tensors.items():
             tensor.detach().copy_(kept[key])
-    optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
+    moments = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+    optimizer.load_state_dict(moments)  # onto each weight's own device
     return _step_of(path)
 
 
@@ -527,6 +528,8 @@ def claim(out: Path, config: Config, n_frames: int) -> None:
                 f"{out} was begun with {', '.join(f'{k}={then[k]}' for k in other)}, not "
                 f"{', '.join(f'{k}={now[k]}' for k in other)}: choose another out"
             )
+    elif any(out.glob("policy-*")):
+        raise ConfigError(f"{out} holds the policy of an earlier run: choose another out")
     write_whole(path, yaml.safe_dump(json.loads(json.dumps(told)), sort_keys=False).encode())
 
 
@@ -616,6 +619,8 @@ class Run:
     """Everything that is set up before the first step, and one step after the other."""
 
     def __init__(self, config: Config) -> None:
+        if not config.backbone:
+            raise ConfigError("backbone=FOLDER: name a checkpoint of the vision-language model")
         self.config, self.out = config, Path(config.out)
         self.processes = Processes(config.device)
         self.data = open_data(config)

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from rynn_brain_ros.cli.common import DONE, ENGINE_FAILED, path, say
+from rynn_brain_ros.cli.common import DONE, ENGINE_FAILED, path, refuse_without, say
 from rynn_brain_ros.cli.endpoints import (
     add_endpoint_arguments,
     stop_at_eof,
@@ -37,14 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--provider",
         choices=("cpu", "cuda", "tensorrt"),
-        default="cpu",
         help="where --graphs are computed (cpu)",
     )
     parser.add_argument(
         "--device",
         default="",
         choices=("", "cpu", "cuda"),
-        help="torch's (a GPU where there is one)",
+        help="torch's, which --graphs need too (a GPU where there is one)",
     )
     parser.add_argument(
         "--cuda-graphs",
@@ -106,17 +105,25 @@ def _open(options: argparse.Namespace) -> Any:
     from rynn_brain_ros.vla.guidance import CheckpointPolicy, Chunking  # noqa: PLC0415
 
     folder = Path(options.policy).expanduser()
-    horizon = options.execution_horizon
-    chunking = configure(
-        Chunking, {"execution_horizon": horizon, "approximate": options.approximate}
-    )
+    told = {
+        "execution_horizon": options.execution_horizon,
+        "approximate": options.approximate or bool(options.graphs),
+    }
+    chunking = configure(Chunking, told)
     if options.graphs:
         if options.cuda_graphs:
             raise InputError("--cuda-graphs is for torch and --graphs for ONNX: give one")
         from rynn_brain_ros.vla.onnx_policy import Precision, Provider, open_policy  # noqa: PLC0415
 
-        precision, provider = Precision(options.graphs), Provider(options.provider)
-        return open_policy(folder, precision=precision, provider=provider, chunking=chunking)
+        precision, provider = Precision(options.graphs), Provider(options.provider or "cpu")
+        return open_policy(
+            folder,
+            precision=precision,
+            provider=provider,
+            chunking=chunking,
+            device=options.device,
+        )
+    refuse_without("--graphs", options, ("provider",))
     from rynn_brain_ros.vla.checkpoint import load_policy, with_cuda_graphs  # noqa: PLC0415
 
     loaded = load_policy(folder, device=options.device)

@@ -6,11 +6,12 @@ import itertools
 import time
 from collections.abc import Mapping
 
-from rynn_brain_ros.actuators import Call, Publication
+from rynn_brain_ros.actuators import Call, Publication, Reply
 from rynn_brain_ros.data.commands import Command as Message
 from rynn_brain_ros.ros.clients import Clients
 from rynn_brain_ros.ros.wire import RosWire
 from rynn_brain_ros.values import GoalEventKind
+from rynn_brain_ros.vla.sending import GRIPPER
 
 _ENDS = {
     GoalEventKind.SUCCEEDED: "",
@@ -31,6 +32,7 @@ class PolicyRobot:
     def __init__(self, clients: Clients, servers: Mapping[str, str]) -> None:
         self._wire = RosWire(clients)
         self._wire.connect(servers)
+        self._types = dict(servers)
         self.problems = self._wire.problems
         self._numbers = itertools.count(1)
         self._newest: dict[str, str] = {}
@@ -66,7 +68,7 @@ class PolicyRobot:
         self._hear()
         for server in {*self._in_flight.values()} & {*self.absent()}:
             self._failures.append(_GONE.format(server))
-            self._newest.pop(server)
+            self._newest.pop(server, None)
             self._in_flight = {i: s for i, s in self._in_flight.items() if s != server}
         found, self._failures = tuple(self._failures), []
         return found
@@ -85,6 +87,12 @@ class PolicyRobot:
     def close(self) -> None:
         self._wire.close()
 
+    def _is_hand_at_rest(self, server: str, reply: Reply) -> bool:
+        """Fingers that something keeps apart: franka_gripper, among others, calls that an abort.
+        What they hold is for the policy to see."""
+        came_to_rest = reply.kind is GoalEventKind.ABORTED and reply.message is not None
+        return came_to_rest and self._types[server] == GRIPPER
+
     def _hear(self) -> None:
         for call_id, reply in self._wire.replies():
             if reply.kind not in _ENDS or call_id not in self._in_flight:
@@ -93,7 +101,7 @@ class PolicyRobot:
             if self._newest.get(server) != call_id:
                 continue
             del self._newest[server]
-            if _ENDS[reply.kind]:
+            if _ENDS[reply.kind] and not self._is_hand_at_rest(server, reply):
                 words = reply.text or str(getattr(reply.message, "error_string", ""))
                 told = f": {words}" if words else ""
                 self._failures.append(f"{server}: {_ENDS[reply.kind]}{told}")

@@ -26,7 +26,8 @@ from rynn_brain_ros.vla.values import Floats, PolicyError
 
 FORMAT = 1
 CONSTANT_BELOW = 1e-4
-"""A number that varies less (0.1 mm, 0.006°) is noise around a constant: it is not blown up."""
+"""A number that varies less (0.1 mm, 0.006°) is noise around a constant: it is not blown up, and a
+policy leaves it there."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,10 @@ class Moments:
         return np.asarray((np.asarray(values) - np.asarray(self.mean)) / self.scale, np.float64)
 
     def restored(self, values: ArrayLike) -> Floats:
-        """The inverse."""
-        return np.asarray(np.asarray(values) * self.scale + np.asarray(self.mean), np.float64)
+        """The inverse; what was a constant stays one. What a network says of it is its error, in
+        whole metres or radians."""
+        varies = np.where(np.asarray(self.std) < CONSTANT_BELOW, 0.0, self.scale)
+        return np.asarray(np.asarray(values) * varies + np.asarray(self.mean), np.float64)
 
 
 class RunningMoments:

@@ -37,6 +37,9 @@ class Pictures(Mapping[str, RGB]):
         except FieldError as error:
             raise PolicyError(f"the newest picture of {camera} is broken: {error}") from error
 
+    def __contains__(self, camera: object) -> bool:
+        return camera in self._stored  # Mapping's own decodes it to find out
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._stored)
 
@@ -78,21 +81,19 @@ class Presenter:
         self._n_state = len(spec.state_names)
 
     def shown(self, seen: live.Observation, task: str, broken: Mapping[str, Fault]) -> Shown:
-        """``task`` is used where no topic tells one; ``broken`` is what was wrong with the last
-        message of a topic."""
+        """``task`` in words; ``broken`` is what was wrong with the last message of a topic."""
         features = seen.features
         stored = {r: features.images[k] for r, k in self._keys.items() if k in features.images}
         unknown = np.full(self._n_state, math.nan)
         state = np.asarray(features.values.get(_STATE_KEY, unknown), np.float64)
-        words = seen.task or task
-        fault = self._fault(seen, words, broken)
+        fault = self._fault(seen, task, broken)
         point: tuple[float, ...] = ()
         try:
             point = self._aim.point(seen.words.get(GROUNDINGS, ""), _OTHER_FRAME)
         except PolicyError as error:
             fault = fault or Hold(HoldCause.TARGET_UNUSABLE, str(error))
         step = seen.words.get(PLAN, "")
-        observation = Observation(Pictures(stored), state, words, step, point)
+        observation = Observation(Pictures(stored), state, task, step, point)
         return Shown(observation, self._stamps(seen), fault)
 
     def _stamps(self, seen: live.Observation) -> dict[str, int]:
@@ -103,12 +104,10 @@ class Presenter:
             if all(topic in ages_s for topic in topics)
         }
 
-    def _fault(
-        self, seen: live.Observation, words: str, broken: Mapping[str, Fault]
-    ) -> Hold | None:
+    def _fault(self, seen: live.Observation, task: str, broken: Mapping[str, Fault]) -> Hold | None:
         for fault in seen.features.faults:
             return self._hold(fault, broken.get(fault.where))
-        return None if words else Hold(HoldCause.NO_TASK, _NO_WORDS)
+        return None if task else Hold(HoldCause.NO_TASK, _NO_WORDS)
 
     def _hold(self, fault: Fault, broken: Fault | None) -> Hold:
         text = f"{fault.where}: {fault.text}"

@@ -257,15 +257,17 @@ def open_policy(
     provider: Provider = Provider.CPU,
     chunking: Chunking | None = None,
     seed: int = 0,
+    device: str = "",
 ) -> OnnxPolicy:
-    """Of a folder that `export.export` wrote; ``expected`` as for `checkpoint.load_policy`.
+    """Of a folder that `export.export` wrote; ``expected`` and ``device``, of what is no graph, as
+    for `checkpoint.load_policy`.
 
     Raises `PolicyError`, also for a precision that was not exported and a provider that is not
     there.
     """
     check_graphs(path, precision)
     step, vision = graphs_of(path, precision, provider)
-    return OnnxPolicy(load_policy(path, expected), step, vision, chunking, seed)
+    return OnnxPolicy(load_policy(path, expected, device=device), step, vision, chunking, seed)
 
 
 def check_graphs(path: Path, *precisions: Precision) -> tuple[Precision, ...]:

@@ -116,9 +116,13 @@ class Pilot:
         self._observer, self._broken = Observer(self._contract), {}
         self._runner.reset()
         self.hold, self.stopped_why, self._next_ns, self._latest_ns = _IDLE, "", 0, 0
+        self.task = self._config.task
 
     def receive(self, topic: str, message: Any, received_ns: int) -> None:
         faults = self._observer.receive(topic, message, received_ns)
+        told = self._contract.task
+        if told is not None and topic == told.topic:
+            self.task = str(message.data).strip()  # whoever spoke last means it
         self._broken.pop(topic, None)
         if faults:
             self._broken[topic] = faults[0]

@@ -36,6 +36,8 @@ from rynn_brain_ros.vla.values import Floats, Observation, PolicyError
 
 STATE = "state"
 """Its key among the stamps, beside the cameras."""
+_SAME_OPENING = 0.05
+"""A hand whose opening changed less, of all that it opens, did nothing meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,14 @@ class RunnerConfig:
 @dataclass(frozen=True, eq=False)
 class Command:
     """``positions`` [n, D] for the step that begins now, evenly spaced, the last at its end; none,
-    [0, D], before the robot's state was known. ``hold`` says why they only bring it to rest.
+    [0, D], before the robot's state was known. ``action`` [D] is what the policy wants at the end
+    of the step; without one, ``hold`` says why the positions only bring it to rest.
     ``renewed``: this step and those after it are others than `Runner.ahead` told before."""
 
     positions: Floats = field(repr=False)
     hold: Hold | None = None
     renewed: bool = False
+    action: Floats | None = field(default=None, repr=False)
 
 
 @dataclass(eq=False)
@@ -130,6 +134,8 @@ class Runner:
         self._why: Hold | None = Hold(HoldCause.WAITING, "nothing was asked yet")
         self._stopped: Hold | None = None
         self._before: Floats | None = None
+        self._obeyed: tuple[Floats, Floats] | None = None
+        """Commanded and measured [D] at the end of the last step that reached the robot."""
         self._started, self._renewed = False, False
         self._n_failures, self._asked_step, self._not_before_ns = 0, 0, 0
 
@@ -153,6 +159,9 @@ class Runner:
         elif self._may_ask(now_ns):
             self._ask(observation, now_ns)
         command, self._renewed = replace(self._command(), renewed=self._renewed), False
+        measured = observation.state[self._measured]
+        if obeyed and len(command.positions) and np.isfinite(measured).all():
+            self._obeyed = command.positions[-1], measured
         return command
 
     def ahead(self) -> Floats:
@@ -273,7 +282,7 @@ class Runner:
         """
         measured = state[self._measured]
         if not self._started:
-            self._shaper.start(measured)
+            self._shaper.start(self._beginning(measured))
             self._started = True
         commanded = self._shaper.position
         far = (np.abs(measured - commanded) > self._config.max_lag) & ~self._is_gripper
@@ -295,6 +304,15 @@ class Runner:
             "the robot, or lower its limits",
         )
 
+    def _beginning(self, measured: Floats) -> Floats:
+        """[D]: where the robot is. A hand that is as it was goes on with what it was told, which
+        what it holds may keep it from: told where it is, it would let go."""
+        if self._obeyed is None:
+            return measured
+        told, then = self._obeyed
+        goes_on = self._is_gripper & (np.abs(measured - then) < _SAME_OPENING)
+        return np.where(goes_on, told, measured)
+
     def _command(self) -> Command:
         if not self._started:
             return Command(self._nothing(), self._why)
@@ -308,7 +326,7 @@ class Runner:
             self._give_up(Hold(HoldCause.NO_MOTION, str(error)))
             return self._at_rest(self._why)
         self._before = action
-        return Command(positions)
+        return Command(positions, action=action)
 
     def _at_rest(self, hold: Hold | None) -> Command:
         self._before = None

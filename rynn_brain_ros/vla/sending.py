@@ -65,13 +65,13 @@ class Translator:
             at += len(feature.names)
         names = {key: spec.action_names[part] for key, part in self._slices.items()}
         self.commander = Commander(contract, names)
-        self._is_gripper = space.is_part(PartKind.GRIPPER)
+        self.is_gripper = space.is_part(PartKind.GRIPPER)
         self._rotations = [part for kind, part in space.slices if kind is PartKind.ROT6D]
 
     def messages(self, position: Floats, stamp_ns: int) -> tuple[Message, ...]:
         """Of one action [D]. What was shaped number by number becomes a rotation again, and a hand
         that swings past its end is at its end."""
-        action = np.where(self._is_gripper, np.clip(position, 0.0, 1.0), position)
+        action = np.where(self.is_gripper, np.clip(position, 0.0, 1.0), position)
         for part in self._rotations:
             action[part] = rot6d_from_matrix(matrix_from_rot6d(action[part]))
         actions = {key: action[part] for key, part in self._slices.items()}
@@ -151,6 +151,7 @@ class Planned:
         self._is_goal = config.output == Output.ACTION.value
         self._config, self._translator, self._period_ns = config, translator, period_ns
         self._wants_open: bool | None = None
+        self._told: Floats | None = None
 
     def begin(
         self, command: Command, ahead: Callable[[], Floats], start_ns: int
@@ -159,18 +160,24 @@ class Planned:
         if command.renewed and len(command.positions):
             rows = np.concatenate([command.positions, ahead()])
             found.append(self._trajectory(rows, self._period_ns / len(command.positions), start_ns))
-        if self._hand is not None and command.hold is None:
-            found += self._gripped(self._hand, command.positions[-1, self._hand_at])
+        if len(command.positions):
+            self._told = command.positions[-1]
+        if self._hand is not None and command.action is not None:
+            wanted = command.action[self._hand_at]
+            found += self._gripped(self._hand, wanted, command.positions[-1, self._hand_at])
         return tuple(found)
 
     def due(self, now_ns: int) -> tuple[Message, ...]:
         return ()
 
     def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
-        """A goal's server holds by itself when it is cancelled."""
+        """A goal's server holds by itself when it is cancelled. A hand goes on with what it was
+        told: told where it is, it would let go of what it holds."""
         if self._is_goal or measured is None:
             return ()
-        return (self._trajectory(measured[None], _STOP_S * 1e9, now_ns),)
+        told = measured if self._told is None else self._told
+        end = np.where(self._translator.is_gripper, told, measured)
+        return (self._trajectory(end[None], _STOP_S * 1e9, now_ns),)
 
     def _trajectory(self, rows: Floats, spacing_ns: float, start_ns: int) -> Message:
         """``rows`` [m, D], of which as many become points as are far enough apart, and the last."""
@@ -203,11 +210,12 @@ class Planned:
             found.update(zip(sent.message["name"], sent.message["position"], strict=True))
         return [found[joint] for joint in self._joints]
 
-    def _gripped(self, hand: Source, opening: float) -> list[Message]:
-        """Between the two thresholds the hand does what it did."""
+    def _gripped(self, hand: Source, wanted: float, shaped: float) -> list[Message]:
+        """When what is ``wanted`` has also been reached, ``shaped`` by the limits, in openings of
+        0…1. Between the two thresholds the hand does what it did."""
         wants_open = self._wants_open
-        if opening > _OPENS or opening < _CLOSES:
-            wants_open = opening > _OPENS
+        if min(wanted, shaped) > _OPENS or max(wanted, shaped) < _CLOSES:
+            wants_open = wanted > _OPENS
         if wants_open is None or wants_open == self._wants_open:
             return []
         self._wants_open = wants_open

@@ -34,7 +34,8 @@ class PolicyConfig:
     url: str = setting("ws://127.0.0.1:8100", "where the policy is served, ws://HOST:PORT")
     token_file: str = setting("", "file with the endpoint's token; empty: it asks for none")
     task: str = setting(
-        "", "what is to be done, in words; ~/task and the contract's topic say it too"
+        "",
+        "what is to be done, in words; ~/task and the contract's topic say it too, the last counts",
     )
     plan_topic: str = setting(
         "", "rynn_brain_ros/Plan with the brain's step, such as /act/plan; empty: the contract's"

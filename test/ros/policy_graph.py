@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 from asking import Asking
-from control_msgs.action import FollowJointTrajectory
+from control_msgs.action import FollowJointTrajectory, GripperCommand
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from policy_parts import CONTRACT_TEXT, HOME, ScriptedPolicy, ramp, spec_for
@@ -49,6 +49,7 @@ class Robot(Node):
         self.commands: list[JointState] = []
         self.trajectories: list[JointTrajectory] = []
         self.goals: list[Any] = []
+        self.grips: list[float] = []
         self.n_cancels, self._newest, self._ending = 0, None, threading.Event()
         self._joints = self.create_publisher(JointState, "/joint_states", 10)
         self._images = self.create_publisher(Image, "/wrist", qos_profile_sensor_data)
@@ -67,6 +68,15 @@ class Robot(Node):
             cancel_callback=self._cancel,
             callback_group=ReentrantCallbackGroup(),
         )
+
+    def serve_hand(self) -> None:
+        """Fingers that something keeps apart, told as franka_gripper tells it."""
+        ActionServer(self, GripperCommand, "/hand/gripper_action", self._grip)
+
+    def _grip(self, handle: Any) -> Any:
+        self.grips.append(handle.request.command.position)
+        handle.abort()
+        return GripperCommand.Result(position=0.02)
 
     def close(self) -> None:
         self._ending.set()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.ros
@@ -161,6 +162,20 @@ def test_a_controllers_goal_is_replaced_and_at_the_end_cancelled(
     assert running.transition(Transition.TRANSITION_ACTIVATE)
     running.wait_until(lambda: not running.status[-1].armed, "a status")
     assert len(running.robot.goals) == n
+
+
+def test_fingers_that_hold_something_are_no_failure(graph: Callable[..., Graph]) -> None:
+    running = graph(dry_run=False, gripper_action="hand/gripper_action", **GOALS)
+    running.policy.answer = lambda seen: np.tile([*HOME[:2], 0.0], (HORIZON, 1))
+    running.robot.serve()
+    running.robot.serve_hand()
+    running.bring_up()
+    running.wait_until(lambda: running.arm().success, "the servers")
+    running.wait_until(lambda: running.robot.grips, "a goal of the hand")
+    n = len(running.robot.goals)
+    running.wait_until(lambda: len(running.robot.goals) > n, "motion that goes on")
+    assert running.robot.grips == [0.0]
+    assert running.status[-1].armed
 
 
 def test_a_controller_that_dies_disarms(graph: Callable[..., Graph]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,20 @@ def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path, backbone: Path, demo
     assert Run(settings(tmp_path, backbone, demonstrated, steps=3)).train() is not None
     with pytest.raises(ConfigError, match=r"is at step 3, behind steps=2"):
         Run(settings(tmp_path, backbone, demonstrated, steps=2))
+
+
+def test_the_policy_of_an_earlier_run_is_not_named_as_another_ones(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    Run(settings(tmp_path, backbone, demonstrated, steps=1)).train()
+    shutil.rmtree(tmp_path / "step-000001")
+    with pytest.raises(ConfigError, match="holds the policy of an earlier run: choose another out"):
+        Run(settings(tmp_path, backbone, demonstrated, steps=1, optimizer__lr=0.01))
+
+
+def test_a_run_without_a_backbone_is_refused_before_data_are_read(tmp_path: Path):
+    with pytest.raises(ConfigError, match="backbone=FOLDER: name a checkpoint"):
+        Run(Config(out=str(tmp_path)))
 
 
 def test_two_processes_learn_what_one_does(tmp_path: Path, backbone: Path, demonstrated: Path):

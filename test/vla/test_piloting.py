@@ -19,6 +19,7 @@ from rynn_brain_ros.vla.values import PolicyError
 
 GOALS = {"output": "trajectory_action", "controller": "arm"}
 IN_BASE = Aim(3, frame="base")
+TASKS = "tasks: {task: {channel: {topic: /task_prompt, type: std_msgs/msg/String}}}\n"
 WORDS = "conditioning: {plan: /plan, groundings: /groundings}\n"
 
 
@@ -194,6 +195,8 @@ def test_pictures_are_decoded_by_who_looks_at_them():
     broken = StoredImage(camera.sources[0], EncodedImage("jpeg", b"none", compressed=True))
     pictures = Pictures({"wrist": broken})
     assert list(pictures) == ["wrist"]
+    assert "wrist" in pictures
+    assert "front" not in pictures
     with pytest.raises(PolicyError, match="the newest picture of wrist is broken"):
         pictures["wrist"]
 
@@ -224,6 +227,23 @@ def test_without_a_task_nothing_is_asked():
     flight.pilot.task = "pick up the cup"
     flight.fly(2)
     assert flight.policy.asked[0][0].instruction == "pick up the cup"
+
+
+def test_who_said_last_what_is_to_be_done_is_followed():
+    flight = Flight(more=TASKS).fly(2)
+    said = [("/task_prompt", "stack the plates"), ("~/task", "put the knife down")]
+    for topic, words in (*said, ("/task_prompt", "wipe the table")):
+        if topic == "~/task":
+            flight.pilot.task = words
+        else:
+            flight.hear(topic, "std_msgs/msg/String", {"data": words})
+        flight.fly(8)
+        assert flight.policy.asked[-1][0].instruction == words
+    flight.hear("/task_prompt", "std_msgs/msg/String", {"data": " "})
+    flight.fly(2)
+    assert flight.cause == "no_task"
+    flight.pilot.begin()
+    assert flight.pilot.task == "pick up the cup"
 
 
 # --- what the brain says -------------------------------------------------------------------------

@@ -112,8 +112,8 @@ def test_a_controllers_topic_is_stopped_where_the_robot_is_measured():
     flight.fly()
     flight.pilot.disarm("a person disarmed it")
     (point,) = points(flight.robot.sent[-1])
-    a, b, opening = HOME + 0.03
-    assert point["positions"] == pytest.approx([a, b, 0.04 * opening], abs=1e-6)
+    a, b, _ = HOME + 0.03
+    assert point["positions"] == pytest.approx([a, b, 0.04 * HOME[2]], abs=1e-6)
 
 
 def test_a_loop_that_stood_still_stops_the_robot_where_it_is_now():
@@ -158,6 +158,75 @@ def test_the_hand_is_told_when_it_is_to_open_or_to_close_and_not_between():
     assert told == [[], [0.04], [0.04], [0.04, 0.0], [0.04, 0.0]]
     arm = next(m for m in flight.robot.sent if m.type == FOLLOW)
     assert arm.message["trajectory"]["joint_names"] == ["a", "b"]
+
+
+# --- what the hand holds -------------------------------------------------------------------------
+
+
+def carrying(**settings) -> Flight:
+    """An arm whose hand was told to close, on something 65 % of its opening wide."""
+    flight = Flight(lambda seen: np.tile([0.0, 1.0, 0.0], (HORIZON, 1)), **settings)
+    flight.state = np.array([0.0, 1.0, 0.9])
+    assert flight.pilot.arm() == ""
+    flight.fly(5)
+    flight.state = np.array([0.0, 1.0, 0.65])
+    return flight.fly(3)
+
+
+def hand_goals(flight: Flight) -> list[float]:
+    hand = [message for message in flight.robot.sent if message.type == GRIPPER]
+    return [message.message["command"]["position"] for message in hand]
+
+
+def rearmed(flight: Flight) -> Flight:
+    flight.pilot.disarm("a person disarmed it")
+    flight.fly(3)
+    assert flight.pilot.arm() == ""
+    return flight.fly(5)
+
+
+def test_a_hand_that_holds_something_is_not_opened_by_arming_anew():
+    flight = rearmed(carrying(gripper_action="hand", **GOALS))
+    assert hand_goals(flight) == [0.0, 0.0]
+
+
+def test_a_hand_that_holds_something_is_not_opened_by_arming_for_the_first_time():
+    flight = Flight(
+        lambda seen: np.tile([0.0, 1.0, 0.0], (HORIZON, 1)), gripper_action="hand", **GOALS
+    )
+    flight.state = np.array([0.0, 1.0, 0.65])
+    assert flight.pilot.arm() == ""
+    flight.fly(8)
+    assert hand_goals(flight) == [0.0]
+
+
+def test_the_safe_action_goes_on_with_what_the_hand_was_told():
+    flight = carrying(**TOPIC)
+    flight.pilot.disarm("a person disarmed it")
+    (point,) = points(flight.robot.sent[-1])
+    assert point["positions"] == pytest.approx([0.0, 1.0, 0.0], abs=1e-6)
+
+
+def test_fingers_that_hold_something_are_pressed_on_behind_arming_anew():
+    flight = carrying()
+    flight.pilot.disarm("a person disarmed it")
+    n = len(flight.robot.sent)
+    rearmed(flight)
+    assert {finger(message) for message in flight.robot.sent[n:]} == {0.0}
+
+
+def test_a_hand_that_was_opened_meanwhile_is_not_snapped_shut():
+    flight = carrying()
+    flight.pilot.disarm("a person disarmed it")
+    n = len(flight.robot.sent)
+    flight.state = np.array([0.0, 1.0, 1.0])
+    assert flight.pilot.arm() == ""
+    flight.fly(1)
+    assert finger(flight.robot.sent[n]) == pytest.approx(0.04, abs=1e-6)
+
+
+def finger(message) -> float:
+    return dict(zip(message.message["name"], message.message["position"], strict=True))["finger"]
 
 
 def test_only_goals_need_servers():

@@ -93,6 +93,18 @@ def test_how_far_a_chunk_is_bound_to_the_one_before_is_chosen(policy: Path, star
     assert np.abs(chunk - closely.infer(SEEN, before)).max() > 1e-3
 
 
+def test_an_exports_graphs_answer_as_torch_does(policy: Path, start: Start, tmp_path: Path):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="the extra onnx is not installed")
+    from rynn_brain_ros.vla.export import export  # noqa: PLC0415
+
+    export(policy, tmp_path / "graphs")
+    _, url = start(str(tmp_path / "graphs"), "--graphs", "fp32", "--device", "cpu")
+    with closing(PolicyClient(url, timeout_s=PATIENCE_S)) as client:
+        chunk = client.infer(SEEN)
+    np.testing.assert_allclose(chunk, CheckpointPolicy(load_policy(policy)).infer(SEEN), atol=1e-3)
+
+
 def test_a_token_is_asked_for(policy: Path, start: Start, tmp_path: Path):
     word = tmp_path / "token"
     word.write_text("the-word\n", encoding="ascii")
@@ -114,6 +126,7 @@ def test_other_machines_are_let_in_with_a_token_only(policy: Path, capsys: pytes
         ([], "it is no policy"),
         (["--graphs", "int8"], "write one with rynn-brain export"),
         (["--graphs", "int8", "--cuda-graphs"], "give one"),
+        (["--provider", "tensorrt"], "--provider needs --graphs"),
     ],
 )
 def test_a_folder_that_is_no_policy_is_refused(
