@@ -13,6 +13,8 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
+
 from rynn_brain_ros.values import (
     Affordance,
     AnyGrounding,
@@ -107,17 +109,31 @@ def compressed_image_of(message: Any) -> EncodedImage:
 
 
 def camera_info_of(message: Any) -> CameraInfo:
-    k, r = _floats(message.k), _floats(message.r)
+    """Of the picture as it is published: a message tells the full sensor, and beside it which part
+    (``roi``) is shown how much smaller (``binning``), as sensor_msgs/CameraInfo defines them."""
+    k, p, r = _floats(message.k), _floats(message.p), _floats(message.r)
+    roi, bins = message.roi, (max(1, message.binning_x), max(1, message.binning_y))
+    corner_px = float(roi.x_offset), float(roi.y_offset)
     return CameraInfo(
-        width=int(message.width),
-        height=int(message.height),
-        k=k,  # type: ignore[arg-type]  # nine numbers by the message's definition
+        width=int(roi.width or message.width) // bins[0],
+        height=int(roi.height or message.height) // bins[1],
+        k=_shown(k, corner_px, bins),  # type: ignore[arg-type]  # nine numbers by its definition
         d=_floats(message.d),
         distortion_model=str(message.distortion_model) or "plumb_bob",
         r=r,  # type: ignore[arg-type]
-        p=_floats(message.p),
+        p=_shown(p, corner_px, bins),
         frame_id=str(message.header.frame_id),
     )
+
+
+def _shown(
+    rows: tuple[float, ...], corner_px: tuple[float, float], bins: tuple[int, int]
+) -> tuple[float, ...]:
+    """A 3×3 or 3×4 projection onto a part that begins at ``corner_px``, ``bins`` times smaller."""
+    projection = np.array(rows, np.float64).reshape(3, -1)
+    for axis in range(2):
+        projection[axis] = (projection[axis] - corner_px[axis] * projection[2]) / bins[axis]
+    return tuple(projection.ravel().tolist())
 
 
 def transforms_of(message: Any) -> tuple[RigidTransform, ...]:

@@ -194,6 +194,10 @@ def _no_transform(text: str) -> Refusal:
     return Refusal(RefusalCode.NO_TRANSFORM, text)
 
 
+_BLOCKS = 8
+"""A history is trimmed in blocks of this part of it."""
+
+
 @dataclass
 class _Edge:
     """What is known about one child: its parent never changes, its samples are sorted by stamp."""
@@ -203,24 +207,35 @@ class _Edge:
     static: bool
     stamps: list[int] = field(default_factory=list)
     samples: list[RigidTransform] = field(default_factory=list)
+    heard: int = 0
+    trimmed: int = -1
+    """The rounds of its buffer in which it was added to and trimmed last."""
 
     @property
     def name(self) -> str:
         return f"'{self.parent}' → '{self.child}'"
 
-    def add(self, sample: RigidTransform, history_ns: int) -> None:
+    def add(self, sample: RigidTransform, history_ns: int) -> bool:
+        """Whether older ones were trimmed, which is once in ``history_ns / _BLOCKS``."""
         if self.static:
             self.stamps, self.samples = [sample.stamp_ns], [sample]
-            return
+            return False
         index = bisect_left(self.stamps, sample.stamp_ns)
         if index < len(self.stamps) and self.stamps[index] == sample.stamp_ns:
-            return  # a repeated sample, as tf2 ignores it
+            return False  # a repeated sample, as tf2 ignores it
         self.stamps.insert(index, sample.stamp_ns)
         self.samples.insert(index, sample)
         # In blocks: deleting from a list's head on each arrival would move the whole history.
-        if self.stamps[0] < self.stamps[-1] - history_ns - history_ns // 8:
-            keep = bisect_left(self.stamps, self.stamps[-1] - history_ns)
-            del self.stamps[:keep], self.samples[:keep]
+        if self.stamps[0] >= self.stamps[-1] - history_ns - history_ns // _BLOCKS:
+            return False
+        self._keep(bisect_left(self.stamps, self.stamps[-1] - history_ns))
+        return True
+
+    def keep_newest(self) -> None:
+        self._keep(len(self.stamps) - 1)
+
+    def _keep(self, first: int) -> None:
+        del self.stamps[:first], self.samples[:first]
 
     def at(self, stamp_ns: int, max_gap_ns: int) -> RigidTransform | Refusal:
         if self.static:
@@ -259,7 +274,8 @@ class ClockReset(str):
 class TransformBuffer:
     """The last ``history_s`` seconds of /tf, and all of /tf_static. Safe from any thread.
 
-    A dynamic edge keeps up to an eighth more than ``history_s``. Samples farther apart than
+    A dynamic edge keeps up to an eighth more than ``history_s``, and one that fell silent its
+    newest sample alone. Samples farther apart than
     ``max_gap_s`` are not interpolated. A sample up to ``max_backward_skew_s`` before its edge's
     newest is sorted in; one further back means that the clock jumped back (a simulation was
     reset, a bag loops), and everything that moves is learned anew.
@@ -276,6 +292,7 @@ class TransformBuffer:
         self._max_gap_ns = round(max_gap_s * 1e9)
         self._skew_ns = round(max_backward_skew_s * 1e9)
         self._edges: dict[str, _Edge] = {}
+        self._round = 0
         self._lock = RLock()
 
     def add(self, transforms: Iterable[RigidTransform], static: bool = False) -> tuple[str, ...]:
@@ -308,8 +325,20 @@ class TransformBuffer:
             return f"{edge.name} is known as {known}; its {new} sample was ignored"
         elif not static and sample.stamp_ns < edge.stamps[-1] - self._skew_ns:
             return self._start_over(edge, sample)
-        edge.add(sample, self._history_ns)
+        edge.heard = self._round
+        if edge.add(sample, self._history_ns):
+            self._trimmed(edge)
         return None
+
+    def _trimmed(self, edge: _Edge) -> None:
+        """A round is over when an edge is trimmed twice in it. Stamps of different edges, which may
+        come from clocks that do not agree, are not compared."""
+        if edge.trimmed == self._round:
+            self._round += 1
+            for other in self._edges.values():
+                if not other.static and self._round - other.heard > _BLOCKS + 1:
+                    other.keep_newest()
+        edge.trimmed = self._round
 
     def _start_over(self, edge: _Edge, sample: RigidTransform) -> ClockReset:
         """Samples of two runs must neither hide each other nor be interpolated between."""

@@ -14,17 +14,19 @@ import difflib
 import json
 import logging
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, wait
 from typing import Any
 
 import httpx
 
 from rynn_brain_ros.models.http_request import request_body
-from rynn_brain_ros.models.http_run import Run, Scissors
+from rynn_brain_ros.models.http_run import LOOK_S, Run, Scissors
 from rynn_brain_ros.models.http_stream import WRONG_SHAPE, Piece, events, short, text_of
-from rynn_brain_ros.models.profiles import profile_for
+from rynn_brain_ros.models.profiles import profile_for, tells_generation
 from rynn_brain_ros.models.servers import server_notes
 from rynn_brain_ros.models.wire import FIELD, FORGOTTEN, read_info
 from rynn_brain_ros.values import (
@@ -33,6 +35,7 @@ from rynn_brain_ros.values import (
     EngineError,
     EngineInfo,
     EngineLostError,
+    Generation,
     InputError,
     Query,
     UnreadableQuestionError,
@@ -43,6 +46,8 @@ TOKEN_VARIABLE = "RYNN_BRAIN_API_KEY"
 _LOG = logging.getLogger(__name__)
 _CONNECT_S = 5.0
 _BUSY = frozenset({429, 503})
+_GAVE_UP = frozenset({"abort", "error"})
+"""Reasons of servers that were stopped or broke in the middle of an answer."""
 _UNREADABLE = frozenset({400, 413, 422})
 
 
@@ -55,6 +60,8 @@ class HttpEngine:
 
     def __init__(self, url: str, model: str = "", token: str | None = None) -> None:
         token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
+        if not token.isascii():
+            raise InputError(f"{TOKEN_VARIABLE} holds characters that no server can be sent")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url = url.rstrip("/")
         # Each question has a connection of its own: cutting it ends the server's work on this one
@@ -65,7 +72,7 @@ class HttpEngine:
             trust_env=False,
             limits=httpx.Limits(max_keepalive_connections=0),
         )
-        self._logprobs = True
+        self._logprobs, self._switches_thinking = True, False
         self._known: frozenset[str] = frozenset()
         self._user = uuid.uuid4().hex
         try:
@@ -73,6 +80,8 @@ class HttpEngine:
             self._ours = FIELD in entry
             self._info = _info(self._url, entry)
             self.notes = server_notes(str(entry.get("owned_by", "")), self._page)
+            if not self._ours:
+                self._suppose()
         except BaseException:
             self._client.close()
             raise
@@ -124,6 +133,18 @@ class HttpEngine:
             ) from error
         return entries[_choose(self._url, list(entries), wanted)]
 
+    def _suppose(self) -> None:
+        """What a server does not tell of its model, its name does, or it is said what is supposed.
+        A model that may think is told not to: a point that it rejects while it thinks would be
+        taken for its answer."""
+        told = tells_generation(self._info.model)
+        self._switches_thinking = not told or self._info.generation is Generation.V1_1
+        if not told:
+            self.notes += (
+                f"{self._info.model!r} does not say which RynnBrain it is: asked as RynnBrain 1.0, "
+                "without thinking; serve it under its checkpoint's name",
+            )
+
     def _page(self, path: str) -> Any:
         """A page beside the protocol, which not every server has."""
         try:
@@ -136,6 +157,8 @@ class HttpEngine:
         try:
             with self._client.stream("GET", url) as reply:
                 return self._json(reply, text_of(reply, until))
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise InputError(f"{self._url} is no address of a server: {error}") from error
         except (httpx.HTTPError, OSError) as error:
             raise EngineError(_unreachable(self._url, error)) from error
 
@@ -143,22 +166,21 @@ class HttpEngine:
 
     def _pieces(self, run: Run) -> Generator[Piece, None, None]:
         """One request. Brings nothing where it should be made again."""
-        body = request_body(run.query, self._info, ours=self._ours, known=self._known)
+        body = request_body(
+            run.query,
+            self._info,
+            ours=self._ours,
+            known=self._known,
+            switches_thinking=self._switches_thinking,
+        )
         if self._ours:
             body["user"] = self._user
         elif self._logprobs:
             body["logprobs"] = True
-        timeout = httpx.Timeout(run.left_s, connect=min(_CONNECT_S, run.left_s))
         try:
             with (
                 Scissors(run) as scissors,
-                self._client.stream(
-                    "POST",
-                    f"{self._url}/chat/completions",
-                    json=body,
-                    timeout=timeout,
-                    extensions={"trace": scissors.trace},
-                ) as reply,
+                contextlib.closing(self._open(run, scissors, body)) as reply,
             ):
                 yield from self._read(reply, run)
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
@@ -170,6 +192,37 @@ class HttpEngine:
             raise EngineLostError(
                 f"the connection to {self._url} was closed on this side"
             ) from error
+
+    def _open(self, run: Run, scissors: Scissors, body: dict[str, Any]) -> httpx.Response:
+        """The beginning of a reply. Opened in a thread of its own: while a name is looked up and an
+        address is silent there is nothing yet to cut."""
+        request = self._client.build_request(
+            "POST",
+            f"{self._url}/chat/completions",
+            json=body,
+            timeout=httpx.Timeout(run.left_s, connect=min(_CONNECT_S, run.left_s)),
+            extensions={"trace": scissors.trace},
+        )
+        opened: Future[httpx.Response] = Future()
+
+        def send() -> None:
+            try:
+                reply = self._client.send(request, stream=True)
+            except BaseException as error:  # noqa: BLE001  # of the one who waits
+                if opened.set_running_or_notify_cancel():
+                    opened.set_exception(error)
+            else:
+                if opened.set_running_or_notify_cancel():
+                    opened.set_result(reply)
+                else:
+                    reply.close()
+
+        threading.Thread(target=send, name="http-open", daemon=True).start()
+        while not wait([opened], LOOK_S).done:
+            over = run.cancelled or run.left_s <= 0
+            if over and not scissors.has_connection and opened.cancel():
+                raise httpx.ConnectTimeout("no connection in time")
+        return opened.result()
 
     def _trouble(self, run: Run, error: Exception) -> EngineError:
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
@@ -194,11 +247,19 @@ class HttpEngine:
                 raise EngineLostError(
                     f"{self._url} ended its stream without finishing the answer {short(run.text)!r}"
                 )
+            if run.finish_reason in _GAVE_UP and not run.cancelled:
+                raise EngineLostError(
+                    f"{self._url} gave up ({run.finish_reason}) in the middle of the answer "
+                    f"{short(run.text)!r}"
+                )
 
     def _refused(self, reply: httpx.Response, said: str) -> None:
         """Raises, except where another request may do."""
         if reply.status_code == 400 and self._logprobs and "logprob" in said:
             self._logprobs = False  # not every server gives them: then confidence is unknown
+            return
+        if reply.status_code == 400 and self._switches_thinking and "chat_template" in said:
+            self._switches_thinking = False
             return
         if reply.status_code == FORGOTTEN and self._known:
             self._known = frozenset()
@@ -216,8 +277,8 @@ class HttpEngine:
         wait_s = _retry_after_s(reply)
         if wait_s >= run.left_s:
             raise EngineError(
-                f"{self._url} is busy (HTTP {reply.status_code}) and the question's "
-                f"{run.query.budget.timeout_s:g} s do not allow to ask again"
+                f"{self._url} is busy (HTTP {reply.status_code}: {short(text_of(reply))}) and the "
+                f"question's {run.query.budget.timeout_s:g} s do not allow to ask again"
             )
         run.pause(wait_s)
 
@@ -244,7 +305,7 @@ class HttpEngine:
         hint = ""
         if reply.status_code in (401, 403):
             hint = f"; set {TOKEN_VARIABLE} to the server's token"
-        elif reply.status_code == 404:
+        elif reply.status_code == 404 and "model" not in said.lower():
             hint = "; does the URL end in /v1?"
         kind = UnreadableQuestionError if reply.status_code in _UNREADABLE else EngineError
         raise kind(f"{self._url} answered HTTP {reply.status_code}: {said}{hint}")

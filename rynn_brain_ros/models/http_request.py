@@ -11,7 +11,6 @@ from rynn_brain_ros.models.image_grid import TOKEN_PX, grid_size, on_grid
 from rynn_brain_ros.models.wire import FIELD, KNOWN, question_record
 from rynn_brain_ros.values import (
     EngineInfo,
-    Generation,
     ImagePart,
     Message,
     Query,
@@ -25,11 +24,19 @@ _MAX_SIDE_PX, _MAX_ASPECT, _MAX_TOKENS = 16384, 200, 16384
 
 
 def request_body(
-    query: Query, info: EngineInfo, *, ours: bool, known: Collection[str] = ()
+    query: Query,
+    info: EngineInfo,
+    *,
+    ours: bool,
+    known: Collection[str] = (),
+    switches_thinking: bool = False,
 ) -> dict[str, Any]:
     """``ours``: the server is `rynn-brain serve`; ``known`` are the digests of pictures that it has
-    already. Raises `InputError` for what no model was trained on and `UnreadableQuestionError` for
-    pictures that none can be shown."""
+    already; ``switches_thinking``: its chat template is told whether to think.
+
+    Raises `InputError` for what no model was trained on and `UnreadableQuestionError` for pictures
+    that none can be shown.
+    """
     messages = compose(query, info.generation)
     images = [p.image for m in messages for p in m.parts if isinstance(p, ImagePart)]
     _check(images, query.frames.max_visual_tokens)
@@ -48,7 +55,7 @@ def request_body(
     }
     if ours:
         body[FIELD] = question_record(query)
-    elif info.generation is Generation.V1_1:
+    elif switches_thinking:
         body["chat_template_kwargs"] = {"enable_thinking": query.thinks}
     return body
 

@@ -24,7 +24,10 @@ from rynn_brain_ros.values import (
     TokenProbability,
 )
 
-_LOOK_S = 0.02
+_WHOLE = frozenset({"", "stop", "eos", "eos_token", "stop_sequence", "end_turn"})
+"""Why an answer is over that was said to its end, "" where it was ended here. Any other reason cut
+it, and what is cut is acted on as little as what ran out of tokens."""
+LOOK_S = 0.02
 """How often a running answer is checked for cancellation and budget."""
 
 
@@ -51,6 +54,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self._completion = Completion(self.query)
+        self._is_thinking = False
 
     @property
     def elapsed_s(self) -> float:
@@ -77,7 +81,7 @@ class Run:
         until = time.monotonic() + seconds
         waiter = threading.Event()
         while not self.cancelled and time.monotonic() < until:
-            waiter.wait(min(_LOOK_S, seconds))
+            waiter.wait(min(LOOK_S, seconds))
 
     def take(self, piece: Piece) -> None:
         self.prompt_tokens = piece.prompt_tokens if piece.prompt_tokens >= 0 else self.prompt_tokens
@@ -85,13 +89,25 @@ class Run:
             self.completion_tokens = piece.completion_tokens
         self.finish_reason = piece.finish_reason or self.finish_reason
         self.told = piece.told or self.told
-        start = len(self.text)
+        text = self._as_written(piece)
+        start = len(self.text) + len(text) - len(piece.text or piece.thought)
         for token, probability in piece.tokens:
             end = start + len(token)  # tokens follow each other; those of a piece come with it
             self.probabilities.append(TokenProbability(start, end, probability))
             start = end
-        if piece.text:
-            self._write(piece.text)
+        if text:
+            self._write(text)
+
+    def _as_written(self, piece: Piece) -> str:
+        """With a thought that was told apart where the model wrote it."""
+        text = ""
+        if piece.thought:
+            text = piece.thought if self._is_thinking else f"<think>{piece.thought}"
+            self._is_thinking = True
+        if piece.text and self._is_thinking:
+            text += "</think>"
+            self._is_thinking = False
+        return text + piece.text
 
     def _write(self, text: str) -> None:
         if not self.text:
@@ -102,7 +118,7 @@ class Run:
         self._completion.feed(text)
 
     def answer(self, info: EngineInfo) -> Answer:
-        reason = FinishReason.LENGTH if self.finish_reason == "length" else FinishReason.STOP
+        reason = FinishReason.STOP if self.finish_reason in _WHOLE else FinishReason.LENGTH
         told = self.told
         probabilities = told.token_probabilities if told is not None else self.probabilities
         return Answer(
@@ -155,8 +171,12 @@ class Scissors:
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._socket = info["return_value"].get_extra_info("socket")
 
+    @property
+    def has_connection(self) -> bool:
+        return self._socket is not None
+
     def _watch(self) -> None:
-        while not self._done.wait(_LOOK_S):
+        while not self._done.wait(LOOK_S):
             if (self._run.cancelled or self._run.left_s <= 0) and self._socket is not None:
                 with contextlib.suppress(OSError):
                     # Closing would leave a reader waiting; TLS's own way of it would wait itself.

@@ -20,7 +20,9 @@ MOST_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Piece:
-    """What one event of the stream brings: text, its tokens with probabilities, an ending."""
+    """What one event of the stream brings: text, its tokens with probabilities, an ending.
+    ``thought``: what the server tells apart from the answer (vLLM's and SGLang's reasoning
+    parsers)."""
 
     text: str
     tokens: tuple[tuple[str, float], ...] = ()
@@ -28,14 +30,17 @@ class Piece:
     prompt_tokens: int = -1
     completion_tokens: int = -1
     told: Told | None = None
+    thought: str = ""
 
     @classmethod
     def read(cls, chunk: dict[str, Any]) -> Piece:
         """Raises one of `WRONG_SHAPE` for another shape."""
         usage = chunk.get("usage") or {}
         choice: dict[str, Any] = next(iter(chunk.get("choices") or ()), {})
-        text = (choice.get("delta") or {}).get("content") or ""
-        if not isinstance(text, str):
+        delta = choice.get("delta") or {}
+        text = delta.get("content") or ""
+        thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
+        if not (isinstance(text, str) and isinstance(thought, str)):
             raise TypeError("content is no text")
         tokens = (choice.get("logprobs") or {}).get("content") or ()
         return cls(
@@ -45,6 +50,7 @@ class Piece:
             int(usage.get("prompt_tokens", -1)),
             int(usage.get("completion_tokens", -1)),
             read_answer(chunk[FIELD]) if FIELD in chunk else None,
+            thought,
         )
 
 

@@ -41,10 +41,15 @@ def grid_size(width: int, height: int, max_tokens: int) -> tuple[int, int]:
     return columns * TOKEN_PX, rows * TOKEN_PX
 
 
+def _is_deep(selected: SelectedFrame) -> bool:
+    """A PNG of 16 bits, which servers show white; its IHDR tells the depth in byte 24."""
+    return selected.mime == "image/png" and selected.image[24] > 8
+
+
 def on_grid(selected: SelectedFrame, max_tokens: int) -> tuple[bytes, str]:
     """(encoded picture, mime type) on the grid; the canonical bytes where they fit already."""
     size = grid_size(selected.width, selected.height, max_tokens)
-    if size == (selected.width, selected.height):
+    if size == (selected.width, selected.height) and not _is_deep(selected):
         return selected.image, selected.mime
     rgb = decode_color(selected.frame.color)
     shrinks = size[0] * size[1] < selected.width * selected.height

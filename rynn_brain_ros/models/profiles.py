@@ -152,7 +152,7 @@ def profile_for(name: str, kind: str = "", size_b: float = 0.0) -> Profile:
     in gets that role. ``kind`` (the configuration's ``model_type``) and ``size_b`` (billions of
     parameters) are measured on the checkpoint; where given they outweigh the name's words.
     """
-    words = name.lower().replace("_", "-").rpartition("/")[2]
+    words = _words(name)
     for profile in (*PROFILES, NANO):
         if profile.name.lower() == words:
             return profile
@@ -181,6 +181,21 @@ def fits(available_bytes: int, profiles: Iterable[Profile] = PROFILES) -> tuple[
     for _, name, quantization, n_bytes in sorted(found, key=lambda f: (-f[0], f[1], -f[3])):
         best.setdefault(name, f"{name} {quantization} ({n_bytes / 1e9:.1f} GB)")
     return tuple(best.values())
+
+
+def tells_generation(name: str) -> bool:
+    """Whether a checkpoint's name, or its path, says which generation it is of; for another one
+    `profile_for` supposes the first."""
+    words = _words(name)
+    names = (profile.name.lower() for profile in (*PROFILES, NANO))
+    known = any(words == name or words.startswith(f"{name}-") for name in names)
+    return known or "qwen3-vl" in words or _generation(words, "") is not _V1
+
+
+def _words(name: str) -> str:
+    """Of a name, a path, or a place in the Hugging Face cache, where the last part is a digest."""
+    cached = re.search(r"models--(?:[^/]*--)?([^/]+)/snapshots/", name)
+    return (cached[1] if cached else name.rpartition("/")[2]).lower().replace("_", "-")
 
 
 def _generation(words: str, kind: str) -> Generation:

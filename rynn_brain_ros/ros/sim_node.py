@@ -41,6 +41,8 @@ from rynn_brain_ros.sim.world import Picture
 from rynn_brain_ros.values import InputError, RynnBrainError
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_GONE = "_NODE_NAME_UNKNOWN_"
+"""The graph's name of a node that was closed and whose publishers it did not forget yet."""
 _SWITCHED_OFF = "the simulator was switched off"
 
 
@@ -100,6 +102,7 @@ class SimNode(ManagedNode):
         names = (
             f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
             for publisher in self.get_publishers_info_by_topic("/clock")
+            if publisher.node_name != _GONE
         )
         others = set(names) - {self.get_fully_qualified_name()}
         if others:

@@ -16,7 +16,7 @@ from rynn_brain_ros.serving.refusals import RequestError
 from rynn_brain_ros.serving.replies import to_json
 
 _OPEN = frozenset({"/healthz"})
-_HERE = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
+_HERE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 _DRAIN_S = 2.0
 
 

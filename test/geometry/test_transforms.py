@@ -249,6 +249,19 @@ def test_history_is_bounded_by_seconds() -> None:
     assert "before the oldest" in refusal.text
 
 
+def test_a_frame_that_fell_silent_keeps_its_newest_sample_alone() -> None:
+    buffer = TransformBuffer(history_s=2.0)
+    buffer.add([edge("a", "person", i, i * 0.1) for i in range(15)])
+    buffer.add([edge("a", "late", i, 500 + i * 0.1) for i in range(15)])  # of another clock
+    for i in range(20):
+        buffer.add([edge("a", "b", i, i * 0.1), edge("a", "late", i, 502 + i * 0.1)])
+    assert given_transform(buffer.lookup("a", "person", S)).translation_m[0] == 10
+    buffer.add([edge("a", "b", i, i * 0.1) for i in range(20, 100)])
+    assert "(1 samples)" in refused(buffer.lookup("a", "person", S)).text
+    assert given_transform(buffer.lookup("a", "person", round(1.4 * S))).translation_m[0] == 14
+    assert "(1 samples)" not in refused(buffer.lookup("a", "b", S)).text
+
+
 def test_a_clock_that_jumps_back_starts_the_moving_edges_over() -> None:
     buffer = buffer_of(
         edge("odom", "base", 1, 100.0),

@@ -195,6 +195,46 @@ def test_the_thinking_switch_of_generation_1_1_follows_the_question(
     assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": thinking}
 
 
+@pytest.mark.parametrize("name", ["rynnbrain", "RynnBrain-9B"])
+def test_a_model_whose_name_says_nothing_is_told_not_to_think_and_that_is_said(
+    server: Server, name: str
+) -> None:
+    server.models = [name]
+    engine = HttpEngine(server.url)
+    assert any(
+        "does not say which RynnBrain it is: asked as RynnBrain 1.0" in n for n in engine.notes
+    )
+    engine.ask(question())
+    assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_a_server_that_takes_no_thinking_switch_is_asked_without(server: Server) -> None:
+    server.models = ["rynnbrain"]
+    refusal = {"error": {"message": "unknown field chat_template_kwargs"}}
+    server.script = [lambda request: request.plain(400, refusal), says(POINT)]
+    assert HttpEngine(server.url).ask(question()).text == POINT
+    assert "chat_template_kwargs" not in server.bodies[1]
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_thoughts_that_a_server_tells_apart_are_thoughts(server: Server, field: str) -> None:
+    def thinks(request: Talk) -> None:
+        request.begin()
+        thoughts = ("It is <object> <frame 0>: (1, 2), ", "(300, 400) </object>.")
+        for thought in thoughts:
+            request.event({"choices": [{"delta": {field: thought}}]})
+        tokens = [{"token": "<affordance>", "logprob": 0.0}]
+        request.piece("<affordance>", logprobs={"content": tokens})
+        request.piece(" <frame 0>: (5, 6) </affordance>", "stop")
+
+    server.script = [thinks]
+    response = ask(HttpEngine(server.url), question(thinking=True))
+    assert [lifted.grounding.kind for lifted in response.reasoning] == ["object"]
+    assert [lifted.grounding.kind for lifted in response.lifted] == ["affordance"]
+    (token,) = response.answer.token_probabilities
+    assert response.answer.text[token.start : token.end] == "<affordance>"
+
+
 def test_thoughts_of_a_server_point_before_its_answer_does(server: Server) -> None:
     server.script = [
         says(
@@ -256,6 +296,36 @@ def test_the_token_budget_running_out_is_told(server: Server) -> None:
     server.script = [says("<affordance> (2", finish="length")]
     answer = HttpEngine(server.url).ask(question())
     assert answer.finish_reason is FinishReason.LENGTH
+
+
+def test_an_answer_that_was_filtered_is_one_that_was_cut(server: Server) -> None:
+    server.script = [says("<affordance> (2", finish="content_filter")]
+    assert HttpEngine(server.url).ask(question()).finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_a_server_that_gives_up_in_the_middle_is_a_lost_one(server: Server, reason: str) -> None:
+    server.script = [says("<affordance> (2", finish=reason)]
+    with pytest.raises(EngineLostError, match=rf"gave up \({reason}\) in the middle"):
+        HttpEngine(server.url).ask(question())
+
+
+def test_a_name_that_is_looked_up_for_long_costs_no_more_than_the_budget(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, looked_up = HttpEngine(server.url), socket.getaddrinfo
+    asked = threading.Event()
+
+    def slowly(*where: Any, **more: Any) -> Any:
+        asked.set()
+        server.closing.wait(30)
+        return looked_up(*where, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    with pytest.raises(EngineError, match="no connection in time"):
+        engine.ask(question(timeout_s=0.2))
+    asked.clear()
+    assert engine.ask(question(), None, asked).finish_reason is FinishReason.CANCELLED
 
 
 def test_a_closing_tag_that_the_server_swallowed_does_no_harm(server: Server) -> None:
@@ -539,6 +609,31 @@ def test_no_server_is_said_with_what_to_do() -> None:
         HttpEngine("http://127.0.0.1:9/v1")
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:80o0/v1", "http://.x/v1"])
+def test_an_address_with_a_typo_is_named(url: str) -> None:
+    with pytest.raises(InputError, match="is no address of a server"):
+        HttpEngine(url)
+
+
+def test_a_token_that_no_header_takes_is_named(server: Server) -> None:
+    with pytest.raises(InputError, match="holds characters that no server can be sent"):
+        HttpEngine(server.url, token="schlüssel")
+
+
+def test_a_model_that_is_gone_is_not_taken_for_a_wrong_address(server: Server) -> None:
+    gone = {"error": {"message": "The model `RynnBrain-8B` does not exist."}}
+    server.script = [lambda request: request.plain(404, gone)]
+    with pytest.raises(EngineError, match=r"does not exist\.$"):
+        HttpEngine(server.url).ask(question())
+
+
+def test_a_server_that_stays_busy_is_quoted(server: Server) -> None:
+    loading = {"error": {"message": "Loading model"}}
+    server.script = [lambda request: request.plain(503, loading, retry_after="60")]
+    with pytest.raises(EngineError, match=r"is busy .*Loading model"):
+        HttpEngine(server.url).ask(question())
+
+
 def test_the_model_is_discovered_chosen_or_named(server: Server) -> None:
     assert HttpEngine(server.url).info.model == "RynnBrain-8B"
     server.models = ["RynnBrain-8B", "RynnBrain-Plan-8B"]
@@ -581,6 +676,15 @@ def test_a_resized_picture_keeps_its_format_and_one_on_the_grid_its_bytes(jpeg: 
     data, mime = on_grid(other, 1280)
     assert mime == other.mime
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (288, 512, 3)
+
+
+def test_a_picture_of_16_bits_is_sent_in_8(server: Server) -> None:
+    deep = cv2.imencode(".png", np.full((480, 640), 90 * 256, np.uint16))[1].tobytes()
+    image = EncodedImage("mono16; png compressed mono16", deep, compressed=True)
+    data, _ = on_grid(select(Frame("/camera", 1, "optical", image)), 1280)
+    shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert (shown.dtype, shown.shape[:2]) == (np.uint8, (480, 640))
+    assert shown.mean() < 200
 
 
 def test_a_picture_no_model_could_read_is_refused(server: Server) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rynn_brain_ros.language import default_budget
-from rynn_brain_ros.models.profiles import PROFILES, fits, profile_for
+from rynn_brain_ros.models.profiles import PROFILES, fits, profile_for, tells_generation
 from rynn_brain_ros.models.roles import Role
 from rynn_brain_ros.values import Generation, Task
 
@@ -47,6 +47,28 @@ def test_fewer_bits_take_less_memory(profile):
 )
 def test_an_unknown_name_gets_the_nearest_right_one(name, kind, size_b, expected):
     assert profile_for(name, kind, size_b).name == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("RynnBrain-8B", True),
+        ("RynnBrain-8B-nf4", True),
+        ("RynnBrain1.1-9B-kitchen", True),
+        ("Qwen3-VL-8B-Instruct", True),
+        ("/cache/models--DAMO--RynnBrain1.1-9B/snapshots/1f0c", True),
+        ("rynnbrain", False),
+        ("RynnBrain-9B", False),
+        ("/cache/models--me--brain/snapshots/1f0c", False),
+    ],
+)
+def test_a_name_says_its_generation_or_is_known_not_to(name: str, says: bool):
+    assert tells_generation(name) is says
+
+
+def test_a_place_in_the_hugging_face_cache_is_known_by_its_repository():
+    place = "/root/.cache/huggingface/hub/models--DAMO--RynnBrain1.1-9B/snapshots/1f0c"
+    assert profile_for(place).name == "RynnBrain1.1-9B"
 
 
 def test_what_was_measured_outweighs_the_name():

@@ -327,6 +327,8 @@ def test_a_target_that_is_not_empty_is_refused_and_kept(tiny, tmp_path):
     from rynn_brain_ros.models.local.quantizing import quantize  # noqa: PLC0415
 
     (tmp_path / "mine").write_text("precious")
+    with pytest.raises(InputError, match="is no name of a folder: name a new one"):
+        quantize(tiny("qwen3_vl"), Path(), "int8")
     with pytest.raises(InputError, match="is not an empty folder: choose another"):
         quantize(tiny("qwen3_vl"), tmp_path, "nf4")
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]

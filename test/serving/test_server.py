@@ -163,6 +163,12 @@ def test_with_a_token_only_those_who_show_it_are_answered(serve):
     assert post(url, chat(), headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "127.0.1.1", "[::1]:8000"])
+def test_every_name_of_this_machine_opens(serve, host):
+    server = serve(ScriptedEngine())
+    assert httpx.get(f"{server.url}/models", headers={"host": host}).status_code == 200
+
+
 @pytest.mark.parametrize("host", ["localhost/healthz?", "localhost/healthz#", "[::1", "evil"])
 def test_a_strange_host_opens_nothing(serve, host):
     for server, status in (

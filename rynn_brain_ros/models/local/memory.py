@@ -172,8 +172,20 @@ def _machine_available() -> int | None:
     return next((int(words[1]) * 1024 for words in values), None)
 
 
+def _reclaimable(group: Path) -> int:
+    """Of what a control group uses, what the kernel gives back when it is asked for: files that
+    were read lately, as a model's are."""
+    try:
+        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    told = dict(line.split(maxsplit=1) for line in lines)
+    return int(told.get("total_inactive_file", told.get("inactive_file", "0")))  # v1's, else v2's
+
+
 def _room(limit: Path, used: Path) -> int | None:
     try:
-        return max(0, int(limit.read_text()) - int(used.read_text()))
+        in_use = int(used.read_text()) - _reclaimable(used.parent)
+        return max(0, int(limit.read_text()) - max(0, in_use))
     except (OSError, ValueError):  # no such control group, or "max": no limit
         return None

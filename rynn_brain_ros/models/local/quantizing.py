@@ -80,6 +80,8 @@ def _check_target(source: Path, target: Path, to: str) -> None:
     check_word(to, f"to quantize {source} to")
     if to == "none":
         raise InputError(f"nothing to do: choose one of {', '.join(QUANTIZATIONS[1:])}")
+    if not target.name:
+        raise InputError(f"{target} is no name of a folder: name a new one")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target} exists and is not an empty folder: choose another")
 
