@@ -258,8 +258,10 @@ class HttpEngine:
         if reply.status_code == 400 and self._logprobs and "logprob" in said:
             self._logprobs = False  # not every server gives them: then confidence is unknown
             return
-        if reply.status_code == 400 and self._switches_thinking and "chat_template" in said:
+        supposed = self._switches_thinking and self._info.generation is not Generation.V1_1
+        if reply.status_code == 400 and supposed and "chat_template" in said:
             self._switches_thinking = False
+            _LOG.warning("%s: its model may think, it cannot be told not to", self._url)
             return
         if reply.status_code == FORGOTTEN and self._known:
             self._known = frozenset()

@@ -214,6 +214,9 @@ def test_a_server_that_takes_no_thinking_switch_is_asked_without(server: Server)
     server.script = [lambda request: request.plain(400, refusal), says(POINT)]
     assert HttpEngine(server.url).ask(question()).text == POINT
     assert "chat_template_kwargs" not in server.bodies[1]
+    server.models, server.script = ["RynnBrain1.1-2B"], server.script[:1]
+    with pytest.raises(UnreadableQuestionError, match="unknown field"):  # it would think, then
+        HttpEngine(server.url).ask(question())
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
