@@ -52,9 +52,9 @@ def run_demo(
     Raises `InputError` where the simulator is missing or the world is unknown, `EngineError` where
     no engine can decide what to do there, `OutputError` when ``out`` cannot be written.
     """
-    check_engines(config, engines)
     stage = make_stage(config)
     try:
+        check_engines(config, engines)
         note = engine_note(engines)
         for line in (f"Task: {stage.task}", stage.contents, note):
             say(line)
