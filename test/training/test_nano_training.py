@@ -25,6 +25,11 @@ from rynn_brain_ros.models.local.loading import load  # noqa: E402
 from rynn_brain_ros.models.local.patches import read_patcher  # noqa: E402
 from rynn_brain_ros.models.nano import CHECKPOINT  # noqa: E402
 from rynn_brain_ros.sim.objects import PAINT  # noqa: E402
+from rynn_brain_ros.sim.table_scene import (  # noqa: E402
+    FRONT_EYE_M,
+    FRONT_TARGET_M,
+    look_at,
+)
 from rynn_brain_ros.sim.table_tasks import Relation  # noqa: E402
 from rynn_brain_ros.sim.tabletop import Thing  # noqa: E402
 from rynn_brain_ros.values import (  # noqa: E402
@@ -66,8 +71,9 @@ from training.nano.rows import (  # noqa: E402
     assemble,
 )
 from training.nano.save import save_checkpoint  # noqa: E402
+from training.nano.see import as_labels, labels_of  # noqa: E402
 from training.nano.speak import Speaker, learn_hints, unevenness  # noqa: E402
-from training.nano.spots import free_spot  # noqa: E402
+from training.nano.spots import free_spot, spots_beside  # noqa: E402
 from training.nano.teacher import (  # noqa: E402
     EVERYTHING,
     RISE,
@@ -82,7 +88,7 @@ from training.nano.vocabulary import sentences  # noqa: E402
 from training.nano.words import build_tokenizer  # noqa: E402
 
 N_PICTURES = 24
-EYE_M = (1.28, -0.36, 0.74)
+CAMERA = look_at(FRONT_EYE_M, FRONT_TARGET_M)
 
 
 @pytest.fixture(scope="module")
@@ -298,10 +304,10 @@ def test_an_answer_is_decided_where_it_differs_from_an_abstention(
     assert len(absent) == 1 and there and not there & absent
 
 
-def test_the_coordinates_of_a_free_place_are_found_there_and_beside_its_thing(
+def test_coordinates_are_told_by_their_thing_and_those_beside_it_too(
     tokenizer, truths: list[Truth]
 ):
-    scribe, checked = Scribe(tokenizer), 0
+    scribe, beside = Scribe(tokenizer), 0
     for lesson, shown in lessons(truths, POINTING, 2):
         row = scribe.lesson(lesson)
         batch = assemble(scribe, [row], [shown])
@@ -313,17 +319,9 @@ def test_the_coordinates_of_a_free_place_are_found_there_and_beside_its_thing(
                 (looked,) = (cells(row, where, frame) for _, b, where in batch.looks if b == at - 1)
                 flipped = lesson.frames[frame][1]
                 shows = shown[frame].cells[:, ::-1] if flipped else shown[frame].cells
-                if mark.spot is None:
-                    assert (looked == (shows == number)).all()
-                    continue
-                rows, columns = np.nonzero(looked)
-                x, y = (mark.spot[0] / 1000 * COLUMNS - 0.5, mark.spot[1] / 1000 * ROWS - 0.5)
-                assert (abs(rows - y) < 1).all() and (abs(columns - x) < 1).all()
-                assert exchange.relation is Relation.NEXT_TO and 1 <= len(rows) <= 4
-                beside = [cells(row, w, frame) for _, b, w in batch.others if b == at - 1]
-                assert (beside[0] == (shows == number)).all()
-                checked += 1
-    assert checked > 20
+                assert (looked == (shows == number)).all()
+                beside += exchange.relation is Relation.NEXT_TO
+    assert beside > 20
 
 
 def test_attention_that_counts_is_spread_over_one_token_of_each_thing_and_the_noun(
@@ -440,7 +438,7 @@ def test_the_batched_tower_is_the_librarys(network, tokenizer, tmp_path: Path):
     save_checkpoint(network, tokenizer, tmp_path / "nano", {})
     patches, grid = read_patcher(tmp_path / "nano").cut(image)
     with torch.inference_mode():
-        tokens = Sight(network)(torch.from_numpy(image[None]))
+        tokens = Sight(network.model.visual)(torch.from_numpy(image[None]))
         stock = network.model.visual(torch.from_numpy(patches), grid_thw=torch.tensor([grid]))
     torch.testing.assert_close(tokens[0], stock.pooler_output, rtol=1e-4, atol=1e-4)
 
@@ -580,12 +578,31 @@ def test_what_came_into_the_bowl_that_it_was_to_go_next_to_is_picked_up_again(tu
 
 def test_next_to_is_towards_the_camera_where_there_is_room():
     cup, block = thing("mug", (0.5, 0.1)), thing("cube", (0.4, -0.2))
-    spot = free_spot(block, cup, (), EYE_M)
-    assert spot is not None
-    to_eye, to_spot = (np.subtract(end[:2], cup.xy_m) for end in (EYE_M, spot))
+    ahead, left, right = spots = spots_beside(cup, block, (), CAMERA)
+    assert free_spot(spots) is ahead
+    to_eye, to_spot = (np.subtract(end[:2], cup.xy_m) for end in (FRONT_EYE_M, ahead.xy_m))
     assert to_eye @ to_spot == pytest.approx(np.linalg.norm(to_eye) * np.linalg.norm(to_spot))
-    other = free_spot(block, cup, (thing("ball", spot),), EYE_M)
-    assert other is not None and abs(other[1]) < abs(spot[1])  # not outwards
+    assert left.seen[0] < ahead.seen[0] < right.seen[0]
+
+
+def test_next_to_is_at_the_side_of_the_middle_where_something_is_in_front():
+    cup, block = thing("mug", (0.5, 0.1)), thing("cube", (0.4, -0.2))
+    ahead, *_ = spots_beside(cup, block, (), CAMERA)
+    others = [thing("ball", ahead.xy_m)]
+    for side in (0, 1):  # the inner, then the outer
+        spots = spots_beside(cup, block, others, CAMERA)
+        found = free_spot(spots)
+        inner, outer = sorted(spots[1:], key=lambda spot: abs(spot.seen[0] - 500))
+        assert found is not None and found is (inner, outer)[side]
+        others.append(thing("cube", found.xy_m))
+    assert free_spot(spots_beside(cup, block, others, CAMERA)) is None
+
+
+def test_nothing_is_put_down_where_the_picture_ends():
+    cup, block = thing("mug", (0.66, -0.3)), thing("cube", (0.4, 0.2))
+    ahead, *sides = spots_beside(cup, block, (), CAMERA)
+    assert ahead.seen[1] > 950 and not ahead.is_free
+    assert free_spot((ahead, *sides)) in sides
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -593,11 +610,36 @@ def test_next_to_is_the_same_place_in_a_mirrored_picture(seed: int):
     rng = np.random.default_rng(seed)
     spots = rng.uniform((0.35, -0.33), (0.65, 0.33), (6, 2))
     here, mirrored = (
-        free_spot(*things[:2], things[2:], (EYE_M[0], side * EYE_M[1], EYE_M[2]))
+        spots_beside(*things[:2], things[2:], camera)
         for side in (1, -1)
         for things in [[thing("cube", (x, side * y)) for x, y in spots]]
+        for camera in [look_at(*((x, side * y, z) for x, y, z in (FRONT_EYE_M, FRONT_TARGET_M)))]
     )
-    assert here is not None and mirrored == pytest.approx((here[0], -here[1]))
+    ahead, left, right = here
+    for spot, other in zip((ahead, right, left), mirrored, strict=True):
+        assert other.xy_m == pytest.approx((spot.xy_m[0], -spot.xy_m[1]))
+        assert other.seen == pytest.approx((1000 - spot.seen[0], spot.seen[1]))
+        assert other.is_free == spot.is_free
+
+
+def test_visual_tokens_know_where_a_thing_has_its_middle_and_room_beside_it(truths: list[Truth]):
+    asked = 0
+    for truth in truths:
+        here, mirrored = (as_labels([labels_of(truth, flipped)]) for flipped in (False, True))
+        cells = truth.cells.ravel()
+        for seen in truth.seen:
+            shows = torch.from_numpy(cells == seen.thing.number)
+            if not shows.any():
+                continue
+            assert here.middle[shows].sum() == 1
+            assert truth.cells[truth.middle(seen.thing.number)] == seen.thing.number
+            room = {tuple(map(int, sides)) for sides in here.room[shows]}
+            assert room == {seen.thing.room or (-1, -1, -1)}
+            asked += seen.thing.room is not None
+        back = np.arange(N_CELLS).reshape(ROWS, COLUMNS)[:, ::-1].ravel().copy()
+        assert torch.equal(here.room[:, [0, 2, 1]], mirrored.room[back])
+        assert torch.equal(here.middle, mirrored.middle[back])
+    assert asked > 50
 
 
 def thing(shape: str, xy_m: Sequence[float]) -> Thing:

@@ -41,12 +41,13 @@ from rynn_brain_ros.values import (
     Query,
     Task,
 )
+from training.nano.camera import SEEN_PX
 from training.nano.evaluate_plans import evaluate_plans
 from training.nano.evaluate_tasks import TAUGHT, evaluate_tasks
 from training.nano.films import PER_FILM, film_pictures
 from training.nano.judging import FORMS, as_frame, median, overlap, share
 from training.nano.lessons import Exchange, Lesson
-from training.nano.pictures import SEEN_PX, TablePicture, picture_of, table_pictures
+from training.nano.pictures import TablePicture, picture_of, table_pictures
 from training.nano.teacher import Teacher
 from training.nano.truth import SeenThing, Truth, truth_of
 

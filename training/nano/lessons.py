@@ -20,7 +20,6 @@ from rynn_brain_ros.values import (
     ImagePart,
     Message,
     NoGrounding,
-    Point2,
     Query,
     SelectedFrame,
     Task,
@@ -37,12 +36,11 @@ Place = tuple[int, int]
 class Mark:
     """What one number of an answer is: ``place`` is what it tells of (``None``: of no one thing),
     and ``exact`` numbers are those of frames and counts, the others coordinates that may be a
-    little off. Those of a free place beside the thing have it as their ``spot``, in 0…1000."""
+    little off."""
 
     value: float
     place: Place | None
     exact: bool
-    spot: Point2 | None = None
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rynn_brain_ros.geometry import DepthNoise, apply, invert
+from rynn_brain_ros.geometry import DepthNoise
 from rynn_brain_ros.sim.objects import PAINT, SHAPES, foot_radius_m, paint_name
 from rynn_brain_ros.sim.panda import FINGERS, JOINTS, READY, TCP_SITE
-from rynn_brain_ros.sim.rendering import SceneRenderer, load_mujoco, pinhole_info, with_grain
+from rynn_brain_ros.sim.rendering import SceneRenderer, load_mujoco, with_grain
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.sim.table_furnishing import Drawer, Filling
 from rynn_brain_ros.sim.table_scene import (
-    FOVY_DEG,
     FRONT_EYE_M,
     FRONT_TARGET_M,
     TABLE_TOP,
@@ -35,12 +34,9 @@ from rynn_brain_ros.sim.table_scene import (
 )
 from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import Point2, RigidTransform, Vector3
-from training.nano.spots import free_spot
+from training.nano.camera import CAMERA_PX, SEEN_PX, table_at
+from training.nano.spots import free_spot, spots_beside
 
-CAMERA_PX = (640, 480)
-"""What the simulator's camera gives."""
-SEEN_PX = (320, 240)
-"""What the model looks at: whole visual tokens of 16 pixels."""
 MIN_SEEN_PX = 24
 """Of `SEEN_PX`: a thing of which less is seen is neither there nor not there."""
 
@@ -49,6 +45,7 @@ _SOLID = ("cube", "ball", "cylinder")
 _AWAY_M = (0.0, 0.0, -20.0)
 _JPEG_QUALITY = 92
 _SPOTS = 40
+Sides = tuple[bool, bool, bool]
 PROBE = Thing("to be put down", "red", "cube", (0.0, 0.0), (0.044, 0.044, 0.044))
 """What a spot beside a thing is free for, where nothing is in the hand."""
 
@@ -57,13 +54,16 @@ PROBE = Thing("to be put down", "red", "cube", (0.0, 0.0), (0.044, 0.044, 0.044)
 class Seen:
     """One thing in a picture: ``number`` is its value in the map, ``holder`` the number of what
     it lies in or on (0 the table, −1 the hand). ``beside`` is where one would put something next
-    to it, x and y in 0…1000; ``None`` where there is no room, or where that is not seen."""
+    to it, x and y in 0…1000; ``None`` where there is no room, or where that is not seen. ``room``
+    is where there is some: towards the camera, left and right; ``None`` where it does not stand on
+    the table."""
 
     number: int
     color: str
     shape: str
     holder: int
     beside: Point2 | None = None
+    room: Sides | None = None
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -84,14 +84,7 @@ class Ground:
 
     def at(self, x: float, y: float) -> Point2:
         """Where on the table, in metres of the base frame, the picture's x and y in 0…1000 are."""
-        width, height = SEEN_PX
-        fx, _, cx, _, fy, cy, *_ = pinhole_info(width, height, FOVY_DEG["front"], "front").k
-        column, row = x / 1000 * width - 0.5, y / 1000 * height - 0.5
-        ray = ((column - cx) / fx, (row - cy) / fy, 1.0)
-        eye, beyond = apply(self.T_base_front, np.array([(0.0, 0.0, 0.0), ray]))
-        reach = eye[2] / (eye[2] - beyond[2])
-        x_m, y_m, _ = eye + reach * (beyond - eye)
-        return float(x_m), float(y_m)
+        return table_at(x, y, self.T_base_front)
 
 
 @dataclass(frozen=True)
@@ -267,7 +260,7 @@ def pictures_of(
             geoms = small.geoms_seen(data, "front")
             elsewhere = {*pose.gone, *(name for name, holder in holders.items() if holder)}
             ground = Ground(_standing(data, scene, elsewhere), scene.T_base_front)
-            spots = _spots_beside(ground, scene, pose.held or PROBE, geoms == table)
+            beside = _beside(ground, pose.held or PROBE, geoms == table)
             yield TablePicture(
                 _jpeg(with_grain(_exposed(rgb, rng), rng)),
                 cv2.imencode(".png", _numbers(model, scene, geoms))[1].tobytes(),
@@ -277,7 +270,7 @@ def pictures_of(
                         thing.color,
                         thing.shape,
                         holders.get(thing.name, 0),
-                        spots.get(number),
+                        *beside.get(number, (None, None)),
                     )
                     for number, thing in enumerate(scene.things, start=1)
                     if thing.name not in pose.gone
@@ -336,29 +329,20 @@ def _standing(data: Any, scene: TableScene, elsewhere: Collection[str]) -> dict[
     return found
 
 
-def _spots_beside(
-    ground: Ground, scene: TableScene, thing: Thing, shows_table: NDArray[np.bool_]
-) -> dict[int, Point2]:
+def _beside(
+    ground: Ground, thing: Thing, shows_table: NDArray[np.bool_]
+) -> dict[int, tuple[Point2 | None, Sides]]:
     """By the numbers of what stands on the table, as `Seen` has them, with room for ``thing``.
     ``shows_table`` [240, 320]: which pixels do."""
     found = {}
     for number, place in ground.standing.items():
         others = [other for other in ground.standing.values() if other is not place]
-        spot = free_spot(thing, place, others, ground.T_base_front.translation_m)
-        if spot is not None:
-            x, y = _seen_at((*spot, 0.0), scene)
-            if _shows(shows_table, x, y):
-                found[number] = (x, y)
+        ahead, left, right = spots = spots_beside(place, thing, others, ground.T_base_front)
+        spot = free_spot(spots)
+        is_seen = spot is not None and _shows(shows_table, *spot.seen)
+        sides = (ahead.is_free, left.is_free, right.is_free)
+        found[number] = (spot.seen if spot is not None and is_seen else None, sides)
     return found
-
-
-def _seen_at(point_m: Vector3, scene: TableScene) -> Point2:
-    """Where the front camera shows a point of the base frame, x and y in 0…1000."""
-    width, height = SEEN_PX
-    x, y, z = apply(invert(scene.T_base_front), np.array([point_m]))[0]
-    fx, _, cx, _, fy, cy, *_ = pinhole_info(width, height, FOVY_DEG["front"], "front").k
-    column, row = fx * x / z + cx + 0.5, fy * y / z + cy + 0.5
-    return float(column / width * 1000), float(row / height * 1000)
 
 
 def _shows(mask: NDArray[np.bool_], x: float, y: float) -> bool:

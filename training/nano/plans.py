@@ -7,7 +7,6 @@ failed and is taken again, or the thing has come into the bowl that it was to go
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,6 @@ from rynn_brain_ros.values import (
     Box,
     FrameSet,
     Message,
-    Point2,
     Query,
     Task,
     TextPart,
@@ -86,8 +84,6 @@ _PREPOSITIONS = {Relation.IN: "into", Relation.ON: "onto", Relation.NEXT_TO: "ne
 _ASK_TO_HOLD, _ABSENT, _FAILS, _TWO_FRAMES, _SHAPE_ALONE = 0.2, 0.2, 0.12, 0.5, 0.25
 _IS_BEYOND, _CONTRARY = 0.15, 0.35
 """How often."""
-_SAME_SPOT = 30
-"""1/1000 of the picture."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,7 @@ class PlanTeacher:
         """Of the pictures from number ``first`` on. ``None`` where something that matters is
         hidden."""
         shown = _relation(truths)
-        if shown is None or (shown is Relation.NEXT_TO and not _stands_beside(truths)):
+        if shown is None:
             return None
         relation = shown
         if self._rng.random() < _CONTRARY:
@@ -209,32 +205,18 @@ class PlanTeacher:
 
 
 def _relation(truths: Sequence[Truth]) -> Relation | None:
-    """What the table's pictures show; ``None`` where thing or place are hidden when needed."""
+    """What the table's pictures show; ``None`` where thing or place, or the room beside it, are
+    hidden when needed."""
     seen = [truths[turn].number(THING) for turn in (Turn.BEFORE, Turn.HELD, Turn.PLACED)]
     places = [truths[turn].number(PLACE) for turn in (Turn.BEFORE, Turn.HELD)]
     before, _, placed = seen
     if before is None or placed is None or None in seen or None in places:
         return None
     if placed.thing.holder != PLACE:
-        return Relation.NEXT_TO
+        held = truths[Turn.HELD].number(PLACE)
+        return None if held is None or held.thing.beside is None else Relation.NEXT_TO
     place = truths[Turn.BEFORE].known(PLACE)
     return Relation.IN if place.shape == "bowl" else Relation.ON
-
-
-def _stands_beside(truths: Sequence[Truth]) -> bool:
-    """Has it been put where it would be said to belong? Things of another size may find room
-    elsewhere: then one question would have two answers."""
-    held, placed = truths[Turn.HELD].number(PLACE), truths[Turn.PLACED].number(THING)
-    assert held is not None and placed is not None  # `_relation` has looked
-    if held.thing.beside is None:
-        return False
-    return math.dist(held.thing.beside, _foot(placed.numbers)) < _SAME_SPOT
-
-
-def _foot(numbers: Sequence[float]) -> Point2:
-    """Where a thing stands, of its point and box."""
-    _, _, x0, _, x1, y1 = numbers
-    return (x0 + x1) / 2, y1 - 15
 
 
 def _contrary(truths: Sequence[Truth], shown: Relation) -> Relation:
@@ -275,8 +257,7 @@ class _Saying:
         area = Area(self.index, ((x, y),), (0, 0), "area")
         words = _PREPOSITIONS[self.relation]
         text = f"Place {self._box(box)} {words} {format_grounding(area)}."
-        spot = end if self.relation is Relation.NEXT_TO else None
-        return text, (*self._marks(THING, *box), *self._marks(PLACE, x, y, spot=spot)), where
+        return text, (*self._marks(THING, *box), *self._marks(PLACE, x, y)), where
 
     def _is_done(self) -> bool:
         if self.relation is Relation.HELD:
@@ -292,20 +273,14 @@ class _Saying:
     def _end(self) -> tuple[float, float]:
         """Where the thing is to go: onto what is seen of the place, or to the spot beside it."""
         if self.relation is not Relation.NEXT_TO:
-            x, y, *_ = self._numbers(self._seen(PLACE))
+            x, y, *_ = self._seen(PLACE).mirrored(self.mirrored)
             return x, y
-        if self.shown is Relation.NEXT_TO:
-            return _foot(self._numbers(self.truths[Turn.PLACED].number(THING)))
         return self._seen(PLACE).beside(self.mirrored)
 
     def _seen(self, number: int) -> SeenThing:
         seen = self.truths[self.state].number(number)
         assert seen is not None  # `_relation` has looked
         return seen
-
-    def _numbers(self, seen: SeenThing | None) -> tuple[float, ...]:
-        assert seen is not None
-        return seen.mirrored(self.mirrored)
 
     def _whole(self, numbers: Sequence[float]) -> list[int]:
         return [min(1000, max(0, round(number))) for number in numbers]
@@ -314,8 +289,8 @@ class _Saying:
         x0, y0, x1, y1 = box
         return format_grounding(Box(self.index, ((x0, y0), (x1, y1)), (0, 0), "object"))
 
-    def _marks(self, number: int, *values: float, spot: Point2 | None = None) -> tuple[Mark, ...]:
+    def _marks(self, number: int, *values: float) -> tuple[Mark, ...]:
         """The frame's number and the coordinates behind it."""
         place = (self.before + self.index, number)
-        told = (Mark(value, place, exact=False, spot=spot) for value in values)
+        told = (Mark(value, place, exact=False) for value in values)
         return (Mark(self.index, place, exact=True), *told)

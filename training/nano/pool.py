@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.nano.pictures import SEEN_PX, Seen, TablePicture, table_pictures
+from training.nano.camera import SEEN_PX
+from training.nano.pictures import Seen, TablePicture, table_pictures
 
 
 def draw_pool(
@@ -87,5 +88,5 @@ class Pool:
 
 
 def _seen(told: dict[str, Any]) -> Seen:
-    spot = told.get("beside")
-    return Seen(**{**told, "beside": None if spot is None else tuple(spot)})
+    pairs = {name: told.get(name) for name in ("beside", "room")}
+    return Seen(**{**told, **{n: None if p is None else tuple(p) for n, p in pairs.items()}})

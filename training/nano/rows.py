@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from rynn_brain_ros.models.local.prompt import ImageSpan, Prompt
 from rynn_brain_ros.sim.objects import SHAPES
-from rynn_brain_ros.values import ImagePart, Point2, Task
+from rynn_brain_ros.values import ImagePart, Task
+from training.nano.camera import SEEN_PX
 from training.nano.lessons import Exchange, Lesson, Mark, Place, opening
 from training.nano.network import TOKEN_PX
-from training.nano.pictures import SEEN_PX
 from training.nano.plans import TAUGHT, Plan
 from training.nano.truth import COLORS, Truth
 from training.nano.words import number_tokens
@@ -265,8 +265,7 @@ class Batch:
     """Of visual tokens: where the number of their frame stands."""
     numbered: list[tuple[int, int, int]] = field(default_factory=list)  # b, start, frame's number
     others: list[Look] = field(default_factory=list)
-    """Where an answer is decided: the other thing that it depends on. Where the coordinates of a
-    free place are written: the thing that it is beside."""
+    """Where an answer is decided: the other thing that it depends on."""
     other_nouns: list[Look] = field(default_factory=list)
     """The same, and where its noun stands."""
     held: list[tuple[int, int, int]] = field(default_factory=list)
@@ -356,9 +355,6 @@ class _Telling:
             if mark is not None and mark.place is not None:
                 where = self._where([mark.place])
                 assert where is not None
-                if mark.spot is not None:
-                    batch.others.append((self.b, before, where))
-                    where = self._around(mark.place[0], mark.spot)
                 batch.looks.append((self.b, before, where))
                 if said.noun_at:
                     batch.asks.append((self.b, before, self._at(said.noun_at[mark.place[1]])))
@@ -399,22 +395,8 @@ class _Telling:
         """The visual tokens that show the middles of things."""
         where = np.zeros(self.length, np.bool_)
         for frame, number in places:
-            seen = self.truths[frame].number(number)
-            assert seen is not None  # it is counted
-            x, y, *_ = seen.mirrored(self.row.frames[frame][1])
-            column, row = (min(int(at / 1000 * n), n - 1) for at, n in ((x, COLUMNS), (y, ROWS)))
+            row, column = self.truths[frame].middle(number, self.row.frames[frame][1])
             where[self.row.shown[frame].start + row * COLUMNS + column] = True
-        return where
-
-    def _around(self, frame: int, spot: Point2) -> NDArray[np.bool_]:
-        """The visual tokens around a place of a frame, as it is shown: four where they all are."""
-        x, y = (
-            np.abs((np.arange(n) + 0.5) / n - at / 1000) * n < 1
-            for at, n in zip(spot, (COLUMNS, ROWS), strict=True)
-        )
-        where = np.zeros(self.length, np.bool_)
-        start = self.row.shown[frame].start
-        where[start : start + N_CELLS] = (y[:, None] & x[None]).ravel()
         return where
 
     def _cells(self, frame: int) -> NDArray[np.uint8]:

@@ -192,7 +192,7 @@ class _About:
         if found is None or not there:
             return self._absent(Task.AREA, template, [_Missing(_holding(relation))], relation)
         spot = found.spot(relation)
-        said = self._told(Area, found, [spot or found.point()], spot)
+        said = self._told(Area, found, [spot or found.point()])
         thought = self._thought([found], said)
         return self._exchange(Task.AREA, template, [found], thought, relation)
 
@@ -214,10 +214,9 @@ class _About:
         (x0, y0), (x1, y1) = start.point(), spot or end.point()
         points = ((x0, y0), (x0, y0 - RISE), (x1, y1 - RISE), (x1, y1))
         whole = tuple(_whole(point) for point in points)
-        ends = ((start, None), (start, None), (end, spot), (end, spot))
         marks = [
-            Mark(min(1000.0, max(0.0, value)), of.place, exact=False, spot=beside)
-            for (of, beside), point in zip(ends, points, strict=True)
+            Mark(min(1000.0, max(0.0, value)), of.place, exact=False)
+            for of, point in zip((start, start, end, end), points, strict=True)
             for value in point
         ]
         way = Trajectory(start.index, whole, (0, 0), "trajectory")
@@ -302,13 +301,10 @@ class _About:
         form: type[Affordance] | type[Box] | type[Area],
         found: _Sighting,
         points: Sequence[Point2],
-        spot: Point2 | None = None,
     ) -> _Written:
         whole = tuple(_whole(point) for point in points)
         grounding = form(found.index, whole, (0, 0), _TAGS[form])
-        marks = (
-            Mark(value, found.place, exact=False, spot=spot) for point in points for value in point
-        )
+        marks = (Mark(value, found.place, exact=False) for point in points for value in point)
         text = format_grounding(grounding, with_frame=self._named)
         return _Written(text, (*self._frame_mark(found), *marks))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rynn_brain_ros.sim.objects import PAINT
 from rynn_brain_ros.values import Point2
 from training.nano.network import TOKEN_PX
-from training.nano.pictures import MIN_SEEN_PX, Seen
+from training.nano.pictures import MIN_SEEN_PX, Seen, Sides
 
 COLORS = tuple(PAINT)
 _MIN_CELL_PX = 28
@@ -42,6 +42,13 @@ class SeenThing:
         x, y, x0, y0, x1, y1 = self.numbers
         return (1000 - x, y, 1000 - x1, y0, 1000 - x0, y1) if flipped else self.numbers
 
+    def room(self, flipped: bool) -> Sides | None:
+        """Where there is room next to it, in the picture or in its mirror."""
+        if self.thing.room is None:
+            return None
+        ahead, left, right = self.thing.room
+        return (ahead, right, left) if flipped else (ahead, left, right)
+
     def beside(self, flipped: bool) -> Point2:
         """The free spot next to it, in the picture or in its mirror."""
         assert self.thing.beside is not None  # it was asked for
@@ -69,6 +76,19 @@ class Truth:
     def number(self, number: int) -> SeenThing | None:
         """A thing, where it is seen."""
         return next((seen for seen in self.seen if seen.thing.number == number), None)
+
+    def middle(self, number: int, flipped: bool = False) -> tuple[int, int]:
+        """Row and column of the visual token that shows the middle of a thing that is seen, in the
+        picture or in its mirror: of the tokens that show it the one nearest to its point."""
+        seen = self.number(number)
+        assert seen is not None
+        rows, columns = self.cells.shape
+        x, y = seen.point[0] / 1000 * columns - 0.5, seen.point[1] / 1000 * rows - 0.5
+        shows = np.argwhere(self.cells == number)
+        if not len(shows):  # all of it is in tokens that show more of something else
+            shows = np.array([[min(int(y + 0.5), rows - 1), min(int(x + 0.5), columns - 1)]])
+        row, column = shows[np.linalg.norm(shows - (y, x), axis=1).argmin()]
+        return int(row), int(columns - 1 - column if flipped else column)
 
     def known(self, number: int) -> Seen:
         """A thing that is in the scene, seen or not."""

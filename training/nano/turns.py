@@ -17,7 +17,7 @@ from rynn_brain_ros.sim.table_layout import Kind, random_scene
 from rynn_brain_ros.sim.table_scene import TableScene
 from rynn_brain_ros.values import InputError, Vector3
 from training.nano.pictures import Pose, TablePicture, pictures_of, random_table, upon
-from training.nano.spots import free_spot
+from training.nano.spots import free_spot, spots_beside
 
 THING, PLACE = 1, 2
 """Their numbers."""
@@ -96,5 +96,5 @@ def _end(scene: TableScene, rng: np.random.Generator) -> tuple[Vector3, int] | N
     stacks = thing.shape == place.shape == "cube"
     if rng.random() < (_STACKED if stacks else _PUT_INTO if place.shape in _VESSELS else 0.0):
         return upon(place, thing, rng), PLACE
-    spot = free_spot(thing, place, scene.things[PLACE:], scene.T_base_front.translation_m)
-    return None if spot is None else ((*spot, thing.size_m[2] / 2), 0)
+    spot = free_spot(spots_beside(place, thing, scene.things[PLACE:], scene.T_base_front))
+    return None if spot is None else ((*spot.xy_m, thing.size_m[2] / 2), 0)
