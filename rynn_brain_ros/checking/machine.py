@@ -290,8 +290,8 @@ def _commands(
     if color and not _importable("rynn_brain_ros.msg"):
         yield "colcon build --packages-select rynn_brain_ros && source install/setup.bash"
     elif color:
-        chosen = f" -p engine:={engine}" if engine else ""
-        yield f"ros2 run rynn_brain_ros brain --ros-args -p color_topic:={color}{chosen}"
+        chosen = f" engine:={engine} engine_python:={sys.executable}" if engine else ""
+        yield f"ros2 launch rynn_brain_ros brain.launch.py color_topic:={color}{chosen}"
     if fitting is not None:
         for ask in filter(None, map(_QUESTIONS.get, fitting.roles)):
             yield f"rynn-brain replay BAG --engine {engine} {ask}"

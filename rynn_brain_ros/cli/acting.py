@@ -86,7 +86,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind",
         default="one",
         metavar="KIND",
-        help="one, many, push, pour, absent, ambiguous, either",
+        help="one, many, push, pour, hand_over, drawer, absent, ambiguous, either, demo",
     )
     parser.add_argument(
         "--ask", type=said("--ask"), metavar="TEXT", help="the same task in every scene"

@@ -263,7 +263,7 @@ def _connected(config: PolicyConfig, runner: RunnerConfig) -> Any:
     except ModuleNotFoundError as error:
         raise InputError(
             f"the policy node needs {error.name}, not installed in ROS's Python: "
-            "pip install 'rynn_brain_ros[policy]'"
+            "pip install websockets msgpack ruckig"
         ) from error
     return PolicyClient(
         config.url, token=config.token(), timeout_s=max(2.0, runner.answer_budget_s)

@@ -118,7 +118,7 @@ def test_camera_topics_lead_to_the_command_that_uses_them(
     ]
     assert fact(found, "ROS").text == "jazzy"
     assert found.commands[0] == (
-        "ros2 run rynn_brain_ros brain --ros-args -p color_topic:=/camera/color/image_raw"
+        "ros2 launch rynn_brain_ros brain.launch.py color_topic:=/camera/color/image_raw"
     )
 
 
