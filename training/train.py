@@ -547,10 +547,15 @@ def averaged(weights: Mapping[str, nn.Parameter], average: Mapping[str, Tensor])
 
 
 class Curves:
-    """Lines for people, curve.jsonl, TensorBoard where it is installed, W&B where it is wanted."""
+    """Lines for people, curve.jsonl, TensorBoard where it is installed, W&B where it is wanted.
+    What was told of steps behind ``first``, which a run that goes on there takes again, is
+    forgotten."""
 
-    def __init__(self, out: Path, wandb_project: str) -> None:
+    def __init__(self, out: Path, wandb_project: str, first: int = 0) -> None:
         self._file, self._board, self._wandb = out / "curve.jsonl", None, None
+        if self._file.exists():
+            told = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+            write_whole(self._file, "".join(_up_to(told, first)).encode())
         if wandb_project:
             _need("wandb", f"wandb={wandb_project}", "wandb")
             import wandb  # noqa: PLC0415
@@ -571,6 +576,13 @@ class Curves:
             self._board.flush()
         if self._wandb is not None:
             self._wandb.log(dict(scores), step=step)
+
+
+def _up_to(lines: Sequence[str], last: int) -> Iterator[str]:
+    """Those of steps up to ``last``; a process that died may have left half of one."""
+    for line in lines:
+        if line.endswith("\n") and json.loads(line)["step"] <= last:
+            yield line
 
 
 # --- the run -------------------------------------------------------------------------------------
@@ -659,7 +671,7 @@ class Run:
     def train(self, until: int | None = None) -> Path | None:
         """The policy's folder. ``until``: stops behind that step as if it was killed there."""
         config, end = self.config, self.config.steps if until is None else until
-        curves = Curves(self.out, config.wandb) if self.first_process else None
+        curves = Curves(self.out, config.wandb, self.first) if self.first_process else None
         if curves:
             self._introduce()
         batches, stopwatch = self.batches(end), Stopwatch(config)

@@ -138,6 +138,8 @@ class McapFile:
             return False
         if statistics.message_count and not (chunks and self._channels):
             return False
+        if sum(statistics.channel_message_counts.values()) != statistics.message_count:
+            return False  # empty counts are allowed, and mean that nobody counted
         if any(c.schema_id and c.schema_id not in self._schemas for c in self._channels.values()):
             return False
         for offset in metadata_at:

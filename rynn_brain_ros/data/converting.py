@@ -24,7 +24,7 @@ from rynn_brain_ros.data.faults import Fault, FaultKind, FaultyRecordingError
 from rynn_brain_ros.data.layout import OURS, remove
 from rynn_brain_ros.data.marks import Span, spans
 from rynn_brain_ros.data.span_conversion import Converted, SpanConversion
-from rynn_brain_ros.data.writer import REPORTS, DatasetWriter, differences
+from rynn_brain_ros.data.writer import DatasetWriter, differences, episode_names
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.values import BagError, InputError, RynnBrainError
 
@@ -97,7 +97,7 @@ def convert(
     pyarrow()
     names = _names(bags)
     _claim(out, contract)
-    known = _inside(out)
+    known = episode_names(out)
     work = [
         BagJob(bag, name, contract, task, out / STAGING / str(i), known)
         for i, (bag, name) in enumerate(zip(bags, names, strict=True))
@@ -275,9 +275,3 @@ def _claim(out: Path, contract: Contract) -> None:
         raise InputError(f"{out} is not empty: choose another folder")
     else:
         write_whole(path, contract.text.encode())
-
-
-def _inside(out: Path) -> frozenset[str]:
-    """Names of the episodes that the data set holds."""
-    paths = (out / REPORTS).glob("*.json")
-    return frozenset(json.loads(path.read_text(encoding="utf-8"))["episode"] for path in paths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rynn_brain_ros.data.episode_files import EpisodeWriter
 from rynn_brain_ros.data.layout import OURS, DatasetSpec, FeatureSpec, remove
 from rynn_brain_ros.data.tfrecords import Example, examples
-from rynn_brain_ros.data.writer import DatasetWriter
+from rynn_brain_ros.data.writer import DatasetWriter, episode_names
 from rynn_brain_ros.memory import decode_color
 from rynn_brain_ros.values import EncodedImage, InputError
 
@@ -44,6 +44,12 @@ def _nothing() -> None:
     """For whoever does not listen."""
 
 
+def _check_new(name: str, out: Path, known: Set[str]) -> None:
+    """Copies of an episode could be learned from and held out."""
+    if name in known:
+        raise InputError(f"{out} holds {name} already: import others, or into a new folder")
+
+
 # --- BridgeData V2 -------------------------------------------------------------------------------
 
 
@@ -55,6 +61,7 @@ def import_bridge(files: list[Path], out: Path, done: Done = _nothing) -> int:
     at 5 Hz (training/contracts/bridge.yaml). The cameras are those that the first episode has.
     """
     writer, cameras = None, tuple[int, ...]()
+    known = episode_names(out)
     try:
         for file in files:
             for number, episode in enumerate(examples(file)):
@@ -62,6 +69,7 @@ def import_bridge(files: list[Path], out: Path, done: Done = _nothing) -> int:
                     cameras = _bridge_cameras(episode)
                     writer = DatasetWriter(out, _bridge_spec(episode, cameras))
                 where = f"{file.name}, episode {number}"
+                _check_new(where, out, known)
                 _bridge_episode(writer, episode, cameras, out / OURS / "staging", where)
                 done()
     except KeyError as error:
@@ -177,10 +185,14 @@ def import_franka_log(files: list[Path], out: Path, task: str, fps: int = 30) ->
     features = {"observation.state": joints, "observation.ee_position": place, "action": joints}
     writer = DatasetWriter(out, DatasetSpec("fr3", fps, features))
     folder = out / OURS / "staging"
+    known = episode_names(out)
     for file in files:
+        _check_new(file.name, out, known)
         log = read_franka_log(file)
         passed_s = (log[:, 0] - log[0, 0]) / 1e9
         n = int(passed_s[-1] * fps)
+        if n < 1:
+            raise InputError(f"{file.name} lasts {passed_s[-1]:.3f} s, no frame of 1/{fps} s")
         at_s = np.arange(n + 1) / fps
         q = np.stack([np.interp(at_s, passed_s, log[:, 1 + i]) for i in range(7)], axis=1)
         ee = np.stack([np.interp(at_s, passed_s, log[:, 29 + i]) for i in range(3)], axis=1)

@@ -81,7 +81,8 @@ def contract_from(text: str) -> Contract:
         episodes=_configured(Episodes, top.get("episodes", {}), "episodes"),
         limits=_configured(Limits, top.get("limits", {}), "limits"),
         adjunct=tuple(
-            _only_channel(entry, f"adjunct.{i}") for i, entry in enumerate(top.get("adjunct", ()))
+            _only_channel(entry, f"adjunct.{i}")
+            for i, entry in enumerate(_entries(top.get("adjunct"), "adjunct"))
         ),
         text=text,
     )
@@ -125,7 +126,10 @@ def _source(data: Values, where: str) -> Source:
         channel=channel,
         align=align,
         select=_names(data.get("select", []), f"{where}.select"),
-        apply=tuple(_operator(step, f"{where}.apply") for step in data.get("apply", [])),
+        apply=tuple(
+            _operator(step, f"{where}.apply")
+            for step in _entries(data.get("apply"), f"{where}.apply")
+        ),
         kind=str(data.get("kind", "continuous")),
         units=str(data.get("units", "")),
         rate_hz=_positive(data.get("rate_hz", 0), f"{where}.rate_hz"),
@@ -228,9 +232,10 @@ def _only_channel(data: Any, where: str) -> Channel:
 
 
 def _operator(data: Any, where: str) -> Operator:
-    name, value = (data, ()) if isinstance(data, str) else next(iter(_mapping(data, where).items()))
-    if isinstance(data, Mapping) and len(data) != 1:
+    told = {data: ()} if isinstance(data, str) else _mapping(data, where)
+    if len(told) != 1:
         raise ConfigError(f"{where}: one operator a line, in their order")
+    ((name, value),) = told.items()
     if name not in _OPERATORS:
         raise ConfigError(_unknown(name, tuple(_OPERATORS), where, "operator"))
     if name == "clamp":
@@ -276,6 +281,13 @@ def _unknown(name: str, names: tuple[str, ...], where: str, what: str) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
     return f"{where}: unknown {what} {name!r}: {hint}"
+
+
+def _entries(data: Any, where: str) -> list[Any]:
+    """None where the key is there and nothing behind it."""
+    if data is not None and not isinstance(data, list):
+        raise ConfigError(f"{where} must be a list, not {data!r}")
+    return data or []
 
 
 def _names(data: Any, where: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ the new data set, or one that `DatasetWriter` puts right when it is opened the n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,13 @@ class DatasetWriter:
         self._stats: dict[str, Stats] = {}
         if (root / INFO).exists():
             self._resume()
-        elif root.exists() and any(path.name != "meta" for path in root.iterdir()):
-            # only what a conversion keeps aside may be there before the first episode
+            return
+        # What a conversion keeps aside may be there before the first episode, and what one left
+        # that was interrupted in it.
+        ours = {"meta", "data", "videos"} if (root / OURS).is_dir() else {"meta"}
+        if root.exists() and any(path.name not in ours for path in root.iterdir()):
             raise InputError(f"{root} holds other files: choose an empty or new folder")
+        self._clear(frozenset())
 
     @classmethod
     def existing(cls, root: Path) -> DatasetWriter | None:
@@ -82,6 +86,7 @@ class DatasetWriter:
         }
         rows = [*self._rows, self._row(episode, stats)]
         try:
+            (self.root / OURS).mkdir(parents=True, exist_ok=True)  # whose it is, from now on
             for camera in self.spec.cameras:
                 video = VIDEO_PATH.format(video_key=camera, **place(self._n_files))
                 changes.move(episode.video(camera), video)
@@ -203,24 +208,41 @@ class DatasetWriter:
 
     def _put_right(self, found: Dataset) -> None:
         """Removes what an interrupted `add` left, and lets info.json say what there is."""
-        for path in self.root.rglob(f"*{_PARTIAL}"):
-            path.unlink()
         known = {found.data_file(episode) for episode in found.episodes}
         known |= {
             found.video_file(episode, camera)[0]
             for episode in found.episodes
             for camera in self.spec.cameras
         }
-        for folder, pattern in (("data", "*/*.parquet"), ("videos", "*/*/*.mp4")):
-            for path in (self.root / folder).glob(pattern):
-                if path not in known:
-                    path.unlink()
+        self._clear(known)
         if found.info["total_episodes"] != self._n_episodes:
             info = info_record(self.spec, self._n_episodes, self._n_frames, len(self._tasks), CODEC)
             changes = _Changes(self.root)
             changes.write(STATS, json.dumps(as_lists(self._stats), indent=4).encode())
             changes.write(INFO, json.dumps(info, indent=4).encode())
             changes.carry_out()
+
+    def _clear(self, known: Set[Path]) -> None:
+        """Removes files of episodes that are not in the table; ``known`` are those that are."""
+        for path in self.root.rglob(f"*{_PARTIAL}"):
+            path.unlink()
+        for folder, pattern in (("data", "*/*.parquet"), ("videos", "*/*/*.mp4")):
+            for path in (self.root / folder).glob(pattern):
+                if path not in known:
+                    path.unlink()
+        for path in (self.root / REPORTS).glob("*.json"):
+            if int(path.stem) >= self._n_episodes:
+                path.unlink()
+
+
+def episode_names(root: Path) -> frozenset[str]:
+    """What the episodes of the data set are called in their reports; none where there is no data
+    set yet. A report that an interrupted `add` left is not one of an episode."""
+    if not (root / INFO).exists():
+        return frozenset()
+    paths = (root / f"{REPORTS}/{i:06d}.json" for i in range(len(Dataset(root).episodes)))
+    told = (json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists())
+    return frozenset(str(report["episode"]) for report in told)
 
 
 class _Changes:

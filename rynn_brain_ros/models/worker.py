@@ -142,16 +142,10 @@ class WorkerEngine:
         with self._lock:
             if self._closing.is_set():
                 return 0.0, ""
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,  # its end, which the kernel brings, ends the process
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                env={**_environment(), TOKEN_VARIABLE: self._token},
-                start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
-            )
+            try:
+                self._process = self._start()
+            except OSError as error:  # an interpreter that is gone, or no memory left
+                return 0.0, f"{self._spec} cannot be started with {self._command[0]}: {error}"
         with self._process as process:
             ready = self._follow(process)
         engine, self._engine = self._engine, None
@@ -160,6 +154,18 @@ class WorkerEngine:
         said = f": {self._said}" if self._said else ""
         steady_s = 0.0 if ready is None else time.monotonic() - ready
         return steady_s, f"the process of {self._spec} ended with code {process.returncode}{said}"
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,  # its end, which the kernel brings, ends the process
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**_environment(), TOKEN_VARIABLE: self._token},
+            start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
+        )
 
     def _follow(self, process: subprocess.Popen[str]) -> float | None:
         """Reads what the process writes until it ends; when it became ready."""

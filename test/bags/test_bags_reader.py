@@ -468,6 +468,20 @@ def test_mcap_of_any_layout_is_read_in_order(tmp_path, options):
         assert bag.warnings == []
 
 
+def test_an_mcap_whose_writer_did_not_count_by_channel_is_read(tmp_path, monkeypatch):
+    finish = McapWriter.finish
+
+    def uncounted(writer: McapWriter) -> None:
+        writer._Writer__statistics.channel_message_counts.clear()  # the format allows it
+        finish(writer)
+
+    monkeypatch.setattr(McapWriter, "finish", uncounted)
+    file = make_mcap(tmp_path / "a.mcap", times=[5, 3, 9])
+    with BagReader(file) as bag:
+        assert [m.log_time_ns for m in bag.messages()] == [3, 5, 9]
+        assert bag.info().message_count == 3
+
+
 def test_times_need_not_be_epochs_and_topics_need_no_slash(tmp_path):
     with BagWriter(tmp_path / "a.mcap") as bag:
         bag.write("AAA", STRING, {"data": "1"}, 2623)

@@ -99,6 +99,16 @@ def test_sources_of_one_feature_come_in_their_order():
     assert state.names == ("position.a", "position.b", "position.finger")
 
 
+@pytest.mark.parametrize("line", ["apply:", "apply: []"])
+def test_a_list_may_be_left_empty(line: str):
+    contract = demonstrations.contract(
+        lambda text: text.replace("units: rad", line).replace(
+            "robot_type: tiny", "robot_type: tiny\nadjunct:"
+        )
+    )
+    assert contract.adjunct == () and contract.observations[1].sources[0].apply == ()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -127,6 +137,9 @@ def test_sources_of_one_feature_come_in_their_order():
         ("robot_type: tiny", "rewards: {}", "rosetta's contracts is not known"),
         ("actions:", "limits: {max_gap: 1}\nactions:", "did you mean 'max_gap_s'"),
         ("robot_type: tiny", "[", "no YAML"),
+        ("units: rad", "apply: rad2deg", "apply must be a list, not 'rad2deg'"),
+        ("units: rad", "apply: [{}]", "one operator a line"),
+        ("robot_type: tiny", "robot_type: tiny\nadjunct: 3", "adjunct must be a list, not 3"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(old: str, new: str, says: str):

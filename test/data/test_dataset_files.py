@@ -14,6 +14,7 @@ import pytest
 
 from rynn_brain_ros.data import Dataset, DatasetSpec, DatasetWriter, EpisodeWriter, FeatureSpec
 from rynn_brain_ros.data.verifying import problems
+from rynn_brain_ros.data.writer import episode_names
 from rynn_brain_ros.values import InputError
 
 pytest.importorskip("pyarrow")
@@ -161,6 +162,32 @@ def test_an_interrupted_add_is_put_right_the_next_time(made: Path, tmp_path: Pat
     assert [e.length for e in dataset.episodes] == [20, 21, 22, 9]
     assert list(problems(dataset)) == []
     assert not list(root.rglob("*.partial"))
+
+
+def test_a_first_add_that_was_interrupted_is_begun_anew(tmp_path: Path, monkeypatch):
+    root = tmp_path / "set"
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DatasetWriter, "_meta", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            add(root, 0, 9)
+    assert any((root / "data").rglob("*.partial")) and not (root / "meta/info.json").exists()
+    assert add(root, 0, 9) == 0
+    assert list(problems(Dataset(root))) == []
+    assert not list(root.rglob("*.partial"))
+
+
+def test_a_report_of_an_episode_that_no_table_knows_counts_for_nothing(made: Path, tmp_path: Path):
+    """Died between the report and the table: taken for known, the episode would never come."""
+    root = copy_of(made, tmp_path)
+    report = root / "meta/rynn_brain/reports/000003.json"
+    report.write_text(json.dumps({"episode": "e9"}))
+    assert episode_names(root) == {"e0", "e1", "e2"}
+    DatasetWriter(root, SPEC)
+    assert not report.exists()
 
 
 def test_an_episode_in_the_table_but_not_in_info_counts(made: Path, tmp_path: Path):

@@ -151,6 +151,22 @@ def test_a_log_with_holes_is_told(tmp_path: Path, harm, says: str):
         read_franka_log(path)
 
 
+def test_what_is_in_the_set_already_is_not_imported_again(tmp_path: Path):
+    path, out = tmp_path / "log.npy", tmp_path / "set"
+    np.save(path, log_rows())
+    assert import_franka_log([path], out, "wave") == 1
+    with pytest.raises(InputError, match=r"holds log\.npy already"):
+        import_franka_log([path], out, "wave")
+    assert len(Dataset(out).episodes) == 1
+
+
+def test_a_log_shorter_than_a_frame_is_told(tmp_path: Path):
+    path = tmp_path / "log.npy"
+    np.save(path, log_rows(20))
+    with pytest.raises(InputError, match=r"lasts 0\.019 s"):
+        import_franka_log([path], tmp_path / "set", "wave")
+
+
 def test_known_postures_of_the_arm():
     """All joints at 0: stretched up, the hand over the 88 mm of the wrist; from the drawing."""
     up_m = 0.333 + 0.316 + 0.384 - 0.2104

@@ -48,6 +48,22 @@ def test_before_it_is_ready_it_says_that_it_is_being_started(worker):
         worker.ask(question(1))
 
 
+def test_an_interpreter_that_is_gone_is_told_and_tried_again(tmp_path: Path):
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    worker = WorkerEngine(str(python), "color-baseline", patience=AT_ONCE)
+    try:
+        python.unlink()
+        process = worker._process
+        if process is not None:
+            process.kill()
+        eventually(lambda: worker.restarts > 2)
+        eventually(lambda: "cannot be started with" in worker.trouble)
+        python.symlink_to(sys.executable)
+    finally:
+        worker.close()
+
+
 def test_it_keeps_the_engine_contract(worker):
     ready(worker)
     assert check_engine(worker, question(1, task=Task.OBJECT)) == ()

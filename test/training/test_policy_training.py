@@ -124,6 +124,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert curve(at_once)[-1] == curve(in_two)[-1]
+    told = [[(line["step"], "loss" in line) for line in curve(run)] for run in (at_once, in_two)]
+    assert told[0] == told[1], "steps that were taken again are told once"
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing_and_what_was_kept_stays(

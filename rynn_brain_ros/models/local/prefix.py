@@ -108,8 +108,8 @@ class Prefix:
             for index, layer in enumerate(self.cache.layers):
                 if _is_linear(layer):
                     _restore(layer, self._snapshots[-1].states[index])
-                else:
-                    layer.crop(length - layer.get_seq_length())
+                elif (surplus := layer.get_seq_length() - length) > 0:
+                    layer.crop(-surplus)  # of nothing would empty it, in transformers of 5.10
         self.read, self._n_prompt = self.read.first(length), min(self._n_prompt, length)
         self._reading = False
 
