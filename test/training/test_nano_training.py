@@ -71,7 +71,6 @@ from training.nano.rows import (  # noqa: E402
     assemble,
 )
 from training.nano.save import save_checkpoint  # noqa: E402
-from training.nano.see import as_labels, labels_of  # noqa: E402
 from training.nano.speak import Speaker, learn_hints, unevenness  # noqa: E402
 from training.nano.spots import free_spot, spots_beside  # noqa: E402
 from training.nano.teacher import (  # noqa: E402
@@ -438,7 +437,7 @@ def test_the_batched_tower_is_the_librarys(network, tokenizer, tmp_path: Path):
     save_checkpoint(network, tokenizer, tmp_path / "nano", {})
     patches, grid = read_patcher(tmp_path / "nano").cut(image)
     with torch.inference_mode():
-        tokens = Sight(network.model.visual)(torch.from_numpy(image[None]))
+        tokens = Sight(network)(torch.from_numpy(image[None]))
         stock = network.model.visual(torch.from_numpy(patches), grid_thw=torch.tensor([grid]))
     torch.testing.assert_close(tokens[0], stock.pooler_output, rtol=1e-4, atol=1e-4)
 
@@ -622,24 +621,13 @@ def test_next_to_is_the_same_place_in_a_mirrored_picture(seed: int):
         assert other.is_free == spot.is_free
 
 
-def test_visual_tokens_know_where_a_thing_has_its_middle_and_room_beside_it(truths: list[Truth]):
-    asked = 0
+def test_the_middle_of_a_thing_is_in_a_token_that_shows_it(truths: list[Truth]):
     for truth in truths:
-        here, mirrored = (as_labels([labels_of(truth, flipped)]) for flipped in (False, True))
-        cells = truth.cells.ravel()
         for seen in truth.seen:
-            shows = torch.from_numpy(cells == seen.thing.number)
-            if not shows.any():
-                continue
-            assert here.middle[shows].sum() == 1
-            assert truth.cells[truth.middle(seen.thing.number)] == seen.thing.number
-            room = {tuple(map(int, sides)) for sides in here.room[shows]}
-            assert room == {seen.thing.room or (-1, -1, -1)}
-            asked += seen.thing.room is not None
-        back = np.arange(N_CELLS).reshape(ROWS, COLUMNS)[:, ::-1].ravel().copy()
-        assert torch.equal(here.room[:, [0, 2, 1]], mirrored.room[back])
-        assert torch.equal(here.middle, mirrored.middle[back])
-    assert asked > 50
+            row, column = truth.middle(seen.thing.number)
+            assert truth.middle(seen.thing.number, True) == (row, COLUMNS - 1 - column)
+            if (truth.cells == seen.thing.number).any():
+                assert truth.cells[row, column] == seen.thing.number
 
 
 def thing(shape: str, xy_m: Sequence[float]) -> Thing:

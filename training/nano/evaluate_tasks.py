@@ -15,8 +15,6 @@ from itertools import islice
 import numpy as np
 
 from rynn_brain_ros.language import default_budget, parse
-from rynn_brain_ros.models.profiles import profile_for
-from rynn_brain_ros.models.roles import Role
 from rynn_brain_ros.sim.table_tasks import Relation
 from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import (
@@ -182,12 +180,10 @@ def _is_free(asked: AskedTask, point: Point2, thing: Thing) -> bool:
 
 
 def evaluate_tasks(engine: Engine, seed: int, count: int) -> dict[str, dict[str, float]]:
-    """Shares, by kind that it knows."""
-    thinks = Role.THINK in profile_for(engine.info.model).roles
+    """Shares, by kind."""
     return {
         kind: _summary(list(_results(engine, kind, seed, count)), manners[0].thinking)
         for kind, (manners, _) in KINDS.items()
-        if thinks or not manners[0].thinking
     }
 
 

@@ -114,8 +114,8 @@ class Sight:
     given with its place (in patches), so that it carries the positions it has in the whole.
     """
 
-    def __init__(self, tower: Any) -> None:
-        self.tower = tower
+    def __init__(self, model: Any) -> None:
+        self.tower = model.model.visual
 
     def __call__(
         self,

@@ -45,7 +45,6 @@ _SOLID = ("cube", "ball", "cylinder")
 _AWAY_M = (0.0, 0.0, -20.0)
 _JPEG_QUALITY = 92
 _SPOTS = 40
-Sides = tuple[bool, bool, bool]
 PROBE = Thing("to be put down", "red", "cube", (0.0, 0.0), (0.044, 0.044, 0.044))
 """What a spot beside a thing is free for, where nothing is in the hand."""
 
@@ -54,16 +53,13 @@ PROBE = Thing("to be put down", "red", "cube", (0.0, 0.0), (0.044, 0.044, 0.044)
 class Seen:
     """One thing in a picture: ``number`` is its value in the map, ``holder`` the number of what
     it lies in or on (0 the table, −1 the hand). ``beside`` is where one would put something next
-    to it, x and y in 0…1000; ``None`` where there is no room, or where that is not seen. ``room``
-    is where there is some: towards the camera, left and right; ``None`` where it does not stand on
-    the table."""
+    to it, x and y in 0…1000; ``None`` where there is no room, or where that is not seen."""
 
     number: int
     color: str
     shape: str
     holder: int
     beside: Point2 | None = None
-    room: Sides | None = None
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -270,7 +266,7 @@ def pictures_of(
                         thing.color,
                         thing.shape,
                         holders.get(thing.name, 0),
-                        *beside.get(number, (None, None)),
+                        beside.get(number),
                     )
                     for number, thing in enumerate(scene.things, start=1)
                     if thing.name not in pose.gone
@@ -329,19 +325,15 @@ def _standing(data: Any, scene: TableScene, elsewhere: Collection[str]) -> dict[
     return found
 
 
-def _beside(
-    ground: Ground, thing: Thing, shows_table: NDArray[np.bool_]
-) -> dict[int, tuple[Point2 | None, Sides]]:
+def _beside(ground: Ground, thing: Thing, shows_table: NDArray[np.bool_]) -> dict[int, Point2]:
     """By the numbers of what stands on the table, as `Seen` has them, with room for ``thing``.
     ``shows_table`` [240, 320]: which pixels do."""
     found = {}
     for number, place in ground.standing.items():
         others = [other for other in ground.standing.values() if other is not place]
-        ahead, left, right = spots = spots_beside(place, thing, others, ground.T_base_front)
-        spot = free_spot(spots)
-        is_seen = spot is not None and _shows(shows_table, *spot.seen)
-        sides = (ahead.is_free, left.is_free, right.is_free)
-        found[number] = (spot.seen if spot is not None and is_seen else None, sides)
+        spot = free_spot(spots_beside(place, thing, others, ground.T_base_front))
+        if spot is not None and _shows(shows_table, *spot.seen):
+            found[number] = spot.seen
     return found
 
 

@@ -88,5 +88,5 @@ class Pool:
 
 
 def _seen(told: dict[str, Any]) -> Seen:
-    pairs = {name: told.get(name) for name in ("beside", "room")}
-    return Seen(**{**told, **{n: None if p is None else tuple(p) for n, p in pairs.items()}})
+    spot = told.get("beside")
+    return Seen(**{**told, "beside": None if spot is None else tuple(spot)})

@@ -1,15 +1,13 @@
 """The first stage: the vision tower learns to tell what each visual token shows, and where.
 
-Heads that exist in training only ask every token for colour and shape of its thing, for the thing's
-point and box as waves of their coordinates, and for where there is room next to it. Parts of
-pictures are shown first, which carry the positions they have in the whole: most of a picture is
-table.
+Heads that exist in training only ask every token for colour and shape of its thing, and for the
+thing's point and box as waves of their coordinates. Parts of pictures are shown first, which
+carry the positions they have in the whole: most of a picture is table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +35,6 @@ class Heads(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.kinds = nn.Linear(width, len(COLORS) + 1 + len(SHAPES) + 1)
         self.places = nn.Linear(width, _N_NUMBERS * _CODE)
-        self.surroundings = nn.Linear(width, 4)
         codes = waves(np.arange(1001) / 1000, _CODE, 40.0)
         self.register_buffer("codes", torch.from_numpy(codes.astype(np.float32)))
 
@@ -55,15 +52,11 @@ class Heads(nn.Module):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Labels:
-    """Of visual tokens, flat: colour and shape (0 none), point and box [n, 6]; ``middle`` is true
-    where the middle of a thing is, ``room`` [n, 3] where there is room next to it (`Seen.room`; −1
-    where that is not asked)."""
+    """Of visual tokens, flat: colour and shape (0 none), point and box [n, 6]."""
 
     color: torch.Tensor
     shape: torch.Tensor
     numbers: torch.Tensor
-    middle: torch.Tensor
-    room: torch.Tensor
 
 
 def sight_loss(heads: Heads, tokens: torch.Tensor, labels: Labels) -> tuple[torch.Tensor, Score]:
@@ -84,24 +77,6 @@ def sight_loss(heads: Heads, tokens: torch.Tensor, labels: Labels) -> tuple[torc
             "box": float(off[:, 2:].median()),
         }
     return loss, score
-
-
-def surroundings_loss(
-    heads: Heads, tokens: torch.Tensor, labels: Labels
-) -> tuple[torch.Tensor, Score]:
-    """Of tokens that show a thing: is its middle there, and where is room next to it? Scores are
-    shares that are told right."""
-    shows = labels.color > 0
-    told = heads.surroundings(tokens.reshape(-1, tokens.shape[-1])[shows])
-    right = torch.cat([labels.middle[shows, None].float(), labels.room[shows]], 1)
-    asked = right >= 0
-    losses = functional.binary_cross_entropy_with_logits(told, right, reduction="none")
-    is_right = (told > 0) == (right > 0)
-    score = {
-        name: _share(is_right[:, column][asked[:, column]])
-        for name, column in (("middle", 0), ("ahead", 1), ("left", 2), ("right", 3))
-    }
-    return losses[asked].mean(), score
 
 
 def _balanced(logits: torch.Tensor, target: torch.Tensor, shows: torch.Tensor) -> torch.Tensor:
@@ -134,22 +109,14 @@ def labels_of(
     corner: tuple[int, int] = (0, 0),
     size: tuple[int, int] | None = None,
 ) -> NDArray[np.float32]:
-    """[rows · columns, 12] (colour, shape, point, box, room, middle) of ``size`` tokens from
-    ``corner`` on."""
-    table = np.zeros((256, 12), np.float32)
-    cells = truth.cells[:, ::-1] if flipped else truth.cells
-    middles = np.zeros(cells.shape, np.bool_)
+    """[rows · columns, 8] (colour, shape, point, box) of ``size`` tokens from ``corner`` on."""
+    table = np.zeros((256, 8), np.float32)
     for item in truth.seen:
-        number = item.thing.number
         kind = (COLORS.index(item.thing.color) + 1, SHAPES.index(item.thing.shape) + 1)
-        room = item.room(flipped) or (-1, -1, -1)
-        table[number] = (*kind, *item.mirrored(flipped), *room, 0)
-        middle = truth.middle(number, flipped)
-        middles[middle] |= cells[middle] == number
-    found = table[cells]
-    found[..., -1] = middles
+        table[item.thing.number] = (*kind, *item.mirrored(flipped))
+    cells = truth.cells[:, ::-1] if flipped else truth.cells
     (row, column), (rows, columns) = corner, size or cells.shape
-    return found[row : row + rows, column : column + columns].reshape(-1, 12)
+    return table[cells[row : row + rows, column : column + columns].ravel()]
 
 
 class Parts:
@@ -190,9 +157,7 @@ class Parts:
 
 def as_labels(tables: Sequence[NDArray[np.float32]]) -> Labels:
     flat = torch.from_numpy(np.concatenate(tables))
-    return Labels(
-        flat[:, 0].long(), flat[:, 1].long(), flat[:, 2:8], flat[:, 11] > 0, flat[:, 8:11]
-    )
+    return Labels(flat[:, 0].long(), flat[:, 1].long(), flat[:, 2:])
 
 
 def jitter(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -220,39 +185,7 @@ def learn_to_see(
 
     def lesson(step: int) -> tuple[torch.Tensor, Score]:
         images, corners, labels = parts(step).batch(batch, *size)
-        tokens = sight(images, corners)
-        loss, score = sight_loss(heads, tokens, labels)
-        more, around = surroundings_loss(heads, tokens, labels)
-        return loss + more, {**score, **around}
+        return sight_loss(heads, sight(images, corners), labels)
 
     learning = [*sight.tower.parameters(), *heads.parameters()]
-    return optimize(learning, schedule, lesson, tell, kept=kept)
-
-
-def learn_surroundings(
-    sight: Sight,
-    heads: Heads,
-    parts: Callable[[int], Parts],
-    schedule: Schedule,
-    tell: Tell,
-    *,
-    size: tuple[int, int],
-    batch: int,
-    kept: Path | None = None,
-) -> float:
-    """Teaches a vision tower that a language model reads already what is next to things, and
-    nothing else: its visual tokens stay near to what they were. ``drift`` is how far they have
-    gone, as a share of their variance. The seconds that it took."""
-    tower = deepcopy(sight.tower).requires_grad_(False)
-
-    def lesson(step: int) -> tuple[torch.Tensor, Score]:
-        images, corners, labels = parts(step).batch(batch, *size)
-        tokens = sight(images, corners)
-        with torch.no_grad():
-            known = Sight(tower)(images, corners)
-        drift = (tokens - known).square().mean() / known.var()
-        loss, score = surroundings_loss(heads, tokens, labels)
-        return loss + drift, {**score, "drift": float(drift.detach())}
-
-    learning = [*sight.tower.parameters(), *heads.surroundings.parameters()]
     return optimize(learning, schedule, lesson, tell, kept=kept)

@@ -32,7 +32,7 @@ from training.nano.plans import PER_TABLE, PlanTeacher
 from training.nano.pool import Pool, draw_pool
 from training.nano.rows import COLUMNS, ROWS, Batch, Row, Scribe, assemble
 from training.nano.save import BEGAN_WITH, load_checkpoint, provenance, save_checkpoint
-from training.nano.see import Heads, Parts, Truths, learn_surroundings, learn_to_see
+from training.nano.see import Heads, Parts, Truths, learn_to_see
 from training.nano.speak import MOST_FRAMES, SeenBefore, Speaker, learn_hints, learn_to_speak
 from training.nano.teacher import EVERYTHING, FIND_AND_BOX, THOUGHTS, Teacher
 from training.nano.turns import turn_pictures
@@ -69,7 +69,6 @@ class Recipe:
     lessons: int = 8
     questions: int = 6
     """Of each lesson."""
-    surroundings: Schedule = field(default_factory=lambda: Schedule(420, 1e-3))
     hints: Schedule = field(default_factory=lambda: Schedule(80, 3e-3))
     """For a checkpoint that learns on."""
     plan_share: float = 0.0
@@ -142,7 +141,7 @@ class Run:
         self.truths = Truths(self.pool)
         self.tokenizer = build_tokenizer(sentences())
         self.model = build_network(self.tokenizer, recipe.seed)
-        self.sight = Sight(self.model.model.visual)
+        self.sight = Sight(self.model)
         self.heads = Heads(self.model.config.vision_config.out_hidden_size)
         self.scribe = Scribe(self.tokenizer)
         self.speaker = Speaker(self.model, self.scribe.numbers)
@@ -159,10 +158,8 @@ class Run:
         return self.save({})
 
     def train_further(self, checkpoint: Path) -> Path:
-        """What is next to things, and the last stage, on an earlier nano's weights; the new
-        checkpoint's folder."""
+        """The last stage, on an earlier nano's weights; the new checkpoint's folder."""
         came_from = load_checkpoint(self.model, self.tokenizer, checkpoint)
-        self._stage("see surroundings", self._see_surroundings)
         self._stage("hints", self._hints)
         self._stage("everything", self._everything)
         return self.save({BEGAN_WITH: came_from})
@@ -177,31 +174,16 @@ class Run:
         return path
 
     def _see_parts(self, tell: Tell, kept: Path) -> float:
-        schedule = self.recipe.see_parts
-        size, batch = PARTS, self.recipe.parts_batch
-        parts = self._parts(schedule)
-        return learn_to_see(
-            *(self.sight, self.heads, parts, schedule, tell), size=size, batch=batch, kept=kept
-        )
+        recipe = self.recipe
+        return self._see(recipe.see_parts, PARTS, recipe.parts_batch, tell, kept)
 
     def _see_whole(self, tell: Tell, kept: Path) -> float:
-        schedule = self.recipe.see_whole
-        size, batch = (ROWS, COLUMNS), self.recipe.whole_batch
-        parts = self._parts(schedule)
-        return learn_to_see(
-            *(self.sight, self.heads, parts, schedule, tell), size=size, batch=batch, kept=kept
-        )
+        recipe = self.recipe
+        return self._see(recipe.see_whole, (ROWS, COLUMNS), recipe.whole_batch, tell, kept)
 
-    def _see_surroundings(self, tell: Tell, kept: Path) -> float:
-        schedule = self.recipe.surroundings
-        size, batch = (ROWS, COLUMNS), self.recipe.whole_batch
-        parts = self._parts(schedule)
-        return learn_surroundings(
-            *(self.sight, self.heads, parts, schedule, tell), size=size, batch=batch, kept=kept
-        )
-
-    def _parts(self, schedule: Schedule) -> Callable[[int], Parts]:
-        """Parts of the pool's pictures, by step."""
+    def _see(
+        self, schedule: Schedule, size: tuple[int, int], batch: int, tell: Tell, kept: Path
+    ) -> float:
         chance = Chance(self.recipe.seed, schedule.steps)
         known = Parts(self.pool, self.truths, chance.rng)
 
@@ -209,7 +191,9 @@ class Run:
             chance.at(step)
             return known
 
-        return parts
+        return learn_to_see(
+            self.sight, self.heads, parts, schedule, tell, size=size, batch=batch, kept=kept
+        )
 
     def _speak(self, tell: Tell, kept: Path) -> float:
         """On a part of the pool, each picture always or never mirrored: seen once, kept."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rynn_brain_ros.sim.objects import PAINT
 from rynn_brain_ros.values import Point2
 from training.nano.network import TOKEN_PX
-from training.nano.pictures import MIN_SEEN_PX, Seen, Sides
+from training.nano.pictures import MIN_SEEN_PX, Seen
 
 COLORS = tuple(PAINT)
 _MIN_CELL_PX = 28
@@ -41,13 +41,6 @@ class SeenThing:
         """The same, as they are in the picture or in its mirror."""
         x, y, x0, y0, x1, y1 = self.numbers
         return (1000 - x, y, 1000 - x1, y0, 1000 - x0, y1) if flipped else self.numbers
-
-    def room(self, flipped: bool) -> Sides | None:
-        """Where there is room next to it, in the picture or in its mirror."""
-        if self.thing.room is None:
-            return None
-        ahead, left, right = self.thing.room
-        return (ahead, right, left) if flipped else (ahead, left, right)
 
     def beside(self, flipped: bool) -> Point2:
         """The free spot next to it, in the picture or in its mirror."""
