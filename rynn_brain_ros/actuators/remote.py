@@ -5,6 +5,7 @@ It belongs to the thread that moves the robot, and owns no clock: whoever polls 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -56,6 +57,10 @@ def body_of(profile: RobotProfile, wire: Wire) -> Body:
     return ArmBody(profile, wire.lacks) if profile.arm is not None else BaseBody(profile)
 
 
+_MOST_ASTRAY = 8
+"""Of a server that never comes back nothing is heard any more."""
+
+
 @dataclass
 class _Job:
     """The goal in flight and the call that it is at."""
@@ -69,6 +74,16 @@ class _Job:
     cancelled: bool = False
 
 
+@dataclass
+class _Astray:
+    """A call that was given up before it ended, and whether its server was there when last looked
+    at."""
+
+    call_id: str
+    call: Call
+    is_there: bool
+
+
 class RemoteActuator:
     """See `values.Actuator`. A server that is not there, and one that goes away, end a goal as
     LOST; one that hangs is left to the limits of `planning.GoalTracker`."""
@@ -79,6 +94,7 @@ class RemoteActuator:
         self._job: _Job | None = None
         self._calls = 0
         self._has_moved = False
+        self._astray: deque[_Astray] = deque(maxlen=_MOST_ASTRAY)
 
     @property
     def name(self) -> str:
@@ -112,12 +128,14 @@ class RemoteActuator:
 
     def poll(self) -> tuple[GoalEvent, ...]:
         for call_id, reply in self._wire.replies():
+            self._hear_astray(call_id, reply)
             if self._job is not None and call_id == self._job.call_id:
                 self._hear(self._job, reply)
             elif reply.kind is GoalEventKind.ACCEPTED:
                 self._wire.cancel(call_id)  # taken after it was given up
         if self._job is not None:
             self._look_after(self._job)
+        self._call_back()
         events, self._events = tuple(self._events), []
         return events
 
@@ -126,7 +144,7 @@ class RemoteActuator:
         the first goal has been sent. The goal is given up: more replies to it are not waited for.
         """
         if self._job is not None:
-            self._wire.cancel(self._job.call_id)
+            self._give_up(self._job)
             self._job.plan.close()
             self._job = None
         if self._has_moved and self._body.stop is not None:
@@ -173,12 +191,34 @@ class RemoteActuator:
     def _look_after(self, job: _Job) -> None:
         if not self._wire.is_there(job.call):
             text = f"the server at {job.call.server} is gone: did it crash, or is the network down?"
+            self._give_up(job)
             self._end(job, GoalEventKind.LOST, text)
         elif job.accepted and not job.call.talks and self._silent_ns(job) >= HEARTBEAT_NS:
             self._feedback(job, "", ())
 
     def _silent_ns(self, job: _Job) -> int:
         return self._now_ns() - job.told_ns
+
+    # --- what was given up -----------------------------------------------------------------------
+
+    def _give_up(self, job: _Job) -> None:
+        """Its end is not waited for; that it is cancelled is seen to."""
+        self._wire.cancel(job.call_id)
+        if not job.call.is_service:
+            self._astray.append(_Astray(job.call_id, job.call, self._wire.is_there(job.call)))
+
+    def _hear_astray(self, call_id: str, reply: Reply) -> None:
+        if reply.kind not in (GoalEventKind.ACCEPTED, GoalEventKind.FEEDBACK):
+            for given_up in [each for each in self._astray if each.call_id == call_id]:
+                self._astray.remove(given_up)
+
+    def _call_back(self) -> None:
+        """A cancel that was sent while its server was out of reach is lost, and the server goes on:
+        it is told again as soon as it is back."""
+        for given_up in self._astray:
+            was_there, given_up.is_there = given_up.is_there, self._wire.is_there(given_up.call)
+            if given_up.is_there and not was_there:
+                self._wire.cancel(given_up.call_id)
 
     # --- events ----------------------------------------------------------------------------------
 

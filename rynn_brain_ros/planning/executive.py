@@ -7,13 +7,16 @@ no clock: time passes only in `Sight.tick`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numpy as np
+
 from rynn_brain_ros.config import setting
-from rynn_brain_ros.geometry import LiftLimits
+from rynn_brain_ros.geometry import LiftLimits, to_matrix
 from rynn_brain_ros.memory import OpenFrames
 from rynn_brain_ros.planning.asking import Question, ask, make_query
 from rynn_brain_ros.planning.episode import (
@@ -32,6 +35,7 @@ from rynn_brain_ros.safety import EngineIdentity, Gate, Proposal, Situation
 from rynn_brain_ros.values import (
     Cancel,
     Cause,
+    Check,
     Decision,
     Engine,
     EngineError,
@@ -52,6 +56,9 @@ EngineFor = Callable[[Query], Engine]
 """The engine for a question: roles are mapped outside."""
 Approve = Callable[[Step | None, Motion], bool]
 """Asks a person; returns their yes or no."""
+
+_STILL_M, _STILL_RAD = 0.02, math.radians(1.0)
+"""A base may seem to move so far while it stands."""
 
 _FINAL = frozenset(
     {Cause.CANCELLED, Cause.STALE, Cause.DISARMED, Cause.PREEMPTED, Cause.LOST_SERVER}
@@ -159,14 +166,41 @@ class Brain:
             return decision
         said = self.approve(proposal.step, proposal.motion)
         now_ns, seen = self.sight.tick(0.0), situation.newest
-        situation = replace(
+        newest = None if seen is None else self.newest(seen)
+        now = replace(
             situation,
             now_ns=now_ns,
-            newest=None if seen is None else self.newest(seen),
+            newest=newest,
             armed=self.mover.is_armed(now_ns),
             approved=said,
         )
-        return self.gate.judge(proposal, situation)
+        moved = self._moved(situation, newest) if said else None
+        if moved is None:
+            return self.gate.judge(proposal, now)
+        still = Check("base_still", False, moved.text)
+        return Decision(now_ns, (*decision.checks, still), moved)
+
+    def _moved(self, then: Situation, newest: SelectedFrame | None) -> Refusal | None:
+        """Whether the base stands elsewhere in ``newest`` than it did ``then``: a motion is told,
+        and its way judged, from where it stood."""
+        before = then.T_base_fixed
+        if before is None or newest is None or then.newest is None:
+            return None
+        if newest.frame.key == then.newest.frame.key:
+            return None
+        after = self.sight.pose(before.parent, before.child, newest.frame.stamp_ns)
+        if isinstance(after, Refusal):
+            return after
+        way = to_matrix(after) @ np.linalg.inv(to_matrix(before))
+        moved_m = float(np.linalg.norm(way[:3, 3]))
+        turned_rad = math.acos(min(1.0, max(-1.0, (float(np.trace(way)) - 2) / 2)))
+        if moved_m <= _STILL_M and turned_rad <= _STILL_RAD:
+            return None
+        return Refusal(
+            RefusalCode.SCENE_CHANGED,
+            f"{before.parent} moved {moved_m:.2f} m and turned {math.degrees(turned_rad):.1f}° "
+            "while a person was asked: the motion was told from where it stood",
+        )
 
     def newest(self, shown: SelectedFrame) -> SelectedFrame:
         """The newest frame of the camera, which may be the one shown."""

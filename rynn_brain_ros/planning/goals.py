@@ -211,7 +211,9 @@ def _waiting_for_cancel(
     if back_s <= 0 and waited_s <= timeouts.cancel_s:
         return run, GoalAction.NONE
     text = f"{request.text} (the cancel was not answered within {timeouts.cancel_s:g} s; stopped)"
-    return _ended(run, request.cause, text, run.seen_ns), GoalAction.STOP
+    # Nobody knows what the server does now: after a timeout that ended well another try may follow.
+    cause = Cause.LOST_SERVER if request.cause is Cause.TIMEOUT else request.cause
+    return _ended(run, cause, text, run.seen_ns), GoalAction.STOP
 
 
 def _ended(

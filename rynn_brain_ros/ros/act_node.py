@@ -40,6 +40,8 @@ from rynn_brain_ros.view.publications import GROUNDINGS, PATH, TARGET
 from rynn_brain_ros.view.turn_messages import PLAN
 
 _THREADS = 6
+_LOOK_S = 0.2
+"""How often a task that runs is looked at for a wish to cancel it."""
 _CLASSES = {
     GROUNDINGS: GroundingArray,
     TARGET: PoseStamped,
@@ -200,9 +202,9 @@ class ActNode(SeeingNode[ActConfig]):
         if acting is None or not acting.begin(task):
             task.error = "act was not free any more"
         else:
-            if handle.is_cancel_requested:
-                task.cancel.set()
-            task.done.wait()
+            while not task.done.wait(_LOOK_S):
+                if handle.is_cancel_requested:  # perhaps from before it had begun
+                    task.cancel.set()
         result = _result(task)
         if handle.is_cancel_requested and result.status == ExecuteTask.Result.STATUS_CANCELLED:
             handle.canceled()

@@ -168,7 +168,8 @@ class Acting:
         try:
             return done.result(_ANSWER_S)
         except NotInTime:
-            done.cancel()
+            if not done.cancel():
+                return done.result()  # it has just come to it
             raise TimeoutError("the robot's thread is busy; try again") from None
 
     # --- the thread ------------------------------------------------------------------------------
@@ -177,8 +178,7 @@ class Acting:
         while not self._stopping.is_set():
             task = self._task
             if task is None:
-                self.clock.wait(_IDLE_S)
-                self.eyes.perception.poll(self.clock.now_ns())
+                self._idle()
                 continue
             self._carry_out(task)
             with self._lock:
@@ -189,6 +189,15 @@ class Acting:
         if left is not None:
             left.error = "the node was deactivated before it began"
             left.done.set()
+
+    def _idle(self) -> None:
+        try:
+            self.clock.wait(_IDLE_S)
+            self.eyes.perception.poll(self.clock.now_ns())
+            self.actuator.poll()  # what was given up is cancelled when its server is back
+        except Exception as error:  # noqa: BLE001  # nor may anything that arrives meanwhile
+            self._node.get_logger().error("".join(traceback.format_exception(error)))
+            self._stopping.wait(_IDLE_S)
 
     def _pump(self) -> None:
         self.eyes.take_in()

@@ -22,6 +22,7 @@ from tf2_msgs.msg import TFMessage
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.bags import typestore
+from rynn_brain_ros.bags.types import DECODE_ERRORS
 from rynn_brain_ros.config import CameraConfig, SeeingConfig
 from rynn_brain_ros.memory import AssemblyConfig, AssemblyStats, BufferLimits
 from rynn_brain_ros.planning import Perception, PerceptionConfig
@@ -270,7 +271,7 @@ class Eyes:
         try:
             # A view: rosbags cuts off CDR's first bytes, which would copy the whole image.
             stream.take(self._store.deserialize_cdr(memoryview(raw), stream.typename))
-        except (RynnBrainError, ValueError, IndexError) as error:
+        except (RynnBrainError, *DECODE_ERRORS) as error:
             self._unusable += 1
             self._node.get_logger().warning(
                 f"{stream.topic}: a message cannot be used: {error}", throttle_duration_sec=5.0

@@ -36,11 +36,12 @@ def spin_together(
 ) -> int:
     """Until Ctrl-C or SIGTERM, which are how nodes end. Returns the exit status.
 
-    A node can still publish while ``release`` makes an end of what it does. Signals that come
-    then change nothing: a terminal's Ctrl-C comes twice, from itself and from ros2 launch.
+    A node can still publish, and callbacks run, while ``release`` makes an end of what it does,
+    also where one of them failed. Signals that come then change nothing: a terminal's Ctrl-C comes
+    twice, from itself and from ros2 launch.
     """
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    ending, failed = threading.Event(), threading.Event()
+    ending, failed, released = threading.Event(), threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
     nodes, spinning = [make() for make in makes], executor()
@@ -48,15 +49,17 @@ def spin_together(
         spinning.add_node(node)
 
     def run() -> None:
-        try:
-            keep_spinning(spinning)
-        except ExternalShutdownException:
-            pass  # somebody else ended the context
-        except Exception:  # noqa: BLE001  # whatever it is, the process ends with it
-            traceback.print_exc()
-            failed.set()
-        finally:
-            ending.set()
+        while not released.is_set():
+            try:
+                keep_spinning(spinning)
+                break
+            except ExternalShutdownException:
+                break  # somebody else ended the context
+            except Exception:  # noqa: BLE001  # whatever it is, the process ends with it
+                traceback.print_exc()
+                failed.set()
+                ending.set()  # goals are still to be cancelled, which takes callbacks
+        ending.set()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -64,6 +67,7 @@ def spin_together(
         pass  # so that Python gets to see signals
     for node in nodes:
         release(node)
+    released.set()
     spinning.shutdown()
     thread.join()
     for node in nodes:

@@ -24,6 +24,7 @@ from visualization_msgs.msg import MarkerArray
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.bags import typestore
+from rynn_brain_ros.bags.types import DECODE_ERRORS
 from rynn_brain_ros.config import ViewConfig
 from rynn_brain_ros.msg import BrainStatus, GroundingArray, Plan
 from rynn_brain_ros.ros.conversion import to_ros
@@ -187,9 +188,14 @@ class ViewNode(ManagedNode):
         raw, typename = self._raw.find(camera, stamp_ns), self._types.get(camera)
         if raw is None or typename is None:
             return None
-        message = self._store.deserialize_cdr(raw, typename)
-        is_raw = typename == messages.IMAGE
-        return messages.image_of(message) if is_raw else messages.compressed_image_of(message)
+        read = messages.image_of if typename == messages.IMAGE else messages.compressed_image_of
+        try:
+            return read(self._store.deserialize_cdr(raw, typename))
+        except (RynnBrainError, *DECODE_ERRORS) as error:
+            self.get_logger().warning(
+                f"{camera}: an image cannot be used: {error}", throttle_duration_sec=5.0
+            )
+            return None
 
     # --- shown ---------------------------------------------------------------------------------
 

@@ -69,6 +69,28 @@ def test_the_second_server_of_a_goal_may_be_missing(arm: Played):
     assert "no action server at execute_trajectory" in arm.last().text
 
 
+def test_a_goal_whose_server_went_out_of_reach_is_cancelled_when_it_is_back(arm: Played):
+    """What was only lost to the network drives on."""
+    arm.send(REACH)
+    arm.wire.say(ACCEPTED)
+    arm.poll()
+    ((call_id, _),) = arm.wire.calls
+    arm.wire.there = set()
+    assert arm.kinds() == [K.LOST]
+    assert arm.wire.cancelled == [call_id]
+    arm.poll()
+    arm.wire.there = None
+    arm.poll()
+    arm.poll()
+    assert arm.wire.cancelled == [call_id] * 2, "once more, as soon as it can be heard"
+    arm.wire.there = set()
+    arm.wire.inbox.append((call_id, Reply(K.CANCELLED)))
+    arm.poll()
+    arm.wire.there = None
+    assert arm.kinds() == []
+    assert len(arm.wire.cancelled) == 2, "it has ended"
+
+
 @pytest.mark.parametrize("kind", [K.REJECTED, K.ABORTED, K.CANCELLED, K.LOST])
 def test_every_end_keeps_its_kind_and_names_the_server(arm: Played, kind: GoalEventKind):
     arm.send(REACH)
@@ -175,7 +197,7 @@ def test_a_server_that_never_takes_the_goal_times_out(arm: Played):
     tracker = tracked(arm)
     tracker.start(PostureGoal(), arm.now_ns)
     pass_time(arm, tracker, 10)
-    assert arm.end.cause is Cause.TIMEOUT  # type: ignore[attr-defined]
+    assert arm.end.cause is Cause.LOST_SERVER  # type: ignore[attr-defined]
     assert "did not take the goal" in arm.end.text  # type: ignore[attr-defined]
 
 
@@ -184,7 +206,7 @@ def test_a_server_that_hangs_times_out_and_is_stopped(arm: Played):
     tracker.start(PostureGoal(), arm.now_ns)
     arm.wire.say(ACCEPTED)
     pass_time(arm, tracker, 30)
-    assert arm.end.cause is Cause.TIMEOUT  # type: ignore[attr-defined]
+    assert arm.end.cause is Cause.LOST_SERVER  # type: ignore[attr-defined]
     assert "not done within 20 s" in arm.end.text  # type: ignore[attr-defined]
     assert [stop.topic for stop in arm.wire.published] == ["trajectory_execution_event"]
 

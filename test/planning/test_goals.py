@@ -321,7 +321,7 @@ def test_a_goal_that_nobody_takes_times_out(tracker: GoalTracker, arm: ScriptedA
     assert tracker.update(START + 2 * S + 1) is None
     assert tracker.state is GoalState.CANCELLING
     end = end_of(tracker, START + 6 * S)
-    assert end.cause is Cause.TIMEOUT
+    assert end.cause is Cause.LOST_SERVER
     assert "did not take the goal within 2 s" in end.text
     assert arm.verbs == ["send", "cancel", "cancel", "stop"]
 

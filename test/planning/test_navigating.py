@@ -529,6 +529,22 @@ def test_a_person_is_asked_about_each_arrow(room: Room):
     assert asked == [None] * 3
 
 
+def test_a_base_that_is_moved_while_a_person_is_asked_is_told(room: Room):
+    """What was approved was told and judged from where it stood."""
+
+    def approve(step: object, motion: object) -> bool:
+        room.floor.xy_m = room.floor.ahead(0.35)
+        room.floor.wait(0.2)
+        return True
+
+    settings = replace(with_limits(require_approval=True), executive=with_turns(1).executive)
+    robot = room.robot("↑", settings=settings, approve=approve)
+    (refusal,) = robot.carry_out().refusals
+    assert refusal.code is RefusalCode.SCENE_CHANGED
+    assert "base_link moved 0.35 m and turned 0.0° while a person was asked" in refusal.text
+    assert robot.actuator.said == []
+
+
 def test_an_engine_that_fails_is_told(room: Room):
     episode = room.run(*[EngineError("no answer")] * 3)
     assert (episode.status, episode.cause) == (Status.REFUSED, "engine_failed")

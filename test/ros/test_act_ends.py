@@ -71,7 +71,7 @@ def why(graph: Graph) -> str:
         ("move_action", "abort", "aborted", "PLANNING_FAILED"),
         ("move_action", "reject", "rejected", "the server does not take the goal"),
         ("move_action", "hang", "timeout", "not done within 3 s"),
-        ("move_action", "deaf", "timeout", "the cancel was not answered within 1 s"),
+        ("move_action", "deaf", "lost_server", "the cancel was not answered within 1 s"),
         ("execute_trajectory", "abort", "aborted", "execute_trajectory aborted"),
         (GRIPPER, "abort", "aborted", "gripper_cmd aborted"),
         (GRIPPER, "reject", "rejected", "does not take the goal"),
