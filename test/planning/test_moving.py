@@ -235,7 +235,7 @@ def test_letting_go_is_no_empty_grip(hands: Hands):
         (ending(GoalEventKind.CANCELLED), Cause.CANCELLED),
         (SLOW, Cause.TIMEOUT),
         (SILENT, Cause.LOST_SERVER),
-        (DEAF, Cause.TIMEOUT),
+        (DEAF, Cause.LOST_SERVER),
     ],
 )  # fmt: skip
 def test_a_goal_that_fails_ends_the_motion_by_its_name(script: Script, cause: Cause, hands: Hands):
