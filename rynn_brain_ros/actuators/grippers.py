@@ -80,6 +80,7 @@ class Gripper:
             _franka_succeeded(reply, self._profile.homing_action)
             self._homed = True
         call = grip_call(goal, self._profile, self._opening(goal))
+        self._width_m = math.nan  # that of the goal before says nothing of this one
         reply = yield call
         width_m = self._ended(reply, call, goal)
         return (("width_m", width_m),)

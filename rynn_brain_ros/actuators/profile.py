@@ -20,6 +20,7 @@ import yaml
 from pyquaternion import Quaternion
 
 from rynn_brain_ros.config import configure, setting
+from rynn_brain_ros.geometry import GraspLimits
 from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.executive import ExecutiveConfig
 from rynn_brain_ros.planning.motions import MotionConfig
@@ -225,6 +226,7 @@ class RobotProfile:
             base_frame=arm.base_frame,
             tool_frame=arm.tool_frame,
             links=arm.links,
+            grasp=GraspLimits(tool_frame=arm.tool_frame),
             motion=self.motion,
             hand_over_m=arm.hand_over_m,
         )

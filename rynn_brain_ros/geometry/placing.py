@@ -63,13 +63,24 @@ class PlaceKind(str, Enum):
 
 
 @dataclass(frozen=True)
+class Opening:
+    """That of a container: its middle (x, y), how far its wall is from there on the inside and on
+    the outside, and the height of its rim; metres, in the base frame."""
+
+    center_m: Point2
+    radius_m: float
+    outer_m: float
+    rim_z_m: float
+
+
+@dataclass(frozen=True)
 class Placement:
     """Where to let go of a thing.
 
     Its middle goes over ``position_m`` (x, y, and the z of what it comes to rest on), its bottom
     ``release_above_m`` higher when the fingers open. ``radius_m`` is how far from there it may come
     to rest: the opening of a container, else the thing's own footprint. ``clearance_m`` is what is
-    free around the footprint.
+    free around the footprint. ``opening`` is the container's, where it goes into one.
     """
 
     position_m: Vector3
@@ -77,6 +88,7 @@ class Placement:
     kind: PlaceKind
     radius_m: float
     clearance_m: float
+    opening: Opening | None = None
 
 
 def placement_at(  # noqa: PLR0917
@@ -102,29 +114,37 @@ def placement_at(  # noqa: PLR0917
     if isinstance(area, Refusal):
         return area
     target = apply(T_base_camera, area.target.point_camera_m)[0]
-    x, y, z = target
-    if any(capsule.holds(target[None])[0] for capsule in exclude):
-        text = f"the place at ({x:.2f}, {y:.2f}, {z:.2f}) m shows the robot itself"
-        return Refusal(RefusalCode.ON_ROBOT, text)
+    robot = on_robot(target, exclude)
+    if robot is not None:
+        return robot
     uv, depth = area.target.pixel, area.target.point_camera_m[2]
     patch = patch_around(uv, depth, _REACH_M, view, T_base_camera, limits=lift, exclude=exclude)
     level = support_level(patch, target, _REACH_M)
     if level is None or level.tilt_rad > limits.max_tilt_rad:
         return _no_space(target, "no level support is seen around it")
-    held = _Held(math.hypot(size_m[0], size_m[1]) / 2, size_m, grasp)
+    held = Held(size_m, grasp)
     labels = patch.surfaces(standing(patch, level, lift.rise_m)[1])
     if container is not False:
         into = _into_container(patch, labels, level, target, held)
         if into is not None:
-            return _with_room(into, patch, held, limits)
+            return with_room(into, patch, held, limits)
     if container:
         return _no_space(target, "nothing with a rim around an opening is seen there")
     here = labels_near(patch, labels, uv)
     if here and level.heights(target) > _STACK_HEIGHT_M:
         onto = _onto_thing(patch, labels == here[0], target, held, limits)
         if onto is not None:
-            return _with_room(onto, patch, held, limits)
+            return with_room(onto, patch, held, limits)
     return _on_surface(patch, target, held, limits)
+
+
+def on_robot(target: Floats, exclude: Sequence[Capsule]) -> Refusal | None:
+    """Where what is pointed at, ``target`` [3], is the robot or what it holds."""
+    if not any(capsule.holds(target[None])[0] for capsule in exclude):
+        return None
+    x, y, z = target
+    text = f"the place at ({x:.2f}, {y:.2f}, {z:.2f}) m shows the robot itself"
+    return Refusal(RefusalCode.ON_ROBOT, text)
 
 
 def _no_space(target: Floats, text: str) -> Refusal:
@@ -134,19 +154,23 @@ def _no_space(target: Floats, text: str) -> Refusal:
 
 
 @dataclass(frozen=True)
-class _Held:
-    """``radius_m`` is that of the circle around the thing's footprint; ``grasp`` how it is held,
-    where that is known."""
+class Held:
+    """A thing in the hand: its size (long side, short side, height), and how it is held, where
+    that is known."""
 
-    radius_m: float
     size_m: Vector3
     grasp: Grasp | None
 
+    @property
+    def radius_m(self) -> float:
+        """Of the circle around its footprint."""
+        return math.hypot(self.size_m[0], self.size_m[1]) / 2
 
-def _with_room(
-    found: Placement | Refusal, patch: Patch, held: _Held, limits: GraspLimits
+
+def with_room(
+    found: Placement | Refusal, patch: Patch, held: Held, limits: GraspLimits
 ) -> Placement | Refusal:
-    """The same, refused where the hand has no room to come down."""
+    """The same, refused where the hand has no room to come down in what ``patch`` shows."""
     if isinstance(found, Refusal):
         return found
     x, y, z = found.position_m
@@ -157,7 +181,7 @@ def _with_room(
     return Refusal(RefusalCode.APPROACH_BLOCKED, f"{where}: {blocked}")
 
 
-def _hand_blocked(bottom_m: Vector3, patch: Patch, held: _Held, limits: GraspLimits) -> str | None:
+def _hand_blocked(bottom_m: Vector3, patch: Patch, held: Held, limits: GraspLimits) -> str | None:
     """What is in the way of the hand that puts the thing's bottom there, turned as it gripped."""
     grasp = held.grasp
     if grasp is None:
@@ -172,7 +196,7 @@ def _hand_blocked(bottom_m: Vector3, patch: Patch, held: _Held, limits: GraspLim
 
 
 def _into_container(
-    patch: Patch, labels: Labels, level: Level, target: Floats, held: _Held
+    patch: Patch, labels: Labels, level: Level, target: Floats, held: Held
 ) -> Placement | Refusal | None:
     """Over the middle of the container that the target lies in or on; None where there is none."""
     rim = _rim_around(patch, labels, target)
@@ -181,14 +205,23 @@ def _into_container(
     floor_z = _floor_height(patch, rim, level)
     if rim.top_z_m - floor_z < _DEEP_M:
         return None
-    opening = rim.width_m / 2 - rim.wall_m
-    clearance = opening - held.radius_m
-    if clearance < -_RIM_SLACK_M:
-        text = f"an opening of radius {opening:.3f} m, the thing needs {held.radius_m:.3f} m"
-        return _no_space(target, text)
+    outer = rim.width_m / 2
+    opening = Opening(rim.center_m, outer - rim.wall_m, outer, rim.top_z_m)
+    narrow = too_narrow(opening, target, held)
+    if narrow is not None:
+        return narrow
     release = rim.top_z_m + _OVER_RIM_M - floor_z
     where = (*rim.center_m, floor_z)
-    return Placement(where, release, PlaceKind.CONTAINER, opening, max(0.0, clearance))
+    clearance = max(0.0, opening.radius_m - held.radius_m)
+    return Placement(where, release, PlaceKind.CONTAINER, opening.radius_m, clearance, opening)
+
+
+def too_narrow(opening: Opening, target: Floats, held: Held) -> Refusal | None:
+    """Where the thing does not fit through the opening, however it is turned."""
+    if opening.radius_m - held.radius_m >= -_RIM_SLACK_M:
+        return None
+    text = f"an opening of radius {opening.radius_m:.3f} m, the thing needs {held.radius_m:.3f} m"
+    return _no_space(target, text)
 
 
 def _rim_around(patch: Patch, labels: Labels, target: Floats) -> Solid | None:
@@ -235,7 +268,7 @@ def _onto_thing(
     patch: Patch,
     mask: Mask,
     target: Floats,
-    held: _Held,
+    held: Held,
     limits: GraspLimits,
 ) -> Placement | Refusal | None:
     """The middle of a top that is not much larger than the held thing; None where it is larger."""
@@ -271,7 +304,7 @@ def _room_m(patch: Patch, solid: Solid, mask: Mask, limits: GraspLimits) -> floa
     return float(np.sort(away)[3])
 
 
-def _finger_room_m(held: _Held, limits: GraspLimits) -> float:
+def _finger_room_m(held: Held, limits: GraspLimits) -> float:
     return held.radius_m + limits.finger_thickness_m + limits.side_clearance_m
 
 
@@ -279,7 +312,7 @@ def _finger_room_m(held: _Held, limits: GraspLimits) -> float:
 
 
 def _on_surface(
-    patch: Patch, target: Floats, held: _Held, limits: GraspLimits
+    patch: Patch, target: Floats, held: Held, limits: GraspLimits
 ) -> Placement | Refusal:
     """The spot nearest to the target whose whole footprint is on the target's own flat ground."""
     heights = free_height_map(patch.points_m[patch.valid], target[:2], _REACH_M, _CELL_M)
@@ -308,7 +341,7 @@ def _on_surface(
         z = _height_under(heights, places[best], held.radius_m)
         clearance = float(aside[rows[best], columns[best]]) - held.radius_m
         spot = Placement((x, y, z), _RELEASE_M, PlaceKind.SURFACE, held.radius_m, clearance)
-        found = _with_room(spot, patch, held, limits)
+        found = with_room(spot, patch, held, limits)
         if isinstance(found, Placement):
             return found
         first = first or found
@@ -340,7 +373,7 @@ def _height_under(heights: HeightMap, middle: Floats, radius_m: float) -> float:
     return float(np.nanmean(heights.mean_m.ravel()[under]))
 
 
-def _why_full(ground: Floats, aside: Floats, flat: Mask, held: _Held, room: float) -> str:
+def _why_full(ground: Floats, aside: Floats, flat: Mask, held: Held, room: float) -> str:
     largest = float(ground.max()) if flat.any() else 0.0
     farthest = float(aside[flat].max()) if flat.any() else 0.0
     return (

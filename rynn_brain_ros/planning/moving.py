@@ -181,11 +181,12 @@ class Mover:
         begun = any(s.stage is Stage.APPROACH for s in motion.stages[: done + 1])
         way = _WAY_BACK if begun else (Stage.RETREAT,)
         back = [s for s in motion.stages[done:] if s.stage in way]
-        if isinstance(motion.stages[done].goal, FollowGoal):
-            # The approved way up begins where the path ends, and the hand is anywhere on it.
+        if begun and any(isinstance(s.goal, FollowGoal) for s in motion.stages[done:]):
+            # The approved way up begins where the path ends: from anywhere before that, it would
+            # lead through the thing that the path goes along.
             up = self._straight_up(motion, done)
             if up is None:
-                return "; the hand stays where it is: where on its path that is, is unknown"
+                return "; the hand stays where it is: where that is, is unknown"
             back = [up, *(s for s in back if s.stage is Stage.RETREAT)]
         openings = [s for s in motion.stages if s.stage is Stage.OPEN_HAND and not keep_closed]
         for stage in (*openings, *(s for s in back if not isinstance(s.goal, GripGoal))):

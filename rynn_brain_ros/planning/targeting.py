@@ -127,7 +127,7 @@ def _refilled(
     scene: Scene,
     view: DepthView,
     T_base_camera: RigidTransform,
-) -> Placement | None:
+) -> Placement | Refusal | None:
     """Into a container that this task has put something into before."""
     for put in reversed(doings.put):
         if put.place.kind is PlaceKind.CONTAINER and doings.held is not None:
@@ -137,8 +137,10 @@ def _refilled(
                 view,
                 T_base_camera,
                 doings.held.grasp.size_m,
-                lift=scene.lift,
+                scene.arm.grasp,
+                scene.lift,
                 exclude=scene.body,
+                grasp=doings.held.grasp,
             )
             if again is not None:
                 return again

@@ -129,6 +129,20 @@ def test_a_hand_that_tells_no_width_has_not_gripped():
     assert "does not tell how far apart" in event.text
 
 
+def test_the_width_of_the_goal_before_is_not_that_of_this_one():
+    """Fingers that had been open and tell nothing while they close hold nobody knows what."""
+    hand = Played("franka_fr3")
+    hand.send(GripGoal(0.065))
+    hand.wire.say(ACCEPTED)
+    feel(hand, 0.065)
+    hand.wire.end(success=True)
+    assert width(hand.last()) == 0.065
+    event = hand.carry_out(GripGoal(0.0), ok(success=True))
+    assert event.kind is GoalEventKind.ABORTED
+    assert math.isnan(width(event))
+    assert "does not tell how far apart" in event.text
+
+
 def test_a_franka_hand_that_did_not_succeed_says_why():
     event = Played("franka_fr3").carry_out(GripGoal(0.0), ok(success=False, error="no homing"))
     assert (event.kind, "no homing" in event.text) == (GoalEventKind.ABORTED, True)

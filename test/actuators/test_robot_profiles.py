@@ -76,6 +76,14 @@ def test_the_panda_is_the_simulators_robot():
     assert set(ours.body.links) < set(theirs.body.links)
 
 
+def test_every_arm_grips_with_its_own_tool():
+    """A grasp names the frame that a motion looks up on /tf, on any robot."""
+    bodies = [read_profile(name).robot.body for name in profile_names()]
+    arms = [body for body in bodies if isinstance(body, Arm)]
+    assert [arm.grasp.tool_frame for arm in arms] == [arm.tool_frame for arm in arms]
+    assert len({arm.tool_frame for arm in arms}) > 1
+
+
 def test_the_mobile_base_is_the_simulators_rover():
     ours, theirs = read_profile("mobile_base").robot, rover()
     assert (ours.limits, ours.executive, ours.body) == (

@@ -49,6 +49,7 @@ from rynn_brain_ros.values import (
     RigidTransform,
     Skill,
     Stage,
+    Vector3,
 )
 
 CONFIG = MotionConfig()
@@ -63,8 +64,10 @@ PUSH = motions.push(
     Frames("panda_link0", "panda_tcp"),
     CONFIG,
 )
+DRAG = motions.drag(Skill.OPEN, GRASP, ((X, Y, 0.025), (X - 0.2, Y, 0.025)), CONFIG)
 GRIP, LIFT = 3, 4
 """Numbers of stages of a pick."""
+GONE = Refusal(RefusalCode.SCENE_CHANGED, "40 % of it is gone")
 
 
 def free(_: MotionStage) -> None:
@@ -288,6 +291,50 @@ def test_a_hand_whose_place_on_its_way_is_unknown_stays_there(hands: Hands):
     assert isinstance(hands.actuator.sent[-1], FollowGoal)
 
 
+def test_a_push_that_never_began_does_not_sweep_the_hand_through_the_thing(hands: Hands):
+    """The approved way up is above the end of the push, and the thing is between."""
+    low = (X, Y + 0.04 + motions.BEHIND_M, 0.02)
+    hands.hear = at(Stage.APPROACH, lambda: setattr(hands.table, "hand_m", low))
+    hands.trouble_at(2, ending(GoalEventKind.ABORTED), PUSH)
+    goes_straight_up(hands, low)
+
+
+def test_a_drag_that_closes_on_nothing_does_not_sweep_its_fingers_along_the_path(hands: Hands):
+    hands.table.slippery = True
+    outcome = hands.run(DRAG)
+    assert (outcome.cause, outcome.stages_done) == (Cause.NOTHING_GRIPPED, GRIP)
+    goes_straight_up(hands, TOOL.translation_m)
+
+
+@pytest.mark.parametrize("motion", [PUSH, DRAG])
+def test_a_scene_that_changed_before_a_path_sends_the_hand_up_where_it_is(
+    motion: Motion, hands: Hands
+):
+    def guard(stage: MotionStage) -> Refusal | None:
+        hands.table.wait(0.2)  # looking takes time, in which the hand stands still
+        return GONE if stage.stage is Stage.APPROACH else None
+
+    hands.guard = guard
+    hands.run(motion)
+    (above,) = (s.goal for s in motion.stages if s.stage is Stage.PRE)
+    assert isinstance(above, ReachGoal)
+    goes_straight_up(hands, above.T_base_tcp.translation_m)
+
+
+def test_once_a_path_is_done_the_approved_way_up_is_taken(hands: Hands):
+    hands.trouble_at(5, ending(GoalEventKind.ABORTED), DRAG)
+    assert hands.actuator.sent[-2:] == [DRAG.stages[-2].goal, DRAG.stages[-1].goal]
+
+
+def goes_straight_up(hands: Hands, from_m: Vector3) -> None:
+    """The last but one goal goes up from there, and nowhere else; the last one goes away."""
+    up, away = hands.actuator.sent[-2:]
+    assert isinstance(up, ReachGoal) and up.straight and isinstance(away, PostureGoal)
+    x, y, z = up.T_base_tcp.translation_m
+    assert (x, y) == pytest.approx(from_m[:2])
+    assert z >= max(from_m[2], CONFIG.lift_m)
+
+
 def test_a_thing_in_the_hand_is_not_let_go_when_lifting_fails(hands: Hands):
     outcome = hands.trouble_at(LIFT, ending(GoalEventKind.ABORTED))
     assert hands.begun[LIFT + 1 :] == [Stage.LIFT, Stage.RETREAT]
@@ -395,8 +442,6 @@ def test_a_person_may_stop_the_way_back(hands: Hands):
 
 
 # --- looking once more ----------------------------------------------------------------------------
-
-GONE = Refusal(RefusalCode.SCENE_CHANGED, "40 % of it is gone")
 
 
 def test_a_scene_that_changed_ends_the_motion_before_the_stage_begins(hands: Hands):
