@@ -42,8 +42,8 @@ class Strip:
 def free_ahead_m(view: DepthView, T_base_camera: RigidTransform, strip: Strip) -> float:
     """How far from the base's centre along its x axis all of ``strip`` is seen free, metres.
 
-    0 where its beginning is not seen. An obstacle ends it at its nearest point, ground that is
-    not seen or is a hole at the last ground before it.
+    0 where its beginning is not seen, or is seen to be a hole. An obstacle ends it at its nearest
+    point, ground that is not seen or is a hole at the last ground before it.
     """
     if view.size_refusal is not None:
         return 0.0
@@ -61,8 +61,9 @@ def free_ahead_m(view: DepthView, T_base_camera: RigidTransform, strip: Strip) -
     obstacle_m = float(x[in_way].min()) if in_way.any() else math.inf
     farthest_m = np.zeros(shape[0] * shape[1], np.float32)
     np.maximum.at(farthest_m, cell[flat], x[flat])
-    ground_m = np.where(cells(flat) & ~cells(low), farthest_m.reshape(shape), 0.0)
-    return min(obstacle_m, _ground_end_m(ground_m, strip.blind_m))
+    hole = cells(low)
+    ground_m = np.where(cells(flat) & ~hole, farthest_m.reshape(shape), 0.0)
+    return min(obstacle_m, _ground_end_m(ground_m, hole, strip.blind_m))
 
 
 def _points_in(
@@ -90,13 +91,16 @@ def _rays(camera: PinholeCamera) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.moveaxis(grid, 2, 0), np.float32)
 
 
-def _ground_end_m(ground_m: NDArray[np.float32], blind_m: float) -> float:
+def _ground_end_m(ground_m: NDArray[np.float32], hole: Mask, blind_m: float) -> float:
     """How far the ground goes on in every lane, after a blind beginning. ``ground_m``
-    [cells, lanes] is the farthest ground seen in a cell, 0 where there is none."""
+    [cells, lanes] is the farthest ground seen in a cell, 0 where there is none; ``hole`` says
+    where less than ground was seen: that is not blind."""
     seen = ground_m > 0
     first = seen.argmax(axis=0)
     if not seen.any(axis=0).all() or first.max() * _CELL_M > blind_m:
         return 0.0
     begun = np.arange(len(seen))[:, None] >= first
+    if (hole & ~begun).any():
+        return 0.0
     whole = np.logical_and.accumulate(seen | ~begun, axis=0)
     return float(np.where(whole, ground_m, 0.0).max(axis=0).min())

@@ -2,7 +2,8 @@
 
 A camera that looks ahead does not see the ground at the robot's own feet, nor what it has turned
 away from. Both are therefore remembered on a grid in the fixed frame; what is seen last counts, at
-the height that it is seen at: floor under a table top says nothing about the top.
+the height that it is seen at: floor under a table top says nothing about the top. Where the camera
+looks through the ground's level there is none: stairs down, a ditch, the strip behind their edge.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ SEEN_SHARE = 0.6
 
 
 class GroundMemory:
-    """Cells of ground, 5 cm wide: those that something was seen to stand on, and the free ones."""
+    """Cells of ground, 5 cm wide: those that something was seen to stand on, those where there is
+    no ground, and the free ones."""
 
     def __init__(self) -> None:
         self._solid: dict[int, _Span] = {}
+        self._drops: set[int] = set()
         self._free: set[int] = set()
 
     def see(
@@ -56,7 +59,8 @@ class GroundMemory:
         """Takes in one depth image; ``strip`` says what is ground and how high the robot is."""
         z = view.depth_m[::_STRIDE, ::_STRIDE].astype(np.float64)
         rays = ray_grid(view.camera)[::_STRIDE, ::_STRIDE]
-        known = np.isfinite(z) & (z > 0) & (z < _LOOK_M)
+        seen = np.isfinite(z) & (z > 0)
+        known = seen & (z < _LOOK_M)
         points = rays[known] * z[known][:, None]
         above_m = apply(T_base_camera, points)[:, 2] - strip.ground_z_m
         cells = _numbers(apply(compose(T_fixed_base, T_base_camera), points))
@@ -69,7 +73,14 @@ class GroundMemory:
         for number, (low_m, high_m) in solid.items():
             before = self._solid.get(number, (low_m, high_m))
             self._solid[number] = (min(low_m, before[0]), max(high_m, before[1]))
-        self._free = (self._free | ground) - self._solid.keys()
+        drops = _drops(rays[seen] * z[seen][:, None], T_base_camera, T_fixed_base, strip)
+        self._drops = (self._drops - ground) | drops
+        self._free = (self._free | ground) - self._barred
+
+    @property
+    def _barred(self) -> set[int]:
+        """Where a robot cannot stand."""
+        return self._solid.keys() | self._drops
 
     def _gone(
         self,
@@ -101,20 +112,22 @@ class GroundMemory:
         ]
 
     def ahead_m(self, T_base_fixed: RigidTransform, width_m: float) -> float:
-        """How far along the base's x axis the nearest remembered obstacle is within a strip of
-        ``width_m``; infinite where there is none."""
-        if not self._solid:
+        """How far along the base's x axis the nearest remembered obstacle or drop is within a strip
+        of ``width_m``; infinite where there is none."""
+        barred = self._barred
+        if not barred:
             return math.inf
-        places = _centers(self._solid)
+        places = _centers(barred)
         in_base = apply(T_base_fixed, np.column_stack([places, np.zeros(len(places))]))
         ahead = in_base[(in_base[:, 0] > 0) & (np.abs(in_base[:, 1]) < width_m / 2), 0]
         return float(ahead.min()) if len(ahead) else math.inf
 
     def clearance_m(self, xy_fixed_m: Point2) -> float:
-        """From a place to the nearest remembered obstacle; infinite where there is none."""
-        if not self._solid:
+        """From a place to the nearest remembered obstacle or drop; infinite where there is none."""
+        barred = self._barred
+        if not barred:
             return math.inf
-        gaps = np.abs(_centers(self._solid) - xy_fixed_m) - _CELL_M / 2
+        gaps = np.abs(_centers(barred) - xy_fixed_m) - _CELL_M / 2
         return float(np.hypot(*np.maximum(gaps, 0.0).T).min())
 
     def seen_share(self, xy_fixed_m: Point2, radius_m: float) -> float:
@@ -125,22 +138,24 @@ class GroundMemory:
 
     def free_places(self, radius_m: float) -> Places:
         """Places [N, 2] in the fixed frame around which a disc of ``radius_m`` meets nothing that
-        was seen to stand there, on ground that was seen."""
+        was seen to stand there and no drop, on ground that was seen."""
         if not self._free:
             return np.empty((0, 2))
         border = math.ceil(radius_m / _CELL_M) + 1
-        cells = _cells(self._free | self._solid.keys())
+        barred = self._barred
+        cells = _cells(self._free | barred)
         low = cells.min(axis=0) - border
-        free, solid = np.zeros((2, *(cells.max(axis=0) - low + border + 1)), np.uint8)
+        free, taken = np.zeros((2, *(cells.max(axis=0) - low + border + 1)), np.uint8)
         free[tuple((_cells(self._free) - low).T)] = 1
-        solid[tuple((_cells(self._solid) - low).T)] = 1
+        taken[tuple((_cells(barred) - low).T)] = 1
         disc = _disc(radius_m)
         share = cv2.filter2D(free, cv2.CV_32F, disc.astype(np.float32) / disc.sum())
-        places = (free > 0) & (cv2.dilate(solid, disc) == 0) & (share >= SEEN_SHARE)
+        places = (free > 0) & (cv2.dilate(taken, disc) == 0) & (share >= SEEN_SHARE)
         return np.asarray((np.argwhere(places) + low + 0.5) * _CELL_M)
 
     def is_between(self, a_fixed_m: Point2, b_fixed_m: Point2) -> bool:
-        """Whether something was seen to stand on the straight line from a to b."""
+        """Whether something was seen to stand on the straight line from a to b. A drop does not:
+        it hides nothing."""
         n = max(2, math.ceil(math.dist(a_fixed_m, b_fixed_m) / (_CELL_M / 2)))
         on_the_way = np.linspace(a_fixed_m, b_fixed_m, n)
         return not self._solid.keys().isdisjoint(_numbers(on_the_way).tolist())
@@ -155,6 +170,24 @@ def _spans(cells: Cells, above_m: NDArray[np.float64]) -> dict[int, _Span]:
     enough = counts >= _MIN_POINTS
     spans = zip(low[enough].tolist(), high[enough].tolist(), strict=True)
     return dict(zip(numbers[enough].tolist(), spans, strict=True))
+
+
+def _drops(
+    points_m: Places, T_base_camera: RigidTransform, T_fixed_base: RigidTransform, strip: Strip
+) -> set[int]:
+    """Cells where enough rays to ``points_m`` [N, 3], in the camera's frame, go on below the
+    ground. They are where the ray meets the ground's level, not where the bottom is seen: so the
+    strip behind an edge counts, that the camera cannot see the bottom of."""
+    eye_m = T_base_camera.translation_m[2] - strip.ground_z_m
+    down_m = eye_m - (apply(T_base_camera, points_m)[:, 2] - strip.ground_z_m)
+    below = down_m > eye_m + strip.tolerance_m
+    if eye_m <= 0 or not below.any():
+        return set()
+    crossing = points_m[below] * (eye_m / down_m[below])[:, None]
+    crossing = crossing[crossing[:, 2] < _LOOK_M]
+    cells = _numbers(apply(compose(T_fixed_base, T_base_camera), crossing))
+    numbers, counts = np.unique(cells, return_counts=True)
+    return set(numbers[counts >= _MIN_POINTS].tolist())
 
 
 def _depth_beyond(view: DepthView, points_camera_m: NDArray[np.float64]) -> Depths:

@@ -149,8 +149,8 @@ def _place_to_stand(j: Judgement, goal: NavigateGoal) -> Finding:
     need_m = room_m(j.limits)
     free_m, share = ground.clearance_m((x, y)), ground.seen_share((x, y), need_m)
     found = (
-        f"something stands {free_m:.2f} m from the place and {share:.0%} of it was seen to be "
-        f"ground, the robot needs {need_m:.2f} m and {SEEN_SHARE:.0%}"
+        f"something stands or the ground ends {free_m:.2f} m from the place and {share:.0%} of it "
+        f"was seen to be ground, the robot needs {need_m:.2f} m and {SEEN_SHARE:.0%}"
     )
     free = free_m >= need_m and share >= SEEN_SHARE
     return passed("corridor", found) if free else _blocked(found)

@@ -140,6 +140,36 @@ def test_the_ground_below_the_camera_may_be_blind_only_as_far_as_allowed():
     assert free_m() > 2.0
 
 
+def trench(until_m: float, lanes_m: float = math.inf) -> np.ndarray:
+    """Noisy depth of a ditch 15 cm deep, from below the camera up to ``until_m``, as far as
+    ``lanes_m`` to both sides."""
+    dug, deep = depth_of(), HEIGHT_M + 0.15
+    rays = np.asarray(ray_grid(CAMERA)) @ axes().T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = np.where(rays[..., 2] < 0, -HEIGHT_M / rays[..., 2], np.inf)
+        z = np.minimum(level * deep / HEIGHT_M, (until_m - AHEAD_M) / rays[..., 0])
+        over = (level * rays[..., 0] + AHEAD_M < until_m) & (np.abs(level * rays[..., 1]) < lanes_m)
+    noise = np.random.default_rng(1).normal(size=z.shape) * DepthNoise().sigma_m(z)
+    dug[over] = (z + noise)[over]
+    return dug
+
+
+@pytest.mark.parametrize("until_m", [0.55, 0.6, 0.68])
+def test_a_hole_before_the_first_ground_is_not_taken_for_blind(until_m: float):
+    view = DepthView(trench(until_m), CAMERA)
+    assert free_ahead_m(view, camera_pose(), replace(STRIP, blind_m=0.85)) == 0.0
+
+
+def test_a_hole_before_one_lane_ends_the_way_as_well():
+    view = DepthView(trench(0.6, lanes_m=0.1), CAMERA)
+    assert free_ahead_m(view, camera_pose(), replace(STRIP, blind_m=0.85)) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_digs_no_hole_before_the_first_ground(seed: int):
+    assert free_m(strip=replace(STRIP, blind_m=0.85), seed=seed) > 2.5
+
+
 def test_no_depth_is_no_way():
     nothing = np.full((480, 640), np.nan, np.float32)
     assert free_ahead_m(DepthView(nothing, CAMERA), camera_pose(), STRIP) == 0.0

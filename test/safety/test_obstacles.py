@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from rynn_brain_ros.geometry import DepthView, PinholeCamera, camera_or_refusal, from_matrix, invert
+from rynn_brain_ros.geometry import (
+    DepthNoise,
+    DepthView,
+    PinholeCamera,
+    camera_or_refusal,
+    from_matrix,
+    invert,
+)
 from rynn_brain_ros.safety import GroundMemory
 from rynn_brain_ros.safety.corridor import Strip
 from rynn_brain_ros.safety.obstacles import SEEN_SHARE
@@ -62,6 +69,24 @@ def seen(box_at_m: float | None, height_m: float = 0.3, from_m: float = 0.0) -> 
             z = T.translation_m[2] + wall * directions[..., 2]
             depth = np.where((z >= from_m) & (z <= height_m), wall, depth)
     return DepthView(depth.astype(np.float32), lens)
+
+
+def over_the_edge(
+    edge_m: float, until_m: float = math.inf, deep_m: float = 0.5, noise_seed: int | None = None
+) -> DepthView:
+    """Ground up to an edge across the whole way and, ``deep_m`` lower, what is seen behind it; at
+    ``until_m`` the ground goes on."""
+    flat = seen(None).depth_m.astype(np.float64)
+    down = math.cos(TILT) * ((np.mgrid[0:480, 0:640][0] - 239.5) / 388.0) + math.sin(TILT)
+    ahead = math.cos(TILT) - math.sin(TILT) * (np.mgrid[0:480, 0:640][0] - 239.5) / 388.0
+    with np.errstate(invalid="ignore"):
+        fallen = (flat * ahead > edge_m) & (flat * ahead < until_m)
+        lower = np.minimum((HEIGHT_M + deep_m) / down, until_m / ahead)
+        depth = np.where(fallen, lower, flat)
+    if noise_seed is not None:
+        rng = np.random.default_rng(noise_seed)
+        depth += rng.normal(size=depth.shape) * DepthNoise().sigma_m(depth)
+    return DepthView(depth.astype(np.float32), camera())
 
 
 def test_an_obstacle_is_remembered_where_it_stands_in_the_fixed_frame():
@@ -155,3 +180,63 @@ def test_what_stands_between_two_places_is_known():
     memory.see(seen(2.0), mounted(), base_at(0.0), STRIP)
     assert memory.is_between((1.5, 0.0), (2.5, 0.0))
     assert not memory.is_between((1.5, 0.0), (1.8, 0.2))
+
+
+# --- where the ground falls away ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise_seed", [None, 0, 1])
+@pytest.mark.parametrize("deep_m", [0.1, 0.5, 1.5])
+def test_nobody_is_sent_so_near_to_an_edge_that_the_base_hangs_over(
+    deep_m: float, noise_seed: int | None
+):
+    memory = GroundMemory()
+    memory.see(
+        over_the_edge(2.0, deep_m=deep_m, noise_seed=noise_seed), mounted(), base_at(0.0), STRIP
+    )
+    x, _ = memory.free_places(0.2).T
+    assert 1.6 < x.max() <= 1.8
+    assert memory.clearance_m((1.925, -0.025)) < 0.1
+    assert memory.ahead_m(invert(base_at(0.5)), 0.6) == pytest.approx(1.5, abs=0.06)
+
+
+def test_the_strip_behind_an_edge_whose_bottom_is_hidden_is_no_ground():
+    memory = GroundMemory()
+    memory.see(over_the_edge(2.0), mounted(), base_at(0.0), STRIP)
+    for x in (2.05, 2.3, 2.6):
+        assert memory.clearance_m((x, 0.0)) == 0.0
+
+
+def test_a_ditch_ends_where_the_ground_goes_on():
+    memory = GroundMemory()
+    memory.see(over_the_edge(1.8, until_m=2.2), mounted(), base_at(0.0), STRIP)
+    assert memory.clearance_m((2.0, 0.0)) == 0.0
+    assert memory.clearance_m((2.6, 0.0)) > 0.3
+
+
+def test_a_drop_is_gone_where_ground_is_seen_again():
+    memory = GroundMemory()
+    memory.see(over_the_edge(2.0), mounted(), base_at(0.0), STRIP)
+    memory.see(seen(None), mounted(), base_at(0.0), STRIP)
+    assert memory.clearance_m((2.0, 0.0)) > 1.0
+
+
+def test_a_drop_is_remembered_by_a_robot_that_no_longer_sees_it():
+    memory = GroundMemory()
+    memory.see(over_the_edge(2.0), mounted(), base_at(0.0), STRIP)
+    memory.see(seen(None), mounted(), base_at(1.9, math.pi), STRIP)
+    assert memory.clearance_m((2.0, 0.0)) < 0.05
+
+
+def test_a_drop_hides_nothing_that_is_behind_it():
+    memory = GroundMemory()
+    memory.see(over_the_edge(1.8, until_m=2.2), mounted(), base_at(0.0), STRIP)
+    assert not memory.is_between((1.5, 0.0), (2.6, 0.0))
+
+
+@pytest.mark.parametrize("noise_seed", range(5))
+def test_noise_on_flat_ground_is_no_drop(noise_seed: int):
+    memory = GroundMemory()
+    flat = over_the_edge(math.inf, noise_seed=noise_seed)
+    memory.see(flat, mounted(), base_at(0.0), STRIP)
+    assert memory.ahead_m(invert(base_at(0.0)), 3.0) == math.inf
