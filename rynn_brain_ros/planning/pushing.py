@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ from rynn_brain_ros.geometry import (
     StandingThing,
     apply,
     fit_solid,
+    invert,
     ray_grid,
     thing_at,
 )
@@ -59,6 +61,12 @@ _COMES_FROM_M = 0.2
 """What is higher over the palm is the robot itself, or nothing that stands on the table."""
 _BLOCKING_PIXELS = 12
 _LEVEL_M = 0.015
+_CELL_M = 0.005
+_WINDOW_CELLS = 6
+_SEEN_SHARE = 0.5
+"""Of every square of so many cells on the way: depth ends before the edges of things."""
+_HOLE_PX = 4
+"""Depth has holes this wide along edges, and here and there: nothing stands in them."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ class _Pushed:
 def push(step: Step, scene: Scene) -> Target | Refusal:
     """Refuses as `thing_at` does; with INCOMPLETE_STEP (no end, no way to go, a bent path),
     UNSUPPORTED_SKILL (too tall for the hand), APPROACH_BLOCKED, OBSTACLE (something stands on the
-    way) and NO_FREE_SPACE (no table where it would end)."""
+    way, or it is not seen to be free) and NO_FREE_SPACE (no table where it would end)."""
     where = step.grasp or step.thing or step.path
     if where is None or where.frame is None or where.target is None:
         return Refusal(RefusalCode.INCOMPLETE_STEP, f"nothing to push is named: {step.text!r}")
@@ -223,7 +231,7 @@ class _Way:
     ) -> Refusal | None:
         points = _points(view, T_base_camera, body)
         local = self._along_and_aside(points)
-        own = np.linalg.norm(points[:, :2] - self.pushed.start, axis=1) <= self._own_radius_m
+        own = self._is_own(points)
         high = points[:, 2] - self.pushed.support_z_m > _OBSTACLE_M
         high &= points[:, 2] < self.tool_z_m + self.hand.palm_above_tcp_m + _COMES_FROM_M
         for code, what, mask in (
@@ -235,7 +243,7 @@ class _Way:
                 x, y, z = np.median(points[blocking], axis=0)
                 text = f"something at ({x:.2f}, {y:.2f}, {z:.2f}) m stands {what}"
                 return Refusal(code, text)
-        return self._no_table(points)
+        return self._no_table(points) or self._not_seen(view, T_base_camera)
 
     @property
     def behind_m(self) -> float:
@@ -277,6 +285,63 @@ class _Way:
         x, y = self.pushed.end
         text = f"where the push ends, at ({x:.2f}, {y:.2f}) m, no table is seen that it stands on"
         return Refusal(RefusalCode.NO_FREE_SPACE, text)
+
+    def _not_seen(self, view: DepthView, T_base_camera: RigidTransform) -> Refusal | None:
+        """Where the table has no depth, or is hidden by something but the thing itself: what has no
+        depth of its own (glass, black and shiny) may stand there. The fingers may come down where
+        the picture ends: things are pushed from its border to its middle."""
+        half_m = self.hand.finger_width_m / 2 + _BESIDE_M
+        fingers = -self.behind_m - half_m, -self.behind_m + half_m
+        thing = 0.0, self.pushed.length_m + self.pushed.reach_m + _BESIDE_M
+        for (first_m, last_m), aside_m, in_picture in (
+            (fingers, self.hand.finger_thickness_m + _BESIDE_M, False),
+            (thing, self.pushed.across_m + _BESIDE_M, True),
+        ):
+            places = self._places(first_m, last_m, aside_m)
+            seen = self._is_seen(places.reshape(-1, 3), view, T_base_camera, in_picture)
+            window = (_WINDOW_CELLS, _WINDOW_CELLS)
+            share = cv2.blur(seen.reshape(places.shape[:2]).astype(np.float32), window)
+            if share.min() < _SEEN_SHARE:
+                x, y, _ = places[np.unravel_index(share.argmin(), share.shape)]
+                text = f"the way is not seen to be free at ({x:.2f}, {y:.2f}) m: no table has depth"
+                return Refusal(RefusalCode.OBSTACLE, f"{text} there")
+        return None
+
+    def _places(self, first_m: float, last_m: float, aside_m: float) -> Floats:
+        """A grid [N, M, 3] on the support, along the push and ``aside_m`` to both of its sides."""
+        ahead = np.arange(first_m, last_m + _CELL_M, _CELL_M)[:, None, None]
+        aside = np.arange(-aside_m, aside_m + _CELL_M, _CELL_M)[None, :, None]
+        x, y = self.pushed.along
+        flat = self.pushed.start + ahead * (x, y) + aside * (-y, x)
+        height = np.full((*flat.shape[:2], 1), self.pushed.support_z_m)
+        return np.concatenate([flat, height], axis=2)
+
+    def _is_seen(
+        self, places: Floats, view: DepthView, T_base_camera: RigidTransform, in_picture: bool
+    ) -> Mask:
+        """Of places [N, 3] on the support: whether depth shows the table there or, in front of it
+        or around it, the thing itself. Those that are not in the picture count as seen unless they
+        must be."""
+        uv = view.camera.project(apply(invert(T_base_camera), places))
+        inside = ((uv > -0.5) & (uv < np.array(view.depth_m.shape[::-1]) - 0.5)).all(axis=1)
+        u, v = np.rint(uv[inside]).astype(np.int64).T
+        seen = self._is_own(places) | (~inside & (not in_picture))
+        seen[inside] |= self._shown(view, T_base_camera)[v, u]
+        return seen
+
+    def _shown(self, view: DepthView, T_base_camera: RigidTransform) -> Mask:
+        """The pixels [H, W] of the table and of the thing itself, without holes that are small."""
+        known = view.depth_m > 0
+        points = apply(T_base_camera, ray_grid(view.camera)[known] * view.depth_m[known, None])
+        level = np.abs(points[:, 2] - self.pushed.support_z_m) <= _LEVEL_M
+        shown = np.zeros(known.shape, np.uint8)
+        shown[known] = level | self._is_own(points)
+        kernel = np.ones((_HOLE_PX + 1, _HOLE_PX + 1), np.uint8)
+        return np.asarray(cv2.morphologyEx(shown, cv2.MORPH_CLOSE, kernel) > 0)
+
+    def _is_own(self, points: Floats) -> Mask:
+        away_m = np.linalg.norm(points[:, :2] - self.pushed.start, axis=1)
+        return np.asarray(away_m <= self._own_radius_m)
 
 
 def _points(view: DepthView, T_base_camera: RigidTransform, body: tuple[Capsule, ...]) -> Floats:

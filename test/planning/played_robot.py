@@ -88,12 +88,13 @@ def _rendered(scene: Tabletop, pose: RigidTransform) -> Any:
 class PlayedWorld:
     """A `Clock` whose time brings pictures of ``things`` to ``perception``.
 
-    ``camera_on``, ``with_depth`` and ``with_pose`` may be taken away. ``fixed`` is the frame that
-    things are told in.
+    ``camera_on``, ``with_depth`` and ``with_pose`` may be taken away, and from the thing ``glassy``
+    its depth. ``fixed`` is the frame that things are told in.
     """
 
     fixed = "world"
     table_m = (1.6, 1.6)
+    glassy = ""
 
     def __init__(self, things: Sequence[Thing], width: int = 320) -> None:
         self.things = {thing.name: thing for thing in things}
@@ -164,6 +165,10 @@ class PlayedWorld:
         scene = self.scene
         rgb, z_m = _rendered(scene, self.T_fixed_camera)
         eyes.add_color_info(CAMERA, replace(scene.camera_info, frame_id=OPTICAL), stamp_ns)
+        if self.glassy:
+            others = tuple(thing for thing in scene.things if thing.name != self.glassy)
+            _, behind_m = _rendered(replace(scene, things=others), self.T_fixed_camera)
+            z_m = np.where(z_m == behind_m, z_m, 0.0)
         if self.with_depth:
             depth = add_depth_noise(z_m, DepthNoise(), self._rng)
             encoded = EncodedImage(

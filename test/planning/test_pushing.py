@@ -6,12 +6,12 @@ import math
 from dataclasses import replace
 
 import pytest
-from played_robot import CUBE, PLATE, Line, PlayedTable, pick, tag
+from played_robot import CUBE, PLATE, Line, PlayedTable, looking, pick, tag
 from test_targeting import Eyes, in_base, near, path_of, tool_at
 
 from rynn_brain_ros.planning.holding import Doings
 from rynn_brain_ros.sim.tabletop import Thing
-from rynn_brain_ros.values import RefusalCode, Skill, Stage, Vector3
+from rynn_brain_ros.values import RefusalCode, RigidTransform, Skill, Stage, Vector3
 
 BALL = Thing("blue ball", "blue", "ball", (0.62, -0.25), (0.06, 0.06, 0.06))
 TOWER = Thing("green tower", "green", "cylinder", (0.36, -0.1), (0.04, 0.04, 0.09))
@@ -84,6 +84,61 @@ def test_what_would_fall_over_is_refused(eyes: Eyes):
 
 def test_something_on_the_way_is_refused(eyes: Eyes):
     refuses(eyes, to(eyes, (0.6, 0.15, 0.0)), RefusalCode.OBSTACLE, "on the way of the thing")
+
+
+BOX = Thing("green box", "green", "cube", (0.45, 0.3), (0.08, 0.08, 0.08))
+
+
+class Glassy(PlayedTable):
+    """Depth has nothing where the box stands: it is of glass, or black and shiny."""
+
+    glassy = BOX.name
+
+
+@pytest.mark.parametrize("side_m", [0.08, 0.04])
+def test_something_without_depth_on_the_way_is_refused(side_m: float):
+    box = replace(BOX, size_m=(side_m, side_m, side_m))
+    beyond = (0.45, 0.45, 0.0)
+    code, words = RefusalCode.OBSTACLE, "not seen to be free"
+    unseen = Eyes(Glassy((CUBE, box)))
+    refuses(unseen, to(unseen, beyond), code, words)
+    seen = Eyes(PlayedTable((CUBE, box)))
+    refuses(seen, to(seen, beyond), code, "on the way of the thing")
+    none = Eyes(PlayedTable((CUBE,)))
+    assert none.made(to(none, beyond)).motion.skill is Skill.PUSH
+
+
+def test_something_without_depth_beside_the_way_is_let_be():
+    aside = replace(BOX, xy_m=(0.3, 0.3), size_m=(0.04, 0.04, 0.04))
+    beside = Eyes(Glassy((CUBE, aside)))
+    assert beside.made(to(beside, FREE)).motion.skill is Skill.PUSH
+
+
+@pytest.mark.parametrize("end", [(0.45, 0.3), (0.32, 0.15), (0.6, 0.15), (0.45, 0.0), (0.36, 0.06)])
+def test_the_shadow_of_the_thing_itself_hides_no_way(end: tuple[float, float]):
+    alone = Eyes(PlayedTable((CUBE,)))
+    assert alone.made(to(alone, (*end, 0.0))).motion.skill is Skill.PUSH
+
+
+def test_something_without_depth_where_the_fingers_would_come_down_is_refused():
+    behind = replace(BOX, xy_m=(0.45, 0.07), size_m=(0.04, 0.04, 0.04))
+    near_by = Eyes(Glassy((CUBE, behind)))
+    refuses(near_by, to(near_by, FREE), RefusalCode.OBSTACLE, "not seen to be free")
+
+
+class Tight(PlayedTable):
+    """The camera is so near that the picture ends right behind the cube."""
+
+    @property
+    def T_fixed_camera(self) -> RigidTransform:
+        return looking("world", (0.85, 0.415, 0.4), (0.45, 0.415, 0.0))
+
+
+def test_fingers_may_come_down_where_the_picture_ends_and_a_thing_is_not_pushed_out_of_it():
+    tight = Eyes(Tight((CUBE,)))
+    assert tight.made(to(tight, FREE)).motion.skill is Skill.PUSH
+    out_of_it = to(tight, (0.45, 0.1, 0.0))
+    refuses(tight, out_of_it, RefusalCode.OBSTACLE, "not seen to be free")
 
 
 def test_something_where_the_fingers_would_come_down_is_refused():
