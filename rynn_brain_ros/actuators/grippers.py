@@ -80,9 +80,9 @@ class Gripper:
             _franka_succeeded(reply, self._profile.homing_action)
             self._homed = True
         call = grip_call(goal, self._profile, self._opening(goal))
-        self._width_m = math.nan  # that of the goal before says nothing of this one
+        before_m, self._width_m = self._width_m, math.nan
         reply = yield call
-        width_m = self._ended(reply, call, goal)
+        width_m = self._ended(reply, call, goal, before_m)
         return (("width_m", width_m),)
 
     def heard(self, feedback: Any) -> None:
@@ -95,10 +95,12 @@ class Gripper:
         are, only closing all the way is closing."""
         return goal.width_m > 0 and not goal.width_m < self._width_m
 
-    def _ended(self, reply: Reply, call: Call, goal: GripGoal) -> float:
-        """The width reached, metres. Raises `GoalFailed`."""
+    def _ended(self, reply: Reply, call: Call, goal: GripGoal, before_m: float) -> float:
+        """The width reached, metres; ``before_m`` is that before the goal. Raises `GoalFailed`."""
         if call.type in (GRASP, MOVE):
             _franka_succeeded(reply, call.server)
+            if math.isnan(self._width_m):
+                self._width_m = _untold_width_m(call, goal, before_m)
         elif reply.kind not in _ENDED_AT or reply.message is None:
             succeeded(reply, call.server)
         else:
@@ -123,6 +125,14 @@ class Gripper:
         if position is None and state is not None and len(getattr(state, "position", ())):
             position = state.position[0]
         return math.nan if position is None else float(position) * self._profile.width_per_report
+
+
+def _untold_width_m(call: Call, goal: GripGoal, before_m: float) -> float:
+    """Of a goal of the Franka hand that succeeded before any feedback: it was there already, or
+    the move says so. NaN for fingers that closed from elsewhere: what they hold is not known."""
+    if abs(before_m - goal.width_m) <= _REACHED_M:
+        return before_m
+    return goal.width_m if call.type == MOVE else math.nan
 
 
 def _holds_still(reply: Reply, width_m: float, goal: GripGoal) -> bool:

@@ -143,6 +143,23 @@ def test_the_width_of_the_goal_before_is_not_that_of_this_one():
     assert "does not tell how far apart" in event.text
 
 
+@pytest.mark.parametrize("width_m", [0.0, 0.065])
+def test_a_franka_hand_that_is_there_already_need_not_tell_its_width_again(width_m: float):
+    hand = Played("franka_fr3")
+    for _ in range(2):  # the second ends before any feedback
+        hand.send(GripGoal(width_m))
+        hand.wire.say(ACCEPTED)
+        feel(hand, width_m)
+        hand.wire.end(success=True)
+        assert width(hand.last()) == width_m
+        assert width(hand.carry_out(GripGoal(width_m), ok(success=True))) == width_m
+
+
+def test_a_franka_hand_that_opened_is_as_wide_as_it_was_told():
+    hand = Played("franka_fr3")
+    assert width(hand.carry_out(GripGoal(0.065), ok(success=True))) == 0.065
+
+
 def test_a_franka_hand_that_did_not_succeed_says_why():
     event = Played("franka_fr3").carry_out(GripGoal(0.0), ok(success=False, error="no homing"))
     assert (event.kind, "no homing" in event.text) == (GoalEventKind.ABORTED, True)
