@@ -36,6 +36,7 @@ from rynn_brain_ros.geometry.things import StandingThing, thing_at
 from rynn_brain_ros.geometry.transforms import (
     ClockReset,
     TransformBuffer,
+    apart,
     apply,
     compose,
     continuous_frame,
@@ -64,6 +65,7 @@ __all__ = [
     "StandingThing",
     "ClockReset",
     "TransformBuffer",
+    "apart",
     "apply",
     "camera_or_refusal",
     "compose",

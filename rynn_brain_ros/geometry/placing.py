@@ -7,7 +7,7 @@ that no camera sees is not free.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -127,14 +127,14 @@ def placement_at(  # noqa: PLR0917
     if container is not False:
         into = _into_container(patch, labels, level, target, held)
         if into is not None:
-            return with_room(into, patch, held, limits)
+            return _with_room(into, patch, held, limits)
     if container:
         return _no_space(target, "nothing with a rim around an opening is seen there")
     here = labels_near(patch, labels, uv)
     if here and level.heights(target) > _STACK_HEIGHT_M:
         onto = _onto_thing(patch, labels == here[0], target, held, limits)
         if onto is not None:
-            return with_room(onto, patch, held, limits)
+            return _with_room(onto, patch, held, limits)
     return _on_surface(patch, target, held, limits)
 
 
@@ -167,7 +167,7 @@ class Held:
         return math.hypot(self.size_m[0], self.size_m[1]) / 2
 
 
-def with_room(
+def _with_room(
     found: Placement | Refusal, patch: Patch, held: Held, limits: GraspLimits
 ) -> Placement | Refusal:
     """The same, refused where the hand has no room to come down in what ``patch`` shows."""
@@ -179,6 +179,20 @@ def with_room(
         return found
     where = f"the place at ({x:.3f}, {y:.3f}, {z:.3f}) m"
     return Refusal(RefusalCode.APPROACH_BLOCKED, f"{where}: {blocked}")
+
+
+def first_with_room(
+    spots: Iterable[Placement], patch: Patch, held: Held, limits: GraspLimits
+) -> Placement | Refusal:
+    """The first of ``spots``, one at least, where the hand has room; else why not at the first."""
+    first: Placement | Refusal | None = None
+    for spot in spots:
+        found = _with_room(spot, patch, held, limits)
+        if isinstance(found, Placement):
+            return found
+        first = first or found
+    assert first is not None  # there is one
+    return first
 
 
 def _hand_blocked(bottom_m: Vector3, patch: Patch, held: Held, limits: GraspLimits) -> str | None:
@@ -329,24 +343,33 @@ def _on_surface(
         return _no_space(
             target, _why_full(np.asarray(ground * _CELL_M), np.asarray(aside), flat, held, room)
         )
-    first: Placement | Refusal | None = None
+    spots = (
+        Placement(
+            _resting(heights, places[i], held),
+            _RELEASE_M,
+            PlaceKind.SURFACE,
+            held.radius_m,
+            float(aside[rows[i], columns[i]]) - held.radius_m,
+        )
+        for i in _tries(places, away)
+    )
+    return first_with_room(spots, patch, held, limits)
+
+
+def _resting(heights: HeightMap, place: Floats, held: Held) -> Vector3:
+    x, y = map(float, place)
+    return (x, y, _height_under(heights, place, held.radius_m))
+
+
+def _tries(places: Floats, away: Floats) -> Iterator[int]:
+    """Some of the places [N, 2], apart from one another, the nearest first."""
     tried: list[Floats] = []
     for best in np.argsort(away, kind="stable"):
         if away[best] > _FARTHEST_M or len(tried) >= _MOST_TRIED:
-            break
-        if any(math.dist(places[best], other) < _TRY_EVERY_M for other in tried):
-            continue
-        tried.append(places[best])
-        x, y = map(float, places[best])
-        z = _height_under(heights, places[best], held.radius_m)
-        clearance = float(aside[rows[best], columns[best]]) - held.radius_m
-        spot = Placement((x, y, z), _RELEASE_M, PlaceKind.SURFACE, held.radius_m, clearance)
-        found = with_room(spot, patch, held, limits)
-        if isinstance(found, Placement):
-            return found
-        first = first or found
-    assert first is not None  # the nearest was tried
-    return first
+            return
+        if all(math.dist(places[best], other) >= _TRY_EVERY_M for other in tried):
+            tried.append(places[best])
+            yield int(best)
 
 
 def _flat_ground(heights: HeightMap, target: Floats) -> tuple[float, Mask]:

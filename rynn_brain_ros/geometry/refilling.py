@@ -17,10 +17,10 @@ from rynn_brain_ros.geometry.placing import (
     Held,
     Opening,
     Placement,
+    first_with_room,
     on_robot,
     placement_at,
     too_narrow,
-    with_room,
 )
 from rynn_brain_ros.geometry.transforms import apply
 from rynn_brain_ros.values import Point2, Refusal, RigidTransform, Vector3
@@ -124,17 +124,17 @@ def _over_contents(
     tops = [_top_z(points, spot, held_m / 2, floor_z) for spot in spots]
     highest = _top_z(points, middle, opening.radius_m, floor_z)
     release_m = max(earlier.release_above_m, highest - floor_z + _OVER_M)
-    first: Refusal | None = None
-    for i in sorted(range(len(spots)), key=lambda i: (round(tops[i] / _ALIKE_M), i)):
-        radius_m = opening.radius_m + math.dist(spots[i], middle)
-        where = (*spots[i], floor_z)
-        spot = replace(earlier, position_m=where, release_above_m=release_m, radius_m=radius_m)
-        found = with_room(spot, patch, held, limits)
-        if isinstance(found, Placement):
-            return found
-        first = first or found
-    assert first is not None  # the middle was tried
-    return first
+    lowest = sorted(range(len(spots)), key=lambda i: (round(tops[i] / _ALIKE_M), i))
+    over = (
+        replace(
+            earlier,
+            position_m=(*spots[i], floor_z),
+            release_above_m=release_m,
+            radius_m=opening.radius_m + math.dist(spots[i], middle),
+        )
+        for i in lowest
+    )
+    return first_with_room(over, patch, held, limits)
 
 
 def _spots(middle: Point2, offset_m: float) -> list[Point2]:

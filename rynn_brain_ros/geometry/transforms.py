@@ -159,6 +159,14 @@ def from_matrix(matrix: ArrayLike, parent: str, child: str, stamp_ns: int = 0) -
     return RigidTransform(parent, child, _vector(H[:3, 3]), _xyzw(rotation), stamp_ns)
 
 
+def apart(a: RigidTransform, b: RigidTransform) -> tuple[float, float]:
+    """How far apart two poses between the same frames are, told in the parent's: metres and
+    radians."""
+    way = to_matrix(b) @ np.linalg.inv(to_matrix(a))
+    cosine = (float(np.trace(way[:3, :3])) - 1) / 2
+    return float(np.linalg.norm(way[:3, 3])), math.acos(min(1.0, max(-1.0, cosine)))
+
+
 def interpolate(a: RigidTransform, b: RigidTransform, stamp_ns: int) -> RigidTransform:
     """Between two samples of one edge: linear translation, slerp the short way round.
 

@@ -13,10 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import numpy as np
-
 from rynn_brain_ros.config import setting
-from rynn_brain_ros.geometry import LiftLimits, to_matrix
+from rynn_brain_ros.geometry import LiftLimits, apart
 from rynn_brain_ros.memory import OpenFrames
 from rynn_brain_ros.planning.asking import Question, ask, make_query
 from rynn_brain_ros.planning.episode import (
@@ -191,9 +189,7 @@ class Brain:
         after = self.sight.pose(before.parent, before.child, newest.frame.stamp_ns)
         if isinstance(after, Refusal):
             return after
-        way = to_matrix(after) @ np.linalg.inv(to_matrix(before))
-        moved_m = float(np.linalg.norm(way[:3, 3]))
-        turned_rad = math.acos(min(1.0, max(-1.0, (float(np.trace(way)) - 2) / 2)))
+        moved_m, turned_rad = apart(before, after)
         if moved_m <= _STILL_M and turned_rad <= _STILL_RAD:
             return None
         return Refusal(

@@ -15,7 +15,7 @@ from played_wire import ACCEPTED, Played, ends, ok
 from rynn_brain_ros.actuators import GoalFailed, Reply
 from rynn_brain_ros.actuators.grippers import GRASP, MOVE, Gripper, grip_call
 from rynn_brain_ros.actuators.profile import GripperProfile
-from rynn_brain_ros.values import GoalEventKind, GripGoal
+from rynn_brain_ros.values import GoalEvent, GoalEventKind, GripGoal
 
 FRANKA = GripperProfile(kind="franka")
 COMMAND = GripperProfile(kind="gripper_command")
@@ -113,13 +113,17 @@ def feel(hand: Played, width_m: float) -> None:
     hand.wire.say(Reply(GoalEventKind.FEEDBACK, feedback))
 
 
-def test_a_franka_hand_tells_its_width_in_the_feedback():
-    hand = Played("franka_fr3")
-    hand.send(GripGoal(0.0))
+def grip(hand: Played, goal_m: float, felt_m: float) -> GoalEvent:
+    """A goal that succeeds, with one feedback."""
+    hand.send(GripGoal(goal_m))
     hand.wire.say(ACCEPTED)
-    feel(hand, 0.041)
+    feel(hand, felt_m)
     hand.wire.end(success=True)
-    event = hand.last()
+    return hand.last()
+
+
+def test_a_franka_hand_tells_its_width_in_the_feedback():
+    event = grip(Played("franka_fr3"), 0.0, 0.041)
     assert (event.kind, width(event)) == (GoalEventKind.SUCCEEDED, 0.041)
 
 
@@ -132,11 +136,7 @@ def test_a_hand_that_tells_no_width_has_not_gripped():
 def test_the_width_of_the_goal_before_is_not_that_of_this_one():
     """Fingers that had been open and tell nothing while they close hold nobody knows what."""
     hand = Played("franka_fr3")
-    hand.send(GripGoal(0.065))
-    hand.wire.say(ACCEPTED)
-    feel(hand, 0.065)
-    hand.wire.end(success=True)
-    assert width(hand.last()) == 0.065
+    assert width(grip(hand, 0.065, 0.065)) == 0.065
     event = hand.carry_out(GripGoal(0.0), ok(success=True))
     assert event.kind is GoalEventKind.ABORTED
     assert math.isnan(width(event))
@@ -147,11 +147,7 @@ def test_the_width_of_the_goal_before_is_not_that_of_this_one():
 def test_a_franka_hand_that_is_there_already_need_not_tell_its_width_again(width_m: float):
     hand = Played("franka_fr3")
     for _ in range(2):  # the second ends before any feedback
-        hand.send(GripGoal(width_m))
-        hand.wire.say(ACCEPTED)
-        feel(hand, width_m)
-        hand.wire.end(success=True)
-        assert width(hand.last()) == width_m
+        assert width(grip(hand, width_m, width_m)) == width_m
         assert width(hand.carry_out(GripGoal(width_m), ok(success=True))) == width_m
 
 
