@@ -70,7 +70,7 @@ from training.nano.rows import (  # noqa: E402
     Scribe,
     assemble,
 )
-from training.nano.save import save_checkpoint  # noqa: E402
+from training.nano.save import load_checkpoint, save_checkpoint  # noqa: E402
 from training.nano.speak import Speaker, learn_hints, unevenness  # noqa: E402
 from training.nano.spots import free_spot, spots_beside  # noqa: E402
 from training.nano.teacher import (  # noqa: E402
@@ -81,7 +81,7 @@ from training.nano.teacher import (  # noqa: E402
     kinds_in,
 )
 from training.nano.train import Recipe, Run, begin, draw  # noqa: E402
-from training.nano.truth import Truth, truth_of  # noqa: E402
+from training.nano.truth import SIDES, Truth, truth_of  # noqa: E402
 from training.nano.turns import PLACE, THING, Turn, turn_pictures  # noqa: E402
 from training.nano.vocabulary import sentences  # noqa: E402
 from training.nano.words import build_tokenizer  # noqa: E402
@@ -297,10 +297,38 @@ def test_an_answer_is_decided_where_it_differs_from_an_abstention(
     for lesson, _ in lessons(truths, manner, 1, p_absent=0.5):
         row = scribe.lesson(lesson)
         for exchange, said in zip(lesson.exchanges, row.said, strict=True):
-            deciding = tuple(row.ids[said.decided : said.decided + 2])
+            deciding = tuple(row.ids[said.decided[0] : said.decided[0] + 2])
             (absent if exchange.place is None else there).add(deciding)
             assert said.places == (() if exchange.place is None else (exchange.place,))
+            if manner.thinking:  # and once more behind the thought
+                first = tokenizer.decode(row.ids[said.decided[1] : said.decided[1] + 2])
+                assert exchange.answer.split("<answer>")[1].startswith(first)
     assert len(absent) == 1 and there and not there & absent
+
+
+def test_places_next_to_a_thing_are_told_by_the_side_that_they_are_on(
+    tokenizer, truths: list[Truth]
+):
+    scribe, found = Scribe(tokenizer), set()
+    for lesson, shown in lessons(truths, POINTING, 2):
+        row = scribe.lesson(lesson)
+        batch = assemble(scribe, [row], [shown])
+        told = {at: side for _, at, side in batch.sides}
+        for exchange, said in zip(lesson.exchanges, row.said, strict=True):
+            for at, mark in said.marks.items():
+                if exchange.relation is not Relation.NEXT_TO or mark.side is None:
+                    assert at - 1 not in told
+                    continue
+                assert mark.place is not None
+                frame, number = mark.place
+                seen = shown[frame].number(number)
+                assert seen is not None
+                flipped = lesson.frames[frame][1]
+                (x, _), (x0, _, x1, _) = seen.beside(flipped), seen.mirrored(flipped)[2:]
+                side = SIDES[told[at - 1]]
+                assert side == ("left" if x < x0 else "right" if x > x1 else SIDES[0])
+                found.add(side)
+    assert found == set(SIDES)
 
 
 def test_coordinates_are_told_by_their_thing_and_those_beside_it_too(
@@ -417,9 +445,35 @@ def test_questions_are_worded_as_for_any_model(truths: list[Truth]):
 # --- the network ----------------------------------------------------------------------------------
 
 
-def test_the_shipped_nano_was_made_of_these_words(tokenizer):
-    """Or it could not learn on."""
-    assert type(tokenizer).from_pretrained(CHECKPOINT).get_vocab() == tokenizer.get_vocab()
+def test_the_shipped_nano_learns_on_and_new_words_begin_as_what_they_are_made_of(tokenizer):
+    knew = type(tokenizer).from_pretrained(CHECKPOINT)
+    tokenizer = build_tokenizer(sentences())
+    tokenizer.add_tokens(["the cube and the ball"])
+    network = build_network(tokenizer)
+    _, new = load_checkpoint(network, tokenizer, CHECKPOINT)
+    assert [tokenizer.decode(token) for token in new][-1] == "the cube and the ball"
+    assert min(new) == len(knew)
+    words = network.get_input_embeddings().weight
+    pieces = words[knew("the cube and the ball")["input_ids"]]
+    torch.testing.assert_close(words[new[-1]], pieces.mean(0))
+
+
+def test_what_is_read_in_other_words_does_not_learn_on():
+    tokenizer = build_tokenizer(["quite other words"])
+    with pytest.raises(SystemExit, match="was made of other words"):
+        load_checkpoint(build_network(tokenizer), tokenizer, CHECKPOINT)
+
+
+def test_a_thought_takes_few_tokens(tokenizer):
+    """An answer in many pieces is wrong in one of them too often."""
+    thought = (
+        "<think>I see <object> <frame 0>: (1, 2), (3, 4) </object>.</think>"
+        "#### <answer><area> <frame 0>: (5, 6) </area></answer>"
+    )
+    tags = "<object> <frame 0>: (1, 2), (3, 4) </object>.<area> <frame 0>: (5, 6) </area>"
+    ids = [tokenizer(text)["input_ids"] for text in (thought, tags)]
+    assert len(ids[0]) <= len(ids[1]) + 5
+    assert tokenizer.decode(ids[0]) == thought
 
 
 def test_a_coordinate_is_one_token(tokenizer):
@@ -496,12 +550,19 @@ def test_hints_are_learned_beside_a_language_model_that_stays(
     lesson = Teacher(np.random.default_rng(0)).lesson([(0, False)], truths[:1], 3)
     batch = assemble(scribe, [scribe.lesson(lesson)], [truths[:1]])
     before = [weight.clone() for weight in speaker.text.parameters()]
+    words, new = speaker.text.embed_tokens.weight, tokenizer("<think>red")["input_ids"]
+    known = [token for token in range(len(words)) if token not in new]
     told: list[float] = []
     tokens = torch.randn(1, N_CELLS, 160)
     schedule = Schedule(8, 1e-2)
-    learn_hints(speaker, lambda _: (batch, tokens), schedule, lambda s: told.append(s["held"]))
+    tell = lambda score: told.append(score["held"])  # noqa: E731
+    learn_hints(speaker, lambda _: (batch, tokens), schedule, tell, new)
     for now, then in zip(speaker.text.parameters(), before, strict=True):
-        assert torch.equal(now, then) and now.requires_grad
+        assert now.requires_grad
+        if now is words:
+            assert torch.equal(now[known], then[known]) and not torch.equal(now[new], then[new])
+        else:
+            assert torch.equal(now, then)
     held = speaker.loss(batch, tokens)[1]["held"]
     assert held > told[0]
 

@@ -36,11 +36,13 @@ Place = tuple[int, int]
 class Mark:
     """What one number of an answer is: ``place`` is what it tells of (``None``: of no one thing),
     and ``exact`` numbers are those of frames and counts, the others coordinates that may be a
-    little off."""
+    little off. ``side`` is on which side of that thing it lies, of `truth.SIDES`, where it is next
+    to it."""
 
     value: float
     place: Place | None
     exact: bool
+    side: int | None = None
 
 
 @dataclass(frozen=True)

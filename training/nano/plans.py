@@ -257,7 +257,11 @@ class _Saying:
         area = Area(self.index, ((x, y),), (0, 0), "area")
         words = _PREPOSITIONS[self.relation]
         text = f"Place {self._box(box)} {words} {format_grounding(area)}."
-        return text, (*self._marks(THING, *box), *self._marks(PLACE, x, y)), where
+        return (
+            text,
+            (*self._marks(THING, *box), *self._marks(PLACE, x, y, side=self._side())),
+            where,
+        )
 
     def _is_done(self) -> bool:
         if self.relation is Relation.HELD:
@@ -277,6 +281,12 @@ class _Saying:
             return x, y
         return self._seen(PLACE).beside(self.mirrored)
 
+    def _side(self) -> int | None:
+        """On which side of the place that is."""
+        if self.relation is not Relation.NEXT_TO:
+            return None
+        return self._seen(PLACE).side(self.mirrored)
+
     def _seen(self, number: int) -> SeenThing:
         seen = self.truths[self.state].number(number)
         assert seen is not None  # `_relation` has looked
@@ -289,8 +299,8 @@ class _Saying:
         x0, y0, x1, y1 = box
         return format_grounding(Box(self.index, ((x0, y0), (x1, y1)), (0, 0), "object"))
 
-    def _marks(self, number: int, *values: float) -> tuple[Mark, ...]:
+    def _marks(self, number: int, *values: float, side: int | None = None) -> tuple[Mark, ...]:
         """The frame's number and the coordinates behind it."""
         place = (self.before + self.index, number)
-        told = (Mark(value, place, exact=False) for value in values)
+        told = (Mark(value, place, exact=False, side=side) for value in values)
         return (Mark(self.index, place, exact=True), *told)

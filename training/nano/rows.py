@@ -61,15 +61,16 @@ class Noun:
 
 @dataclass(frozen=True)
 class Said:
-    """An answer from ``start`` up to ``end``, ``decided`` from one of its tokens on, the marks of
-    its numbers, where all is that it is about, and another thing that it depends on; ``noun_at``
-    is, by thing, where the noun stands that is looked back at. ``missing`` is the thing that it
-    says is not there; ``wanted`` what an instruction wants, of `TAUGHT` and last of all anything
-    else; ``counted`` where the noun stands of which all are counted that are in ``places``."""
+    """An answer from ``start`` up to ``end``; ``decided`` are the tokens from which on it is, those
+    of a thought and behind it. ``marks`` are those of its numbers, ``places`` where all is that it
+    is about, and ``beside`` another thing that it depends on; ``noun_at`` is, by thing, where the
+    noun stands that is looked back at. ``missing`` is the thing that it says is not there;
+    ``wanted`` what an instruction wants, of `TAUGHT` and last of all anything else; ``counted``
+    where the noun stands of which all are counted that are in ``places``."""
 
     start: int
     end: int
-    decided: int
+    decided: tuple[int, ...]
     marks: dict[int, Mark]
     places: tuple[Place, ...]
     beside: Place | None = None
@@ -117,6 +118,7 @@ class Scribe:
         self._known: dict[str, list[int]] = {}
         self.numbers = number_tokens(tokenizer)
         self._is_number = set(self.numbers)
+        self._openings = set(tokenizer.convert_tokens_to_ids(["<think>", "#### <answer>"]))
         self.image = int(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
         self.pad = int(tokenizer.pad_token_id)
 
@@ -147,7 +149,7 @@ class Scribe:
                     Said(
                         start,
                         start + len(ids),
-                        decided=start,
+                        decided=(start,),
                         marks=marks,
                         places=places,
                         beside=turn.beside,
@@ -206,7 +208,7 @@ class Scribe:
             Said(
                 start,
                 start + len(ids),
-                decided=start + 2 * thinking,  # behind "<think>I": "see" or "do not see"
+                decided=self._decided(start, ids),
                 marks=marks,
                 places=first if there else (),
                 beside=others[0][0] if others and there else None,
@@ -215,6 +217,11 @@ class Scribe:
                 counted=row.nouns[-1].at if exchange.task is Task.COUNT else None,
             )
         )
+
+    def _decided(self, start: int, ids: Sequence[int]) -> tuple[int, ...]:
+        """Behind "<think>", where that it sees something or nothing, and behind "<answer>"."""
+        opening = [n + 1 for n, token in enumerate(ids) if token in self._openings]
+        return tuple(start + n for n in opening) or (start,)
 
     def _told(self, answer: str) -> list[int]:
         ids: list[int] = self._tokenizer(answer + "<|im_end|>", add_special_tokens=False)[
@@ -272,6 +279,8 @@ class Batch:
     """Of visual tokens that show a thing: b, at, and what holds it, one of `HOLDERS`."""
     wanted: list[tuple[int, int, int]] = field(default_factory=list)
     """Where an answer is decided: b, at, and what the instruction wants, as `Said` has it."""
+    sides: list[tuple[int, int, int]] = field(default_factory=list)
+    """Of coordinates next to a thing: b, at, and on which of its `truth.SIDES`."""
     counted: list[Look] = field(default_factory=list)
     """Where a count is told: the noun, and one visual token of each thing. What is left for the
     noun of attention that is spread evenly tells how many there are."""
@@ -334,22 +343,11 @@ class _Telling:
             self._tell_said(said, batch)
 
     def _tell_said(self, said: Said, batch: Batch) -> None:
-        decided = said.decided - 1
-        batch.places.append((self.b, decided, self._where(said.places)))
-        if said.wanted is not None:
-            batch.wanted.append((self.b, decided, said.wanted))
+        for decided in said.decided:
+            self._tell_decided(said, decided - 1, batch)
         if said.missing is not None:
             missing_at = self._at(said.noun_at[said.missing])
             batch.asks += [(self.b, at, missing_at) for at in range(said.start - 1, said.end - 1)]
-        if said.places and said.noun_at:
-            thing_at = self._at(said.noun_at[said.places[0][1]])
-            batch.asks.append((self.b, decided, thing_at))
-        if said.beside is not None:
-            beside = self._where([said.beside])
-            assert beside is not None
-            batch.others.append((self.b, decided, beside))
-            noun_at = self._at(said.noun_at[said.beside[1]])
-            batch.other_nouns.append((self.b, decided, noun_at))
         for at in range(said.start, said.end):
             mark, before = said.marks.get(at), at - 1
             if mark is not None and mark.place is not None:
@@ -358,6 +356,8 @@ class _Telling:
                 batch.looks.append((self.b, before, where))
                 if said.noun_at:
                     batch.asks.append((self.b, before, self._at(said.noun_at[mark.place[1]])))
+            if mark is not None and mark.side is not None:
+                batch.sides.append((self.b, before, mark.side))
             if mark is not None and mark.place is None and said.counted is not None:
                 noun = self._at(said.counted)
                 batch.asks.append((self.b, before, noun))
@@ -365,10 +365,25 @@ class _Telling:
             if mark is not None and not mark.exact:
                 batch.coordinates.append((self.b, before, mark.value))
                 continue
-            what = "decided" if 0 <= at - said.decided < _DECIDING else "plain"
+            is_deciding = any(0 <= at - decided < _DECIDING for decided in said.decided)
+            what = "decided" if is_deciding else "plain"
             if mark is not None:
                 what = "count" if mark.place is None else "frame"
             batch.targets[what].append((self.b, before, self.row.ids[at]))
+
+    def _tell_decided(self, said: Said, at: int, batch: Batch) -> None:
+        """At the token before it."""
+        batch.places.append((self.b, at, self._where(said.places)))
+        if said.wanted is not None:
+            batch.wanted.append((self.b, at, said.wanted))
+        if said.places and said.noun_at:
+            batch.asks.append((self.b, at, self._at(said.noun_at[said.places[0][1]])))
+        if said.beside is not None:
+            beside = self._where([said.beside])
+            assert beside is not None
+            batch.others.append((self.b, at, beside))
+            noun_at = self._at(said.noun_at[said.beside[1]])
+            batch.other_nouns.append((self.b, at, noun_at))
 
     def _held(self, frame: int, shown: Shown) -> Iterator[tuple[int, int, int]]:
         cells = self._cells(frame)

@@ -33,10 +33,14 @@ def save_checkpoint(model: Any, tokenizer: Any, path: Path, provenance: dict[str
     unfinished.rename(path)
 
 
-def load_checkpoint(model: Any, tokenizer: Any, path: Path) -> dict[str, Any]:
-    """An earlier nano's weights into ``model``; its provenance. Raises `SystemExit` for a network
-    of another shape, and for one that reads other tokens than ``tokenizer``'s."""
-    if type(tokenizer).from_pretrained(path).get_vocab() != tokenizer.get_vocab():
+def load_checkpoint(
+    model: Any, tokenizer: Any, path: Path
+) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """An earlier nano's weights into ``model``; its provenance, and the tokens that it has not:
+    they are begun as the means of their pieces. Raises `SystemExit` for a network of another shape,
+    and for one that reads other tokens than ``tokenizer``'s."""
+    knew = type(tokenizer).from_pretrained(path)
+    if not knew.get_vocab().items() <= tokenizer.get_vocab().items():
         raise SystemExit(f"error: {path} was made of other words than are taught here")
     earlier = type(model).from_pretrained(path, dtype=torch.float32)
     try:
@@ -45,8 +49,14 @@ def load_checkpoint(model: Any, tokenizer: Any, path: Path) -> dict[str, Any]:
         raise SystemExit(
             f"error: {path} is another network than is trained here: {error}"
         ) from None
+    embedding = model.get_input_embeddings().weight
+    new = {word: token for word, token in tokenizer.get_vocab().items() if token >= len(knew)}
+    with torch.no_grad():
+        for word, token in new.items():
+            pieces = knew(word, add_special_tokens=False)["input_ids"]
+            embedding[token] = embedding[pieces].mean(0)
     told: dict[str, Any] = json.loads((path / PROVENANCE).read_text(encoding="utf-8"))
-    return told
+    return told, tuple(new.values())
 
 
 def provenance(recipe: dict[str, Any], minutes: float) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from training.nano.optimizing import Schedule, Score, Tell, optimize
 from training.nano.plans import TAUGHT
 from training.nano.pool import Pool
 from training.nano.rows import HOLDERS, N_CELLS, WEIGHTS, Asked, Batch, Look
-from training.nano.truth import COLORS
+from training.nano.truth import COLORS, SIDES
 
 KIND_LAYER = 0
 """Behind which the noun's own words are understood."""
@@ -137,6 +137,7 @@ class Pointers(nn.Module):  # type: ignore[misc]
         self.frames = nn.Linear(width, MOST_FRAMES)
         self.holders = nn.Linear(width, len(HOLDERS))
         self.wanted = nn.Linear(width, len(TAUGHT) + 1)
+        self.sides = nn.Linear(width, len(SIDES))
 
     def frame_loss(
         self, hidden: torch.Tensor, numbered: Sequence[tuple[int, int, int]]
@@ -164,11 +165,13 @@ class Pointers(nn.Module):  # type: ignore[misc]
         self, hidden: torch.Tensor, wanted: Sequence[tuple[int, int, int]]
     ) -> torch.Tensor:
         """Where an answer is decided it must be told what the instruction wants."""
-        if not wanted:
-            return torch.zeros(())
-        b, at, right = torch.tensor(wanted).T
-        loss: torch.Tensor = functional.cross_entropy(self.wanted(hidden[b, at]), right)
-        return loss
+        return _told_at(self.wanted, hidden, wanted)
+
+    def side_loss(
+        self, hidden: torch.Tensor, sides: Sequence[tuple[int, int, int]]
+    ) -> torch.Tensor:
+        """Coordinates next to a thing must tell on which side of it."""
+        return _told_at(self.sides, hidden, sides)
 
     def kind_loss(
         self, hidden: torch.Tensor, asked: list[tuple[int, int, int, int]]
@@ -204,6 +207,17 @@ class Pointers(nn.Module):  # type: ignore[misc]
             else:
                 right[n, :-1] = torch.from_numpy(where)
         return -spread.masked_fill(~right, -1e9).logsumexp(-1).mean()
+
+
+def _told_at(
+    head: nn.Linear, hidden: torch.Tensor, told: Sequence[tuple[int, int, int]]
+) -> torch.Tensor:
+    """Of each b, at and what is right there."""
+    if not told:
+        return torch.zeros(())
+    b, at, right = torch.tensor(told).T
+    loss: torch.Tensor = functional.cross_entropy(head(hidden[b, at]), right)
+    return loss
 
 
 class Speaker:
@@ -267,6 +281,8 @@ class Speaker:
         if number == PLACE_LAYER:
             hinted["pointed"] = self.pointers.loss(1, x, batch.visual, batch.places)
             hinted["wanted"] = self.pointers.wanted_loss(x, batch.wanted)
+        if number == NUMBER_LAYER:
+            hinted["side"] = self.pointers.side_loss(x, batch.sides)
 
     def _plain(self, x: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, Score]:
         loss, score = torch.zeros(()), {}
@@ -402,10 +418,16 @@ def learn_hints(
     lessons: Callable[[int], tuple[Batch, torch.Tensor]],
     schedule: Schedule,
     tell: Tell,
+    new_words: Sequence[int],
 ) -> float:
-    """Trains only what the hints are read with, which no checkpoint has: begun anew beside a
-    language model that has learned, it would teach that nonsense.
+    """Trains only what a checkpoint has not: what the hints are read with, and the tokens
+    ``new_words``. Begun anew beside a language model that has learned, the first would teach that
+    nonsense; at the rate that is good for that model, the others would take hundreds of steps.
     The seconds that it took."""
+    words = speaker.text.embed_tokens.weight
+    known = torch.ones(len(words), dtype=torch.bool)
+    known[list(new_words)] = False
+    before = words.detach().clone()
 
     def lesson(step: int) -> tuple[torch.Tensor, Score]:
         batch, tokens = lessons(step)
@@ -413,7 +435,12 @@ def learn_hints(
             return speaker.loss(batch, tokens)
 
     speaker.text.requires_grad_(False)
+    words.requires_grad_(True)
+    only_new = words.register_hook(lambda gradient: gradient.masked_fill(known[:, None], 0.0))
     try:
-        return optimize([*speaker.pointers.parameters()], schedule, lesson, tell)
+        return optimize([words, *speaker.pointers.parameters()], schedule, lesson, tell)
     finally:
+        only_new.remove()
         speaker.text.requires_grad_(True)
+        with torch.no_grad():
+            words[known] = before[known]  # weights decay without a gradient, too

@@ -107,6 +107,10 @@ class _Sighting:
         """The free place beside it, where it is one that is asked for."""
         return self.seen.beside(self.flipped) if relation is Relation.NEXT_TO else None
 
+    def side(self, relation: Relation) -> int | None:
+        """On which of its sides that is."""
+        return self.seen.side(self.flipped) if relation is Relation.NEXT_TO else None
+
 
 @dataclass(frozen=True)
 class _Missing:
@@ -192,7 +196,7 @@ class _About:
         if found is None or not there:
             return self._absent(Task.AREA, template, [_Missing(_holding(relation))], relation)
         spot = found.spot(relation)
-        said = self._told(Area, found, [spot or found.point()])
+        said = self._told(Area, found, [spot or found.point()], found.side(relation))
         thought = self._thought([found], said)
         return self._exchange(Task.AREA, template, [found], thought, relation)
 
@@ -214,9 +218,11 @@ class _About:
         (x0, y0), (x1, y1) = start.point(), spot or end.point()
         points = ((x0, y0), (x0, y0 - RISE), (x1, y1 - RISE), (x1, y1))
         whole = tuple(_whole(point) for point in points)
+        side = end.side(relation)
+        told = ((start, None), (start, None), (end, side), (end, side))
         marks = [
-            Mark(min(1000.0, max(0.0, value)), of.place, exact=False)
-            for of, point in zip((start, start, end, end), points, strict=True)
+            Mark(min(1000.0, max(0.0, value)), of.place, exact=False, side=where)
+            for (of, where), point in zip(told, points, strict=True)
             for value in point
         ]
         way = Trajectory(start.index, whole, (0, 0), "trajectory")
@@ -301,10 +307,12 @@ class _About:
         form: type[Affordance] | type[Box] | type[Area],
         found: _Sighting,
         points: Sequence[Point2],
+        side: int | None = None,
     ) -> _Written:
         whole = tuple(_whole(point) for point in points)
         grounding = form(found.index, whole, (0, 0), _TAGS[form])
-        marks = (Mark(value, found.place, exact=False) for point in points for value in point)
+        numbers = (value for point in points for value in point)
+        marks = (Mark(value, found.place, exact=False, side=side) for value in numbers)
         text = format_grounding(grounding, with_frame=self._named)
         return _Written(text, (*self._frame_mark(found), *marks))
 

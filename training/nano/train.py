@@ -159,8 +159,8 @@ class Run:
 
     def train_further(self, checkpoint: Path) -> Path:
         """The last stage, on an earlier nano's weights; the new checkpoint's folder."""
-        came_from = load_checkpoint(self.model, self.tokenizer, checkpoint)
-        self._stage("hints", self._hints)
+        came_from, new_words = load_checkpoint(self.model, self.tokenizer, checkpoint)
+        self._stage("hints", lambda tell, _: self._hints(tell, new_words))
         self._stage("everything", self._everything)
         return self.save({BEGAN_WITH: came_from})
 
@@ -211,8 +211,9 @@ class Run:
 
         return learn_to_speak(self.speaker, lessons, recipe.speak, tell, kept=kept)
 
-    def _hints(self, tell: Tell, _: Path) -> float:
-        return learn_hints(self.speaker, self._anything(), self.recipe.hints, tell)
+    def _hints(self, tell: Tell, new_words: Sequence[int]) -> float:
+        lessons, schedule = self._anything(), self.recipe.hints
+        return learn_hints(self.speaker, lessons, schedule, tell, new_words)
 
     def _everything(self, tell: Tell, kept: Path) -> float:
         """Single pictures and films, and plans where the recipe says so."""

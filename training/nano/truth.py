@@ -18,6 +18,10 @@ _MIN_CELL_PX = 28
 """Of 256: less of a thing in a visual token does not make it that thing's."""
 
 
+SIDES = ("towards the camera", "left", "right")
+"""Of a thing, where a place next to it can be."""
+
+
 @dataclass(frozen=True)
 class SeenThing:
     """A thing that is seen: ``point`` within it and box, x and y in 0…1000 of the picture."""
@@ -47,6 +51,12 @@ class SeenThing:
         assert self.thing.beside is not None  # it was asked for
         x, y = self.thing.beside
         return (1000 - x if flipped else x), y
+
+    def side(self, flipped: bool) -> int:
+        """On which of its `SIDES` that spot is, in the picture or in its mirror."""
+        (x, y), box = self.beside(flipped), self.mirrored(flipped)[2:]
+        left, right, ahead = box[0] - x, x - box[2], y - box[3]
+        return int(np.argmax((ahead, left, right)))
 
 
 @dataclass(frozen=True)

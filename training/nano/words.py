@@ -21,6 +21,9 @@ SPECIAL = (
 )
 ADDED = ("<think>", "</think>")
 """Not special, as in Qwen3's tokenizers: they survive decoding."""
+THINKING = ("I see", "I do not see it.", "#### <answer>", "</answer>", "<counting>", "</counting>")
+"""What stands around a thought and an answer that was thought about: spelt in pieces of words, such
+answers are so long that every other one goes wrong somewhere."""
 MERGES = 1400
 
 CHAT_TEMPLATE = r"""{%- for message in messages -%}
@@ -54,6 +57,8 @@ def build_tokenizer(sentences: Iterable[str]) -> Any:
     tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in ADDED])
     numbers = [AddedToken(str(n), single_word=True, normalized=False) for n in range(10, 1001)]
     tokenizer.add_tokens(numbers)
+    # Last of all: a nano that had none of them has all others under the same numbers.
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in THINKING])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
