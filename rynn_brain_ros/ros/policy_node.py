@@ -125,10 +125,18 @@ class PolicyNode(ManagedNode):
             self._heard.append(self.create_subscription(class_, topic, hear, self._qos(heard)))
         streams = self._config.output == Output.CONTRACT.value
         per_step = self._runner.samples_per_step if streams else 1
-        self._loop = self.create_timer(1 / (client.spec.rate_hz * per_step), self._on_tick)
+        period_s = 1 / (client.spec.rate_hz * per_step)
+        self._loop = self.create_timer(period_s, self._on_tick, clock=self._loop_clock())
         means = "previews only" if self._config.dry_run else "moves once it is armed (~/arm)"
         self.get_logger().info(f"{self._config.contract}, asking {self._config.url}: {means}")
         return result
+
+    def _loop_clock(self) -> Any:
+        """What the loop waits for. The system's clock may be set back, and a timer of it is silent
+        until it has caught up; `Pilot` sees the jump only where it is asked. A simulation's clock
+        stands still and hurries as the robot does, and its timers follow its jumps."""
+        clock = self.get_clock()
+        return clock if clock.ros_time_is_active else Clock(clock_type=ClockType.STEADY_TIME)
 
     def release(self) -> None:
         """Lets go of everything that `on_configure` took. May be called twice."""

@@ -23,6 +23,7 @@ from lifecycle_msgs.msg import Transition  # noqa: E402
 from mortal import mortal_server  # noqa: E402
 from policy_graph import LEFT, STEP_RAD, Graph, a_of  # noqa: E402
 from policy_parts import CONTRACT_TEXT, HOME, HORIZON  # noqa: E402
+from rclpy.clock import ClockType  # noqa: E402
 from rynn_brain_ros.msg import Plan, PlanStep  # noqa: E402
 
 TOPIC = {"output": "trajectory_topic", "controller": "arm"}
@@ -96,6 +97,11 @@ def test_an_arming_expires(graph: Callable[..., Graph]) -> None:
     assert running.arm().success
     running.problem("arming has expired after 1 s")
     assert not running.status[-1].armed
+
+
+def test_a_system_clock_that_is_set_back_silences_no_timer(graph: Callable[..., Graph]) -> None:
+    running = graph(dry_run=False).bring_up().moving()
+    assert {timer.clock.clock_type for timer in running.node.timers} == {ClockType.STEADY_TIME}
 
 
 # --- what it holds for ---------------------------------------------------------------------------
