@@ -166,7 +166,8 @@ class Pilot:
     # --- the loop --------------------------------------------------------------------------------
 
     def _follow_clock(self, now_ns: int) -> None:
-        """A clock that jumps back forgets what was seen; the arming disarms by itself then."""
+        """A clock that jumps back forgets what was seen, before what moves is stopped: an old
+        state would pass for where the robot is now. The arming disarms by itself then."""
         if now_ns < self._latest_ns:
             self._observer, self._broken, self._next_ns = Observer(self._contract), {}, 0
             if not self._moving:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,7 +51,7 @@ class Sending(Protocol):
 
     def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
         """The safe action beside the cancel of what is in flight. ``measured`` [D] is where the
-        robot is; None where that is not known, and then it has been brought to rest before."""
+        robot is; None where that is not known."""
         ...
 
 
@@ -132,6 +133,23 @@ class Streamed:
 # --- trajectories --------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """``rows`` [m, D] that were told, ``spacing_ns`` apart; the first is due so long after
+    ``start_ns``."""
+
+    rows: Floats
+    spacing_ns: float
+    start_ns: int
+
+    def due(self, now_ns: int, n_begun: int) -> Floats:
+        """[D]: where the robot is by now if it obeys. The last of the ``n_begun`` rows whose step
+        has begun is the least: a clock that was set back does not send the robot back."""
+        i = int((now_ns - self.start_ns) / self.spacing_ns) - 1
+        row: Floats = self.rows[min(max(i, n_begun - 1), len(self.rows) - 1)]
+        return row
+
+
 class Planned:
     """A trajectory whenever the plan changes, on a controller's topic or as its goal; and the hand
     as goals of its own, each time it is to open or to close."""
@@ -152,6 +170,8 @@ class Planned:
         self._config, self._translator, self._period_ns = config, translator, period_ns
         self._wants_open: bool | None = None
         self._told: Floats | None = None
+        self._plan: _Plan | None = None
+        self._n_begun = 0
 
     def begin(
         self, command: Command, ahead: Callable[[], Floats], start_ns: int
@@ -159,7 +179,10 @@ class Planned:
         found = []
         if command.renewed and len(command.positions):
             rows = np.concatenate([command.positions, ahead()])
-            found.append(self._trajectory(rows, self._period_ns / len(command.positions), start_ns))
+            self._plan = _Plan(rows, self._period_ns / len(command.positions), start_ns)
+            self._n_begun = 0
+            found.append(self._trajectory(self._plan))
+        self._n_begun += len(command.positions)
         if len(command.positions):
             self._told = command.positions[-1]
         if self._hand is not None and command.action is not None:
@@ -173,14 +196,17 @@ class Planned:
     def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
         """A goal's server holds by itself when it is cancelled. A hand goes on with what it was
         told: told where it is, it would let go of what it holds."""
+        if measured is None and self._plan is not None:
+            measured = self._plan.due(now_ns, self._n_begun)
         if self._is_goal or measured is None:
             return ()
         told = measured if self._told is None else self._told
         end = np.where(self._translator.is_gripper, told, measured)
-        return (self._trajectory(end[None], _STOP_S * 1e9, now_ns),)
+        return (self._trajectory(_Plan(end[None], _STOP_S * 1e9, now_ns)),)
 
-    def _trajectory(self, rows: Floats, spacing_ns: float, start_ns: int) -> Message:
-        """``rows`` [m, D], of which as many become points as are far enough apart, and the last."""
+    def _trajectory(self, plan: _Plan) -> Message:
+        """As many of its rows become points as are far enough apart, and the last."""
+        rows, spacing_ns, start_ns = plan.rows, plan.spacing_ns, plan.start_ns
         apart = max(1, math.ceil(_POINT_S * 1e9 / spacing_ns))
         kept = [*range(apart - 1, len(rows) - 1, apart), len(rows) - 1]
         raw = np.array([self._raw(rows[i], start_ns) for i in kept])

@@ -125,14 +125,56 @@ def test_a_loop_that_stood_still_stops_the_robot_where_it_is_now():
     assert point["positions"][0] == pytest.approx(HOME[0] + 0.3)
 
 
-def test_where_the_joints_are_silent_a_controllers_topic_was_brought_to_rest_before():
+def test_where_the_joints_are_silent_a_controllers_topic_is_stopped_where_it_came_to_rest():
     flight = Flight(**TOPIC).moving()
     flight.joints = False
     flight.fly(4)
     rest = points(flight.robot.sent[-1])
     assert flight.cause == "stale_observation"
     flight.pilot.disarm("a person disarmed it")
-    assert points(flight.robot.sent[-1]) is rest
+    assert stopped_at(flight) == pytest.approx(rest[-1]["positions"])
+
+
+def stopped_at(flight: Flight) -> list[float]:
+    (point,) = points(flight.robot.sent[-1])
+    return point["positions"]
+
+
+def far_ahead() -> Flight:
+    """On its way along joint a, half a radian a second, by a plan that lasts."""
+    settings = {"runner": RunnerConfig(replan_steps=100, answer_budget_s=60.0), **TOPIC}
+    return Flight(lambda seen: ramp(seen.state, 0.05), **settings).moving()
+
+
+def planned_at(flight: Flight, now_ns: int) -> float:
+    """Where the newest trajectory has joint a."""
+    told = flight.robot.sent[-1].message
+    stamps = [told["header"]["stamp"], *(p["time_from_start"] for p in told["points"])]
+    start_ns, *after_ns = [stamp["sec"] * 10**9 + stamp["nanosec"] for stamp in stamps]
+    places = [point["positions"][0] for point in told["points"]]
+    return float(np.interp((now_ns - start_ns) / 1e9, np.array(after_ns) / 1e9, places))
+
+
+def test_a_loop_that_stood_still_and_sees_nothing_new_stops_the_robot_where_its_plan_is_now():
+    flight = far_ahead()
+    flight.clock.pass_s(0.6)
+    planned = planned_at(flight, flight.clock.ns)
+    flight.pilot.tick()
+    assert "the loop stood still" in flight.pilot.stopped_why
+    assert stopped_at(flight)[0] == pytest.approx(planned, abs=0.5 * 0.02)
+
+
+@pytest.mark.parametrize("back_s", [0.02, 0.3, 8.0])
+def test_a_clock_that_is_set_back_stops_the_robot_where_it_was_told_to_be_last(back_s: float):
+    flight = far_ahead()
+    flight.fly(1, ticks=7)
+    step_ends_ns = flight.clock.ns
+    begins_ns = step_ends_ns - 10**8
+    told = planned_at(flight, begins_ns), planned_at(flight, step_ends_ns)
+    flight.clock.pass_s(-back_s)
+    flight.pilot.tick()
+    assert "the clock jumped back" in flight.pilot.stopped_why
+    assert told[0] < stopped_at(flight)[0] <= told[1] + 0.5 * 0.02
 
 
 def test_a_controllers_goal_is_stopped_by_its_cancel_alone():
