@@ -30,7 +30,6 @@ from rynn_brain_ros.vla.values import Floats
 
 _IDLE = Hold(HoldCause.WAITING, "nothing was seen yet")
 _STOOD_STILL_S = 0.5
-"""A loop that comes so late does not know any more what the robot did meanwhile."""
 
 
 class Arming(Protocol):
@@ -130,8 +129,10 @@ class Pilot:
     def tick(self) -> None:
         now_ns = self._now_ns()
         try:
+            gap_ns = now_ns - self._latest_ns
             self._follow_clock(now_ns)
             self._watch(now_ns)
+            self._make_up(now_ns, gap_ns)
             if now_ns >= self._next_ns:
                 self._step(now_ns)
             self._give(self._sending.due(now_ns))
@@ -184,14 +185,20 @@ class Pilot:
         elif failures:
             self._stop(str(Hold(HoldCause.ROBOT_FAILED, "; ".join(failures))))
 
-    def _step(self, now_ns: int) -> None:
-        """As many steps as have begun since the last one: what is commanded keeps to its time."""
+    def _make_up(self, now_ns: int, gap_ns: int) -> None:
+        """For ``gap_ns`` since the last tick, as far as what is sent allows. After half a second
+        nobody knows any more what the robot did meanwhile."""
         late_ns = now_ns - self._next_ns if self._next_ns else 0
         if late_ns > _STOOD_STILL_S * 1e9:
             if self._moving:
                 self._stop(f"the loop stood still for {late_ns / 1e9:.2f} s")
-            late_ns = 0
-        self._next_ns = now_ns - late_ns
+            self._next_ns = 0
+        elif self._next_ns:
+            self._next_ns += self._sending.postpone(gap_ns)
+
+    def _step(self, now_ns: int) -> None:
+        """As many steps as have begun since the last one: what is commanded keeps to its time."""
+        self._next_ns = self._next_ns or now_ns
         shown = self._look(now_ns)
         while self._next_ns <= now_ns:
             command = self._advance(shown)

@@ -32,6 +32,8 @@ _POINT_S = 0.02
 """Points of a trajectory are no closer."""
 _STOP_S = 0.2
 """How long a robot may take to where it was measured when it was stopped."""
+_ROWS_AT_ONCE = 2
+"""A stream that is late makes up for so many of its messages."""
 _OPENS, _CLOSES = 0.6, 0.4
 _POSITION = "position."
 
@@ -43,6 +45,10 @@ class Sending(Protocol):
         self, command: Command, ahead: Callable[[], Floats], start_ns: int
     ) -> tuple[Message, ...]:
         """A step begins with ``command`` [n, D]; ``ahead`` is `Runner.ahead`."""
+        ...
+
+    def postpone(self, gap_ns: int) -> int:
+        """By how much [ns] all that is to come is later, where nobody has asked for ``gap_ns``."""
         ...
 
     def due(self, now_ns: int) -> tuple[Message, ...]:
@@ -101,7 +107,8 @@ def sending_of(config: PolicyConfig, contract: Contract, spec: RuntimeSpec) -> S
 
 
 class Streamed:
-    """One message of each topic for each row of a command, at its time."""
+    """One message of each topic for each row of a command, at its time. A gap is not made up for:
+    the robot stood meanwhile, and would be sent all the way at once."""
 
     def __init__(self, translator: Translator, period_ns: int) -> None:
         self._translator, self._period_ns = translator, period_ns
@@ -114,6 +121,13 @@ class Streamed:
     ) -> tuple[Message, ...]:
         self._rows, self._start_ns, self._n_sent = command.positions, start_ns, 0
         return ()
+
+    def postpone(self, gap_ns: int) -> int:
+        if not len(self._rows):
+            return 0
+        late_ns = max(0, gap_ns - _ROWS_AT_ONCE * self._period_ns // len(self._rows))
+        self._start_ns += late_ns
+        return late_ns
 
     def due(self, now_ns: int) -> tuple[Message, ...]:
         """The newest row whose time has come; those before it are late and left out."""
@@ -189,6 +203,9 @@ class Planned:
             wanted = command.action[self._hand_at]
             found += self._gripped(self._hand, wanted, command.positions[-1, self._hand_at])
         return tuple(found)
+
+    def postpone(self, gap_ns: int) -> int:
+        return 0  # the robot has its plan and goes on meanwhile
 
     def due(self, now_ns: int) -> tuple[Message, ...]:
         return ()

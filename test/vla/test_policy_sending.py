@@ -61,6 +61,52 @@ def points(message) -> list[dict]:
     return told.get("trajectory", told)["points"]
 
 
+# --- the contract's own messages ------------------------------------------------------------------
+
+
+class Streaming:
+    """An arm that stands where it was told last, and when it was told what of joint a."""
+
+    def __init__(self, step_rad: float) -> None:
+        self.flight = Flight(lambda seen: ramp(seen.state, step_rad))
+        self.told: list[tuple[float, float]] = []
+        assert self.flight.pilot.arm() == ""
+
+    def tick(self) -> None:
+        robot, n = self.flight.robot, len(self.flight.robot.sent)
+        self.flight.pilot.tick()
+        self.told += [(self.flight.clock.ns / 1e9, a_of(message)) for message in robot.sent[n:]]
+        if self.told:
+            self.flight.state = np.array([self.told[-1][1], *HOME[1:]])
+
+    def fly(self, steps: int) -> None:
+        for _ in range(steps):
+            self.flight.see()
+            for _ in range(7):
+                self.tick()
+                self.flight.clock.pass_s(0.1 / 7)
+            self.flight.thread.work()
+
+
+def a_of(message) -> float:
+    return dict(zip(message.message["name"], message.message["position"], strict=True))["a"]
+
+
+@pytest.mark.parametrize("gap_s", [0.03, 0.1, 0.2, 0.45])
+def test_a_stream_that_was_late_goes_on_where_it_was_within_its_limits(gap_s: float):
+    streaming = Streaming(step_rad=0.15)
+    streaming.fly(4)
+    n = len(streaming.told)
+    streaming.flight.clock.pass_s(gap_s)
+    streaming.fly(3)
+    times_s, places = np.transpose(streaming.told[n - 1 :])
+    limit = 2.0  # of FAST, rad/s
+    assert np.all(np.abs(np.diff(places)) <= limit * np.diff(times_s) + 1e-6)
+    assert abs(places[1] - places[0]) <= limit * 2 * 0.1 / 7 + 1e-6
+    assert places[-1] > places[0] + 0.2
+    assert streaming.flight.pilot.stopped_why == ""
+
+
 # --- trajectories --------------------------------------------------------------------------------
 
 
