@@ -1,10 +1,10 @@
 """A policy at the wheel, without ROS: messages come in, messages for the robot go out, and a person
 allows it for a while.
 
-Whatever ends a motion (disarming, an arming that expires, a robot that fails, a loop that stood
-still) ends it in the same way: goals in flight are cancelled, the declared safe action is sent, and
-a person must arm anew. What the runner holds for by itself (see `limits`) keeps the arming, and
-motion goes on when the cause is gone.
+Whatever ends a motion (disarming, an arming that expires, a robot that fails or does not follow, a
+loop that stood still) ends it in the same way: goals in flight are cancelled, the declared safe
+action is sent, and a person must arm anew. What the runner holds for by itself (see `limits`) keeps
+the arming, and motion goes on when the cause is gone.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from rynn_brain_ros.vla.settings import PolicyConfig
 from rynn_brain_ros.vla.values import Floats
 
 _IDLE = Hold(HoldCause.WAITING, "nothing was seen yet")
+_FOR_A_PERSON = (HoldCause.TOO_MANY_FAILURES, HoldCause.NOT_FOLLOWED)
 _STOOD_STILL_S = 0.5
 
 
@@ -210,8 +211,8 @@ class Pilot:
             shown.observation, shown.stamps_ns, shown.fault, obeyed=self._moving
         )
         self.hold = command.hold
-        if command.hold is not None and command.hold.cause is HoldCause.TOO_MANY_FAILURES:
-            self._stop(str(command.hold))
+        if command.hold is not None and command.hold.cause in _FOR_A_PERSON:
+            self._stop(str(command.hold), follows=command.hold.cause is not HoldCause.NOT_FOLLOWED)
         return command
 
     def _look(self, now_ns: int) -> Shown:
@@ -230,7 +231,7 @@ class Pilot:
             else:
                 self._robot.preview(message)
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: str, *, follows: bool = True) -> None:
         """The safe action."""
         self.stopped_why = why
         self._arming.disarm(why)
@@ -238,7 +239,7 @@ class Pilot:
             return
         self._robot.cancel()
         now_ns = self._now_ns()
-        for message in self._sending.stop(self._measured(now_ns), now_ns):
+        for message in self._sending.stop(self._measured(now_ns), now_ns, follows=follows):
             self._robot.send(message)
         self._moving = False
         self._runner.reset()

@@ -55,9 +55,11 @@ class Sending(Protocol):
         """What else is to be sent now."""
         ...
 
-    def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
+    def stop(
+        self, measured: Floats | None, now_ns: int, *, follows: bool = True
+    ) -> tuple[Message, ...]:
         """The safe action beside the cancel of what is in flight. ``measured`` [D] is where the
-        robot is; None where that is not known."""
+        robot is; None where that is not known. Not ``follows``: something keeps it there."""
         ...
 
 
@@ -114,7 +116,7 @@ class Streamed:
         self._translator, self._period_ns = translator, period_ns
         self._rows: Floats = np.zeros((0, 0))
         self._start_ns, self._n_sent = 0, 0
-        self._last: tuple[Message, ...] = ()
+        self._told: Floats | None = None
 
     def begin(
         self, command: Command, ahead: Callable[[], Floats], start_ns: int
@@ -135,13 +137,21 @@ class Streamed:
         i = min(n, 1 + (now_ns - self._start_ns) * n // self._period_ns)
         if i <= self._n_sent:
             return ()
-        self._n_sent = i
-        self._last = self._translator.messages(self._rows[i - 1], now_ns)
-        return self._last
+        self._n_sent, self._told = i, self._rows[i - 1]
+        return self._translator.messages(self._told, now_ns)
 
-    def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
-        self._rows = self._rows[:0]
-        return self._translator.commander.stop(self._last, now_ns)
+    def stop(
+        self, measured: Floats | None, now_ns: int, *, follows: bool = True
+    ) -> tuple[Message, ...]:
+        """As the contract says. Who holds what was told last, and does not follow it, is told
+        where it is: it would go there by itself once it can. A hand goes on with what it was
+        told."""
+        self._rows, told = self._rows[:0], self._told
+        if told is None:
+            return self._translator.commander.stop((), now_ns)
+        if not follows and measured is not None:
+            told = np.where(self._translator.is_gripper, told, measured)
+        return self._translator.commander.stop(self._translator.messages(told, now_ns), now_ns)
 
 
 # --- trajectories --------------------------------------------------------------------------------
@@ -210,7 +220,9 @@ class Planned:
     def due(self, now_ns: int) -> tuple[Message, ...]:
         return ()
 
-    def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
+    def stop(
+        self, measured: Floats | None, now_ns: int, *, follows: bool = True
+    ) -> tuple[Message, ...]:
         """A goal's server holds by itself when it is cancelled. A hand goes on with what it was
         told: told where it is, it would let go of what it holds."""
         if measured is None and self._plan is not None:

@@ -209,15 +209,20 @@ def test_a_gripper_far_outside_is_never_sent():
     assert max(at(message)[2] for message in flight.robot.sent) == pytest.approx(0.02)
 
 
-def test_a_robot_that_does_not_follow_holds_and_a_preview_is_not_compared_with_it():
+def test_a_preview_is_not_compared_with_the_robot():
     flight = Flight(lambda seen: ramp(seen.state, 0.1), runner=RunnerConfig(replan_steps=100))
     flight.fly(6)
     assert at(flight.robot.previewed[-1])[0] > 0.3
     assert flight.cause is None
-    flight.moving()
-    flight.fly(2)
-    assert flight.cause == "not_followed"
-    assert flight.arming.is_armed(flight.clock.ns)
+
+
+def test_a_robot_that_something_holds_is_pushed_once_and_left_where_it_is():
+    flight = Flight(lambda seen: ramp(seen.state, 0.1)).moving()
+    flight.fly(30)  # it stays where it was
+    assert flight.pilot.stopped_why.startswith("not_followed: position.a is at 0 and was commanded")
+    assert not flight.arming.is_armed(flight.clock.ns)
+    assert max(at(message)[0] for message in flight.robot.sent) < HOME[0] + 0.4
+    assert at(flight.robot.sent[-1]) == pytest.approx([HOME[0], HOME[1], 0.04 * HOME[2]])
 
 
 def test_without_a_task_nothing_is_asked():
