@@ -42,7 +42,7 @@ from rynn_brain_ros.vla.limits import HoldCause
 from rynn_brain_ros.vla.piloting import Pilot
 from rynn_brain_ros.vla.runner import RunnerConfig
 from rynn_brain_ros.vla.sending import servers_of
-from rynn_brain_ros.vla.settings import Output, PolicyConfig
+from rynn_brain_ros.vla.settings import PolicyConfig
 
 _STATUS_PERIOD_S = 1.0
 _THREADS = 2
@@ -123,9 +123,7 @@ class PolicyNode(ManagedNode):
             class_ = message_class(topic, pilot.topics[heard])
             hear = partial(self._on_message, heard)
             self._heard.append(self.create_subscription(class_, topic, hear, self._qos(heard)))
-        streams = self._config.output == Output.CONTRACT.value
-        per_step = self._runner.samples_per_step if streams else 1
-        period_s = 1 / (client.spec.rate_hz * per_step)
+        period_s = 1 / (client.spec.rate_hz * self._runner.samples_per_step)
         self._loop = self.create_timer(period_s, self._on_tick, clock=self._loop_clock())
         means = "previews only" if self._config.dry_run else "moves once it is armed (~/arm)"
         self.get_logger().info(f"{self._config.contract}, asking {self._config.url}: {means}")

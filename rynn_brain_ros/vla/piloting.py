@@ -70,8 +70,8 @@ class Robot(Protocol):
 class Pilot:
     """One robot, one policy. Of one thread; ``thread`` asks the policy.
 
-    `begin`, then `receive` every message of ``topics`` and `tick` at least as often as a command
-    is due; `disarm` before it is let go. Raises `RynnBrainError` where policy, contract and
+    `begin`, then `receive` every message of ``topics`` and `tick` ``samples_per_step`` times in
+    each step; `disarm` before it is let go. Raises `RynnBrainError` where policy, contract and
     settings do not fit each other.
     """
 
@@ -103,6 +103,9 @@ class Pilot:
         names = list(policy.spec.state_names)
         self._measured_at = [names.index(name) for name in policy.spec.action_names]
         self._period_ns = round(1e9 / policy.spec.rate_hz)
+        samples = (runner or RunnerConfig()).samples_per_step
+        self._early_ns = self._period_ns // (2 * samples)
+        """A tick this close to the next step is its own: the one after would be late."""
         self.task, self.stopped_why = config.task, ""
         self.hold: Hold | None = _IDLE
         self._sending: Sending = sending_of(config, contract, policy.spec)
@@ -134,7 +137,7 @@ class Pilot:
             self._follow_clock(now_ns)
             self._watch(now_ns)
             self._make_up(now_ns, gap_ns)
-            if now_ns >= self._next_ns:
+            if now_ns >= self._next_ns - self._early_ns:
                 self._step(now_ns)
             self._give(self._sending.due(now_ns))
         except RynnBrainError as error:
@@ -201,7 +204,7 @@ class Pilot:
         """As many steps as have begun since the last one: what is commanded keeps to its time."""
         self._next_ns = self._next_ns or now_ns
         shown = self._look(now_ns)
-        while self._next_ns <= now_ns:
+        while now_ns >= self._next_ns - self._early_ns:
             command = self._advance(shown)
             self._give(self._sending.begin(command, self._runner.ahead, self._next_ns))
             self._next_ns += self._period_ns

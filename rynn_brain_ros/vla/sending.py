@@ -125,16 +125,18 @@ class Streamed:
         return ()
 
     def postpone(self, gap_ns: int) -> int:
-        if not len(self._rows):
-            return 0
-        late_ns = max(0, gap_ns - _ROWS_AT_ONCE * self._period_ns // len(self._rows))
+        n = len(self._rows)
+        # Whole rows: ticks keep their place among them.
+        n_late = max(0, math.ceil(gap_ns * n / self._period_ns) - _ROWS_AT_ONCE)
+        late_ns = n_late * self._period_ns // n if n else 0
         self._start_ns += late_ns
         return late_ns
 
     def due(self, now_ns: int) -> tuple[Message, ...]:
-        """The newest row whose time has come; those before it are late and left out."""
-        n = len(self._rows)
-        i = min(n, 1 + (now_ns - self._start_ns) * n // self._period_ns)
+        """The row whose time is nearest; those before it are late and left out. Who asks as often
+        as rows are due, a little early or late, is given one each time."""
+        n, twice_ns = len(self._rows), 2 * self._period_ns
+        i = min(n, 1 + (2 * n * (now_ns - self._start_ns) + self._period_ns) // twice_ns)
         if i <= self._n_sent:
             return ()
         self._n_sent, self._told = i, self._rows[i - 1]

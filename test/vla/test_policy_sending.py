@@ -107,6 +107,42 @@ def test_a_stream_that_was_late_goes_on_where_it_was_within_its_limits(gap_s: fl
     assert streaming.flight.pilot.stopped_why == ""
 
 
+ROW_S = 0.1 / 7
+
+
+def on_a_grid(streaming: Streaming, n: int, jitter_s: float, gap_rows: float = 0.0) -> list[int]:
+    """How many messages each of ``n`` ticks sent, of a timer whose ticks come late by up to
+    ``jitter_s``, the tenth by ``gap_rows``, which leaves those out that it lasts."""
+    flight, random = streaming.flight, np.random.default_rng(0)
+    start_ns, sent = flight.clock.ns, []
+    for i in range(n):
+        if 9 < i < 9 + gap_rows:
+            continue
+        late_s = gap_rows * ROW_S if i == 9 else random.uniform(0.0, jitter_s)
+        flight.clock.ns = start_ns + round(i * 0.1e9 / 7 + late_s * 1e9)
+        flight.see()
+        before = len(streaming.told)
+        streaming.tick()
+        flight.thread.work()
+        sent.append(len(streaming.told) - before)
+    return sent
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 0.0003, 0.002])
+def test_every_tick_of_the_loop_sends_one_message(jitter_s: float):
+    sent = on_a_grid(Streaming(step_rad=0.05), 140, jitter_s)
+    assert sent[8:] == [1] * 132
+
+
+@pytest.mark.parametrize("gap_rows", [1.5, 2.5, 6.5])
+def test_a_stream_that_was_late_does_not_stutter_from_then_on(gap_rows: float):
+    streaming = Streaming(step_rad=0.05)
+    sent = on_a_grid(streaming, 140, 0.001, gap_rows)
+    assert sent[8:] == [1] * len(sent[8:])
+    places = np.array([place for _, place in streaming.told])
+    assert np.abs(np.diff(places)).max() < 2 * 2.0 * ROW_S
+
+
 # --- trajectories --------------------------------------------------------------------------------
 
 
