@@ -159,9 +159,8 @@ class Runner:
         elif self._may_ask(now_ns):
             self._ask(observation, now_ns)
         command, self._renewed = replace(self._command(), renewed=self._renewed), False
-        measured = observation.state[self._measured]
-        if obeyed and len(command.positions) and np.isfinite(measured).all():
-            self._obeyed = command.positions[-1], measured
+        if obeyed and len(command.positions) and self._is_known(observation.state):
+            self._obeyed = command.positions[-1], observation.state[self._measured]
         return command
 
     def ahead(self) -> Floats:
@@ -305,6 +304,9 @@ class Runner:
             "the robot, or lower its limits, and reset the loop",
         )
         return self._stopped
+
+    def _is_known(self, state: Floats) -> bool:
+        return state.shape == (len(self._spec.state_names),) and bool(np.isfinite(state).all())
 
     def _beginning(self, measured: Floats) -> Floats:
         """[D]: where the robot is. A hand that is as it was goes on with what it was told, which

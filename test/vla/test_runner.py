@@ -155,15 +155,17 @@ def test_a_state_outside_training_holds():
     assert Loop().moving().cause(state=HOME + 9.0) is HoldCause.OUT_OF_RANGE
 
 
-def test_a_state_that_is_no_number_holds_where_the_robot_was():
+@pytest.mark.parametrize("state", [HOME * np.nan, HOME[:2], np.append(HOME, 0.0), np.zeros(0)])
+def test_a_state_that_is_no_number_or_of_another_length_holds_where_the_robot_was(state):
     loop = Loop().moving()
-    command = loop.tick(state=HOME * np.nan)
+    command = loop.tick(state=state)
     assert command.hold.cause is HoldCause.STATE_UNUSABLE
     assert np.all(np.isfinite(command.positions))
 
 
-def test_before_any_state_was_known_nothing_is_commanded():
-    command = Loop().tick(state=HOME * np.nan)
+@pytest.mark.parametrize("state", [HOME * np.nan, HOME[:2]])
+def test_before_any_state_was_known_nothing_is_commanded(state):
+    command = Loop().tick(state=state)
     assert command.positions.shape == (0, 3)
     assert command.hold.cause is HoldCause.STATE_UNUSABLE
 
