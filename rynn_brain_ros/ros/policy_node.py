@@ -70,6 +70,8 @@ class PolicyNode(ManagedNode):
         self.pilot: Pilot | None = None
         self._arming = Arming()
         self._topics: dict[str, str] = {}
+        self._next_task: str | None = None
+        """What was said while it was not active: what is to be done once it is."""
         self._heard: list[Any] = []
         self._loop: Any = None
         self._told: tuple[HoldCause | None, str] = (None, "")
@@ -117,7 +119,8 @@ class PolicyNode(ManagedNode):
         result = super().on_activate(state)
         pilot, client = self.pilot, self._client
         assert pilot is not None and client is not None
-        pilot.begin()
+        pilot.begin(self._next_task)
+        self._next_task = None
         self._told = (None, "")
         for topic, heard in self._topics.items():
             class_ = message_class(topic, pilot.topics[heard])
@@ -171,10 +174,13 @@ class PolicyNode(ManagedNode):
                 self.pilot.receive(topic, message, self._now_ns())
 
     def _on_task(self, message: String) -> None:
+        task = message.data.strip()
         with self._lock:
-            if self.pilot is not None:
-                self.pilot.task = message.data.strip()
-                self.get_logger().info(f"the task is now {self.pilot.task!r}")
+            if self.pilot is not None and self._loop is not None:
+                self.pilot.task, when = task, "is now"
+            else:
+                self._next_task, when = task, "will be, once this node is active,"
+        self.get_logger().info(f"the task {when} {task!r}")
 
     def _on_tick(self) -> None:
         with self._lock:

@@ -114,12 +114,12 @@ class Pilot:
         self._broken: dict[str, Fault] = {}
         self._moving, self._next_ns, self._latest_ns = False, 0, 0
 
-    def begin(self) -> None:
-        """Forgets what was seen and said before."""
+    def begin(self, task: str | None = None) -> None:
+        """Forgets what was seen and said before. ``task``: in the place of the settings'."""
         self._observer, self._broken = Observer(self._contract), {}
         self._runner.reset()
         self.hold, self.stopped_why, self._next_ns, self._latest_ns = _IDLE, "", 0, 0
-        self.task = self._config.task
+        self.task = self._config.task if task is None else task
 
     def receive(self, topic: str, message: Any, received_ns: int) -> None:
         faults = self._observer.receive(topic, message, received_ns)

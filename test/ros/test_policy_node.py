@@ -25,6 +25,7 @@ from policy_graph import LEFT, STEP_RAD, Graph, a_of  # noqa: E402
 from policy_parts import CONTRACT_TEXT, HOME, HORIZON  # noqa: E402
 from rclpy.clock import ClockType  # noqa: E402
 from rynn_brain_ros.msg import Plan, PlanStep  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
 
 TOPIC = {"output": "trajectory_topic", "controller": "arm"}
 GOALS = {"output": "trajectory_action", "controller": "arm"}
@@ -230,6 +231,19 @@ def test_an_endpoint_that_is_not_there_is_told(
     running = graph(url="ws://127.0.0.1:9")
     assert not running.transition(Transition.TRANSITION_CONFIGURE)
     assert "no policy answers at ws://127.0.0.1:9" in capfd.readouterr().err
+
+
+def test_a_task_that_was_said_before_the_node_is_active_is_done_first(
+    graph: Callable[..., Graph],
+) -> None:
+    running = graph(task="")
+    words = running.operator.create_publisher(String, "/policy/task", 10)
+    running.wait_until(lambda: words.get_subscription_count() == 1, "the node's subscription")
+    words.publish(String(data="wipe the table"))
+    words.publish(String(data="stack the plates"))
+    running.bring_up()
+    running.wait_until(lambda: running.policy.asked, "a policy that is asked")
+    assert {seen.instruction for seen, _ in running.policy.asked} == {"stack the plates"}
 
 
 def test_the_brains_step_comes_from_the_topic_that_is_named(graph: Callable[..., Graph]) -> None:

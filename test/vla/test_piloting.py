@@ -251,6 +251,13 @@ def test_who_said_last_what_is_to_be_done_is_followed():
     assert flight.pilot.task == "pick up the cup"
 
 
+def test_what_was_said_before_it_began_is_what_is_to_be_done():
+    flight = Flight()
+    flight.pilot.begin("stack the plates")
+    flight.fly(2)
+    assert flight.policy.asked[0][0].instruction == "stack the plates"
+
+
 # --- what the brain says -------------------------------------------------------------------------
 
 
