@@ -19,12 +19,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 from rynn_brain_ros import messages
-from rynn_brain_ros.data.contract import Contract
+from rynn_brain_ros.data.contract import Channel, Contract
 from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.msg import BrainStatus
 from rynn_brain_ros.planning.arming import Arming
@@ -33,7 +33,7 @@ from rynn_brain_ros.ros.conversion import message_class, to_ros
 from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.policy_robot import PolicyRobot
-from rynn_brain_ros.ros.qos import mismatches
+from rynn_brain_ros.ros.qos import mismatches, of_channel
 from rynn_brain_ros.ros.spinning import spin
 from rynn_brain_ros.values import ConfigError, InputError, RynnBrainError
 from rynn_brain_ros.view.health import Level, Part, diagnostic_array, topics_part
@@ -259,10 +259,12 @@ class PolicyNode(ManagedNode):
     def _qos(self, topic: str) -> QoSProfile:
         """As the contract says; else what hears every publisher, and words reliably."""
         assert self._contract is not None
-        channels = [source.channel for source in self._contract.sources]
-        found = [c.reliability or "best_effort" for c in channels if c.topic == topic]
-        reliability = found[0] if found else "reliable"
-        return QoSProfile(depth=10, reliability=ReliabilityPolicy[reliability.upper()])
+        seen = {source.channel.topic: source.channel for source in self._contract.sources}
+        if topic in seen:
+            return of_channel(seen[topic], "best_effort")
+        task = self._contract.task
+        said = task if task is not None and task.topic == topic else Channel(topic)
+        return of_channel(said, "reliable")
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

@@ -24,12 +24,15 @@ from mortal import mortal_server  # noqa: E402
 from policy_graph import LEFT, STEP_RAD, Graph, a_of  # noqa: E402
 from policy_parts import CONTRACT_TEXT, HOME, HORIZON  # noqa: E402
 from rclpy.clock import ClockType  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data  # noqa: E402
 from rynn_brain_ros.msg import Plan, PlanStep  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
 TOPIC = {"output": "trajectory_topic", "controller": "arm"}
 GOALS = {"output": "trajectory_action", "controller": "arm"}
 WORDS = "conditioning: {plan: /rynn_brain/plan}\n"
+TASKS = "tasks: {task: {channel: {topic: /task_prompt, type: std_msgs/msg/String, qos: {QOS}}}}\n"
+TRANSIENT_LOCAL = DurabilityPolicy.TRANSIENT_LOCAL
 
 MORTAL = mortal_server("control_msgs/FollowJointTrajectory", "mortal/follow_joint_trajectory")
 
@@ -244,6 +247,29 @@ def test_a_task_that_was_said_before_the_node_is_active_is_done_first(
     running.bring_up()
     running.wait_until(lambda: running.policy.asked, "a policy that is asked")
     assert {seen.instruction for seen, _ in running.policy.asked} == {"stack the plates"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "offered"),
+    [
+        ("durability: transient_local", QoSProfile(depth=1, durability=TRANSIENT_LOCAL)),
+        ("reliability: best_effort", qos_profile_sensor_data),
+    ],
+)
+def test_a_task_is_heard_with_the_contracts_quality_of_service(
+    graph: Callable[..., Graph], asked: str, offered: QoSProfile
+) -> None:
+    running = graph(task="", text=CONTRACT_TEXT + TASKS.replace("QOS", asked))
+    words = running.operator.create_publisher(String, "/task_prompt", offered)
+    words.publish(String(data="stack the plates"))
+    running.bring_up()
+
+    def heard() -> bool:
+        if "best_effort" in asked:  # what is latched was said before
+            words.publish(String(data="stack the plates"))
+        return any(seen.instruction == "stack the plates" for seen, _ in running.policy.asked)
+
+    running.wait_until(heard, "a policy that is told the task")
 
 
 def test_the_brains_step_comes_from_the_topic_that_is_named(graph: Callable[..., Graph]) -> None:
