@@ -265,19 +265,28 @@ def pointed(frame: str) -> dict:
     grounding = {
         "kind": 3,
         "camera": "/wrist",
+        "actionable": True,
         "points_norm": [{"x": 500.0, "y": 400.0}],
         "fixed": True,
         "fixed_frame_id": frame,
         "point_fixed": {"x": 0.5, "y": -0.1, "z": 0.02},
     }
-    return {"groundings": [grounding]}
+    return {"query_id": "q1", "task": "plan", "groundings": [grounding]}
+
+
+def told(
+    flight: Flight, groundings: dict, text: str = "Pick up the <object> cup </object>."
+) -> str:
+    """The brain's step, and where it points."""
+    plan = {"query_id": "q1", "steps": [{"text": text}]}
+    flight.hear("/plan", "rynn_brain_ros/msg/Plan", plan)
+    flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", groundings)
+    return text
 
 
 def test_the_policy_is_told_the_brains_step_and_point():
     flight = Flight(more=WORDS, aim=IN_BASE)
-    text = "Pick up the <object> cup </object>."
-    flight.hear("/plan", "rynn_brain_ros/msg/Plan", {"steps": [{"text": text}]})
-    flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", pointed("base"))
+    text = told(flight, pointed("base"))
     flight.fly(2)
     (seen, _), *_ = flight.policy.asked
     assert (seen.step, seen.target_point) == (text, (0.5, -0.1, 0.02))
@@ -285,7 +294,7 @@ def test_the_policy_is_told_the_brains_step_and_point():
 
 def test_a_point_in_another_frame_than_in_training_holds():
     flight = Flight(more=WORDS, aim=IN_BASE)
-    flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", pointed("odom"))
+    told(flight, pointed("odom"))
     flight.fly(2)
     assert flight.cause == "target_unusable"
     assert "are told in odom, not in 'base'" in flight.pilot.hold.text
@@ -295,7 +304,7 @@ def test_a_point_far_from_those_of_training_holds():
     flight = Flight(more=WORDS, aim=IN_BASE)
     far = pointed("base")
     far["groundings"][0]["point_fixed"]["x"] = 500.0  # millimetres
-    flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", far)
+    told(flight, far)
     flight.fly(2)
     assert flight.cause == "target_unusable"
     assert "x is 500 (trained" in flight.pilot.hold.text
