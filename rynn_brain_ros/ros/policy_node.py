@@ -228,6 +228,7 @@ class PolicyNode(ManagedNode):
             problems = [f"stopped: {pilot.stopped_why}"] if pilot.stopped_why else []
             if pilot.hold is not None and pilot.hold.cause is not HoldCause.WAITING:
                 problems.append(str(pilot.hold))
+            problems += [pilot.unaimed] if pilot.unaimed else []
             problems += [f"no server at {name}: previews only" for name in robot.absent()]
             problems += robot.problems
             hold, now_ns = pilot.hold, self._now_ns()

@@ -113,6 +113,18 @@ class Pilot:
         self.topics = self._observer.topics
         self._broken: dict[str, Fault] = {}
         self._moving, self._next_ns, self._latest_ns = False, 0, 0
+        self._is_aimed = False
+
+    @property
+    def unaimed(self) -> str:
+        """Where the policy was trained with target points: that none is told. Else empty."""
+        aim = self._spec.statistics.aim
+        if not aim.n or self._is_aimed:
+            return ""
+        return (
+            f"no target point is told, and the policy was trained with points in {aim.place}: ask "
+            "the brain what to do (task plan), where it answers on the topics that are heard"
+        )
 
     def begin(self, task: str | None = None) -> None:
         """Forgets what was seen and said before. ``task``: in the place of the settings'."""
@@ -204,6 +216,7 @@ class Pilot:
         """As many steps as have begun since the last one: what is commanded keeps to its time."""
         self._next_ns = self._next_ns or now_ns
         shown = self._look(now_ns)
+        self._is_aimed = len(shown.observation.target_point) > 0
         while now_ns >= self._next_ns - self._early_ns:
             command = self._advance(shown)
             self._give(self._sending.begin(command, self._runner.ahead, self._next_ns))

@@ -273,7 +273,7 @@ def test_a_task_is_heard_with_the_contracts_quality_of_service(
 
 
 def test_the_brains_step_comes_from_the_topic_that_is_named(graph: Callable[..., Graph]) -> None:
-    running = graph(text=CONTRACT_TEXT + WORDS, plan_topic="/act/plan").bring_up()
+    running = graph(text=CONTRACT_TEXT + WORDS, plan_topic="/left/brain/plan").bring_up()
     text = "Pick up the <object> cup </object>."
 
     def told() -> bool:

@@ -292,6 +292,15 @@ def test_the_policy_is_told_the_brains_step_and_point():
     assert (seen.step, seen.target_point) == (text, (0.5, -0.1, 0.02))
 
 
+def test_a_policy_of_points_that_is_told_none_says_so():
+    flight = Flight(more=WORDS, aim=IN_BASE).fly(2)
+    assert flight.pilot.unaimed.startswith("no target point is told, and the policy was trained")
+    told(flight, pointed("base"))
+    flight.fly(1)
+    assert flight.pilot.unaimed == ""
+    assert Flight().fly(2).pilot.unaimed == ""
+
+
 def test_a_point_in_another_frame_than_in_training_holds():
     flight = Flight(more=WORDS, aim=IN_BASE)
     told(flight, pointed("odom"))
