@@ -123,7 +123,7 @@ class Pilot:
             return ""
         return (
             f"no target point is told, and the policy was trained with points in {aim.place}: ask "
-            "the brain what to do (task plan), where it answers on the topics that are heard"
+            "the brain what to do (task plan), and see that it answers on the topics listened to"
         )
 
     def begin(self, task: str | None = None) -> None:

@@ -117,6 +117,7 @@ class Streamed:
         self._rows: Floats = np.zeros((0, 0))
         self._start_ns, self._n_sent = 0, 0
         self._told: Floats | None = None
+        self._last: tuple[Message, ...] = ()
 
     def begin(
         self, command: Command, ahead: Callable[[], Floats], start_ns: int
@@ -139,8 +140,10 @@ class Streamed:
         i = min(n, 1 + (2 * n * (now_ns - self._start_ns) + self._period_ns) // twice_ns)
         if i <= self._n_sent:
             return ()
-        self._n_sent, self._told = i, self._rows[i - 1]
-        return self._translator.messages(self._told, now_ns)
+        self._n_sent = i
+        self._last = self._translator.messages(self._rows[i - 1], now_ns)
+        self._told = self._rows[i - 1]
+        return self._last
 
     def stop(
         self, measured: Floats | None, now_ns: int, *, follows: bool = True
@@ -148,12 +151,11 @@ class Streamed:
         """As the contract says. Who holds what was told last, and does not follow it, is told
         where it is: it would go there by itself once it can. A hand goes on with what it was
         told."""
-        self._rows, told = self._rows[:0], self._told
-        if told is None:
-            return self._translator.commander.stop((), now_ns)
-        if not follows and measured is not None:
-            told = np.where(self._translator.is_gripper, told, measured)
-        return self._translator.commander.stop(self._translator.messages(told, now_ns), now_ns)
+        self._rows, last = self._rows[:0], self._last
+        if not follows and measured is not None and self._told is not None:
+            there = np.where(self._translator.is_gripper, self._told, measured)
+            last = self._translator.messages(there, now_ns)
+        return self._translator.commander.stop(last, now_ns)
 
 
 # --- trajectories --------------------------------------------------------------------------------
