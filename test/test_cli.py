@@ -217,6 +217,8 @@ def test_inspect_of_no_bag_is_one_sentence(name: str, tmp_path: Path, capsys):
         (["demo", " "], "the task is empty"),
         (["evaluate", "--ask", ""], "--ask is empty"),
         (["evaluate", "--contract", "sim_table"], "--contract needs --policy"),
+        (["export", "p", "--verify", "--precision", "int8"], "--precision needs OUT"),
+        (["export", "p", "out", "--provider", "cuda"], "--provider needs --verify"),
         (["demo", "--seed", "-1"], "there is no scene -1"),
         (["demo", "--approve", "step"], "--approve asks on the terminal"),
         (["evaluate", "--out", " "], "an empty path was given"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rynn_brain_ros.cli.common import DONE, DRIFTED, path, progress_bar, say
+from rynn_brain_ros.cli.common import DONE, DRIFTED, path, progress_bar, refuse_without, say
 from rynn_brain_ros.models.local import require_packages
 from rynn_brain_ros.values import InputError
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("fp32", "int8"),
         action="append",
-        help="only this one; may be given twice (default: both)",
+        help="of OUT: only this one; may be given twice (default: both)",
     )
     parser.add_argument(
         "--verify",
@@ -35,19 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--provider",
         choices=("cpu", "cuda", "tensorrt"),
-        default="cpu",
         help="where --verify lets onnxruntime compute (default: cpu)",
     )
 
 
 def _export(options: argparse.Namespace) -> int:
+    if options.target is None:
+        refuse_without("OUT", options, ("precision",))
+    if not options.verify:
+        refuse_without("--verify", options, ("provider",))
     require_packages()
     from rynn_brain_ros.vla.export import export  # noqa: PLC0415 (imports torch)
     from rynn_brain_ros.vla.export_checks import verify  # noqa: PLC0415
     from rynn_brain_ros.vla.onnx_policy import Precision, Provider  # noqa: PLC0415
 
     source = Path(options.source).expanduser()
-    provider = Provider(options.provider)
+    provider = Provider(options.provider or "cpu")
     with progress_bar() as progress:
         if options.target is None:
             if not options.verify:

@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=10,
         metavar="N",
-        help="real-time chunking: steps of the previous chunk that bind the next (10); fewer where "
-        "answers come soon, or a hand closes too early",
+        help="real-time chunking: steps of the previous chunk that bind the next (10); more than "
+        "latency x rate; fewer where answers come soon, or a hand closes too early",
     )
     add_endpoint_arguments(parser, 8100)
 

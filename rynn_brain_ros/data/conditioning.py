@@ -1,9 +1,10 @@
 """What the brain said at a time, as text features of every frame: what a policy is told to do.
 
-``annotation.plan`` is the newest step of the plan that was not refused or failed, verbatim with
-its tags; ``annotation.groundings`` what the newest answer pointed at, as JSON: label, kind,
-camera, points in 0…1000 and, where it was lifted, the place in its fixed frame. Both are empty
-before the brain has said anything.
+``annotation.plan`` is the newest step of the plan, verbatim with its tags, unless it was refused,
+failed or cancelled: then nothing is to be done. ``annotation.groundings`` is what the answer that
+proposed this step points at, as JSON: label, kind, camera, points in 0…1000 and, where it was
+lifted, the place in its fixed frame; only what may be acted on. Where the contract has no topic of
+a plan, it is the newest answer. Both are empty before the brain has said anything.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 from rynn_brain_ros.data.contract import Conditioning
 
 PLAN, GROUNDINGS = "annotation.plan", "annotation.groundings"
+_PLANNING = "plan"
+"""The task of a question that is answered by a step."""
 _REFUSED, _FAILED, _CANCELLED = 4, 5, 6
 
 
@@ -22,33 +25,46 @@ class Said:
 
     def __init__(self, wanted: Conditioning) -> None:
         self._wanted = wanted
-        self._values: dict[str, str] = {}
-        if wanted.plan:
-            self._values[PLAN] = ""
-        if wanted.groundings:
-            self._values[GROUNDINGS] = ""
+        self._step, self._question = "", ""
+        self._pointed: dict[str, str] = {}
+        """By question: of the step's, and of the newest, whose step may be yet to come."""
 
     @property
     def values(self) -> dict[str, str]:
-        return dict(self._values)
+        found: dict[str, str] = {}
+        if self._wanted.plan:
+            found[PLAN] = self._step
+        if self._wanted.groundings:
+            found[GROUNDINGS] = self._pointed.get(self._question, "")
+        return found
 
     def receive(self, topic: str, message: Any) -> None:
         if topic == self._wanted.plan:
-            self._values[PLAN] = step_text(message)
+            self._step = step_text(message)
+            self._question = str(message.query_id) if self._step else ""
         elif topic == self._wanted.groundings:
-            self._values[GROUNDINGS] = groundings_json(message)
+            self._point(message)
+
+    def _point(self, message: Any) -> None:
+        question = ""
+        if self._wanted.plan:
+            question = str(message.query_id) if message.task == _PLANNING else ""
+            if not question:
+                return  # an answer to somebody else's question is about something else
+        kept = {q: told for q, told in self._pointed.items() if q == self._question}
+        self._pointed = {**kept, question: groundings_json(message)}
 
 
 def step_text(plan: Any) -> str:
-    """Of a rynn_brain_ros/Plan."""
-    given_up = (_REFUSED, _FAILED, _CANCELLED)
-    open_steps = [step for step in plan.steps if step.state not in given_up]
-    return str(open_steps[-1].text) if open_steps else ""
+    """Of a rynn_brain_ros/Plan. What was done before a step that is given up is done."""
+    if not plan.steps or plan.steps[-1].state in (_REFUSED, _FAILED, _CANCELLED):
+        return ""
+    return str(plan.steps[-1].text)
 
 
 def groundings_json(message: Any) -> str:
-    """Of a rynn_brain_ros/GroundingArray; reasoning is left out."""
-    told = [_grounding(grounding) for grounding in message.groundings if not grounding.reasoning]
+    """Of a rynn_brain_ros/GroundingArray: what may be acted on, which reasoning never is."""
+    told = [_grounding(each) for each in message.groundings if each.actionable]
     return json.dumps(told, ensure_ascii=False) if told else ""
 
 

@@ -19,9 +19,11 @@ class BrainWords:
     def __init__(self, task: str, sink: Sink, now_ns: Callable[[], int]) -> None:
         self._task, self._sink, self._now_ns = task, sink, now_ns
         self._steps: list[tuple[str, str]] = []
+        self._query_id = ""
 
     def hear(self, event: EpisodeEvent) -> None:
         if isinstance(event, Answered):
+            self._query_id = event.response.query.query_id
             array = messages.grounding_array(event.response)
             self._sink(GROUNDINGS, messages.GROUNDING_ARRAY, array, self._now_ns())
         elif isinstance(event, Decided) and event.step is not None and event.decision.approved:
@@ -33,7 +35,7 @@ class BrainWords:
         last = len(self._steps) - 1
         return {
             "header": messages.header(self._now_ns(), ""),
-            "query_id": "",
+            "query_id": self._query_id,
             "task": self._task,
             "steps": [
                 {

@@ -19,12 +19,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 from rynn_brain_ros import messages
-from rynn_brain_ros.data.contract import Contract
+from rynn_brain_ros.data.contract import Channel, Contract
 from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.msg import BrainStatus
 from rynn_brain_ros.planning.arming import Arming
@@ -33,7 +33,7 @@ from rynn_brain_ros.ros.conversion import message_class, to_ros
 from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.ros.parameters import declare, read
 from rynn_brain_ros.ros.policy_robot import PolicyRobot
-from rynn_brain_ros.ros.qos import mismatches
+from rynn_brain_ros.ros.qos import mismatches, of_channel
 from rynn_brain_ros.ros.spinning import spin
 from rynn_brain_ros.values import ConfigError, InputError, RynnBrainError
 from rynn_brain_ros.view.health import Level, Part, diagnostic_array, topics_part
@@ -42,7 +42,7 @@ from rynn_brain_ros.vla.limits import HoldCause
 from rynn_brain_ros.vla.piloting import Pilot
 from rynn_brain_ros.vla.runner import RunnerConfig
 from rynn_brain_ros.vla.sending import servers_of
-from rynn_brain_ros.vla.settings import Output, PolicyConfig
+from rynn_brain_ros.vla.settings import PolicyConfig
 
 _STATUS_PERIOD_S = 1.0
 _THREADS = 2
@@ -70,6 +70,8 @@ class PolicyNode(ManagedNode):
         self.pilot: Pilot | None = None
         self._arming = Arming()
         self._topics: dict[str, str] = {}
+        self._next_task: str | None = None
+        """What was said while it was not active: what is to be done once it is."""
         self._heard: list[Any] = []
         self._loop: Any = None
         self._told: tuple[HoldCause | None, str] = (None, "")
@@ -117,18 +119,25 @@ class PolicyNode(ManagedNode):
         result = super().on_activate(state)
         pilot, client = self.pilot, self._client
         assert pilot is not None and client is not None
-        pilot.begin()
+        pilot.begin(self._next_task)
+        self._next_task = None
         self._told = (None, "")
         for topic, heard in self._topics.items():
             class_ = message_class(topic, pilot.topics[heard])
             hear = partial(self._on_message, heard)
             self._heard.append(self.create_subscription(class_, topic, hear, self._qos(heard)))
-        streams = self._config.output == Output.CONTRACT.value
-        per_step = self._runner.samples_per_step if streams else 1
-        self._loop = self.create_timer(1 / (client.spec.rate_hz * per_step), self._on_tick)
+        period_s = 1 / (client.spec.rate_hz * self._runner.samples_per_step)
+        self._loop = self.create_timer(period_s, self._on_tick, clock=self._loop_clock())
         means = "previews only" if self._config.dry_run else "moves once it is armed (~/arm)"
         self.get_logger().info(f"{self._config.contract}, asking {self._config.url}: {means}")
         return result
+
+    def _loop_clock(self) -> Any:
+        """What the loop waits for. The system's clock may be set back, and a timer of it is silent
+        until it has caught up; `Pilot` sees the jump only where it is asked. A simulation's clock
+        stands still and hurries as the robot does, and its timers follow its jumps."""
+        clock = self.get_clock()
+        return clock if clock.ros_time_is_active else Clock(clock_type=ClockType.STEADY_TIME)
 
     def release(self) -> None:
         """Lets go of everything that `on_configure` took. May be called twice."""
@@ -165,10 +174,13 @@ class PolicyNode(ManagedNode):
                 self.pilot.receive(topic, message, self._now_ns())
 
     def _on_task(self, message: String) -> None:
+        task = message.data.strip()
         with self._lock:
-            if self.pilot is not None:
-                self.pilot.task = message.data.strip()
-                self.get_logger().info(f"the task is now {self.pilot.task!r}")
+            if self.pilot is not None and self._loop is not None:
+                self.pilot.task, when = task, "is now"
+            else:
+                self._next_task, when = task, "will be, once this node is active,"
+        self.get_logger().info(f"the task {when} {task!r}")
 
     def _on_tick(self) -> None:
         with self._lock:
@@ -216,6 +228,7 @@ class PolicyNode(ManagedNode):
             problems = [f"stopped: {pilot.stopped_why}"] if pilot.stopped_why else []
             if pilot.hold is not None and pilot.hold.cause is not HoldCause.WAITING:
                 problems.append(str(pilot.hold))
+            problems += [pilot.unaimed] if pilot.unaimed else []
             problems += [f"no server at {name}: previews only" for name in robot.absent()]
             problems += robot.problems
             hold, now_ns = pilot.hold, self._now_ns()
@@ -247,10 +260,12 @@ class PolicyNode(ManagedNode):
     def _qos(self, topic: str) -> QoSProfile:
         """As the contract says; else what hears every publisher, and words reliably."""
         assert self._contract is not None
-        channels = [source.channel for source in self._contract.sources]
-        found = [c.reliability or "best_effort" for c in channels if c.topic == topic]
-        reliability = found[0] if found else "reliable"
-        return QoSProfile(depth=10, reliability=ReliabilityPolicy[reliability.upper()])
+        seen = {source.channel.topic: source.channel for source in self._contract.sources}
+        if topic in seen:
+            return of_channel(seen[topic], "best_effort")
+        task = self._contract.task
+        said = task if task is not None and task.topic == topic else Channel(topic)
+        return of_channel(said, "reliable")
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

@@ -1,4 +1,5 @@
-"""Publishers whose messages never come: their quality of service, or their type, does not fit.
+"""The quality of service that a contract asks for, and publishers whose messages never come: it, or
+their type, does not fit.
 
 DDS says nothing where a reliable subscription meets a best-effort publisher, or a latched one a
 volatile one. Both profiles are told instead.
@@ -10,10 +11,34 @@ from collections.abc import Iterable
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
+
+from rynn_brain_ros.data.contract import Channel
+from rynn_brain_ros.data.recording_session import is_static
 
 _ENDLESS_S = 1e6
 """What no deadline looks like: each middleware has its own largest number."""
+
+
+def of_channel(channel: Channel, reliability: str, *, depth: int = 1) -> QoSProfile:
+    """To hear what comes on it. As the contract says; where it says nothing, ``reliability``, and
+    reliably what is kept for those who come later, or it is not kept for them. ``depth`` is the
+    least."""
+    static = is_static(channel)
+    reliability = channel.reliability or ("reliable" if static else reliability)
+    return QoSProfile(
+        depth=max(channel.depth, depth),
+        history=HistoryPolicy[(channel.history or "keep_last").upper()],
+        reliability=ReliabilityPolicy[reliability.upper()],
+        durability=DurabilityPolicy["TRANSIENT_LOCAL" if static else "VOLATILE"],
+    )
 
 
 def mismatches(node: Node, subscriptions: Iterable[Any]) -> tuple[str, ...]:

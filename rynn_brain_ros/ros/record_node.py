@@ -17,7 +17,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Joy
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -29,11 +29,11 @@ from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.data.marks import MarkEvent
 from rynn_brain_ros.data.record_config import RecordConfig
 from rynn_brain_ros.data.recording_report import line, parts
-from rynn_brain_ros.data.recording_session import RecordingSession, is_static
+from rynn_brain_ros.data.recording_session import RecordingSession
 from rynn_brain_ros.ros.conversion import message_class, to_ros
 from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.ros.parameters import declare, read
-from rynn_brain_ros.ros.qos import mismatches
+from rynn_brain_ros.ros.qos import mismatches, of_channel
 from rynn_brain_ros.ros.spinning import spin
 from rynn_brain_ros.srv import StartEpisode
 from rynn_brain_ros.values import InputError, OutputError, RynnBrainError
@@ -125,19 +125,11 @@ class RecordNode(ManagedNode):
     def _qos(self, channel: Channel) -> QoSProfile:
         """As the contract says; else what hears the publishers that are there, and reliably where
         all of them are reliable."""
-        static = is_static(channel)
         offers = [info.qos_profile for info in self.get_publishers_info_by_topic(channel.topic)]
         reliable = bool(offers) and all(
             offer.reliability == ReliabilityPolicy.RELIABLE for offer in offers
         )
-        reliability = channel.reliability or ("reliable" if static or reliable else "best_effort")
-        history = HistoryPolicy.KEEP_ALL if channel.history == "keep_all" else None
-        return QoSProfile(
-            depth=max(channel.depth, _DEPTH),
-            history=history or HistoryPolicy.KEEP_LAST,
-            reliability=ReliabilityPolicy[reliability.upper()],
-            durability=DurabilityPolicy["TRANSIENT_LOCAL" if static else "VOLATILE"],
-        )
+        return of_channel(channel, "reliable" if reliable else "best_effort", depth=_DEPTH)
 
     # --- heard -----------------------------------------------------------------------------------
 

@@ -39,7 +39,8 @@ def turn_publications(
         for index, (turn, step) in enumerate(taken)
     ]
     done = any(step.skill is Skill.DONE for _, step in taken)
-    yield PLAN, _plan(task, _query_id(newest), steps, done, stamp_ns)
+    asked = taken[-1][0] if taken else newest
+    yield PLAN, _plan(task, _query_id(asked), steps, done, stamp_ns)
 
 
 def proposal(response: Response, step: Step, stamp_ns: int) -> MessageDict:

@@ -16,6 +16,7 @@ graph gives no gradient (ONNX).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,13 +29,21 @@ from rynn_brain_ros.vla.chunks import Chunk, Leftover, RuntimeSpec
 from rynn_brain_ros.vla.normalization import Statistics
 from rynn_brain_ros.vla.values import Floats, Observation, PolicyError, PolicySpec
 
+_log = logging.getLogger(__name__)
+_warned: set[int] = set()
+"""Each `Chunking.execution_horizon` that was too short for somebody's answers, told once."""
+
 
 @dataclass(frozen=True)
 class Chunking:
     """How closely a new chunk follows what is left of the previous one."""
 
     execution_horizon: int = setting(
-        10, "steps of the previous chunk that are looked at; nothing beyond binds", 1, 1000
+        10,
+        "steps of the previous chunk that bind the next; more than latency × rate, or as many bind "
+        "as go by meanwhile, and half as many more as are set here",
+        1,
+        1000,
     )
     schedule: str = setting(
         "linear",
@@ -72,13 +81,30 @@ class Target:
 
     @classmethod
     def of(cls, leftover: Floats, delay_steps: int, horizon: int, chunking: Chunking) -> Target:
-        """``leftover`` [K, D] is normalized; what it does not tell does not bind."""
+        """``leftover`` [K, D] is normalized; what it does not tell does not bind. What joins the
+        new chunk to it comes after the delay: where that is too long for ``chunking``, more steps
+        bind than it says."""
         known = min(len(leftover), horizon)
         actions = np.zeros((horizon, leftover.shape[1]))
         actions[:known] = leftover[:known]
-        end = min(chunking.execution_horizon, known)
+        wanted = chunking.execution_horizon
+        if delay_steps >= wanted:
+            _warn_once(wanted, delay_steps)
+        end = min(max(wanted, delay_steps + wanted // 2), known)
         weights = prefix_weights(horizon, delay_steps, end, chunking.schedule)
         return cls(actions, weights[:, None])
+
+
+def _warn_once(execution_horizon: int, delay_steps: int) -> None:
+    if execution_horizon in _warned:
+        return
+    _warned.add(execution_horizon)
+    _log.warning(
+        "answers come %d steps late, and execution_horizon is %d: more steps than that bind now; "
+        "set it above latency x rate (serve-policy --execution-horizon)",
+        delay_steps,
+        execution_horizon,
+    )
 
 
 def approximately_guided(

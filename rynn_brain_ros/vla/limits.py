@@ -48,7 +48,7 @@ class HoldCause(str, Enum):
     NOT_FINITE = "not_finite"
     """The chunk holds NaN or infinity."""
     NOT_FOLLOWED = "not_followed"
-    """The robot is not where it was commanded to be."""
+    """The robot is not where it was commanded to be: a person must look, `Runner.reset`."""
     NO_MOTION = "no_motion"
     """No motion to the next action was found within the limits."""
     TOO_MANY_FAILURES = "too_many_failures"

@@ -1,10 +1,10 @@
 """A policy at the wheel, without ROS: messages come in, messages for the robot go out, and a person
 allows it for a while.
 
-Whatever ends a motion (disarming, an arming that expires, a robot that fails, a loop that stood
-still) ends it in the same way: goals in flight are cancelled, the declared safe action is sent, and
-a person must arm anew. What the runner holds for by itself (see `limits`) keeps the arming, and
-motion goes on when the cause is gone.
+Whatever ends a motion (disarming, an arming that expires, a robot that fails or does not follow, a
+loop that stood still) ends it in the same way: goals in flight are cancelled, the declared safe
+action is sent, and a person must arm anew. What the runner holds for by itself (see `limits`) keeps
+the arming, and motion goes on when the cause is gone.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from rynn_brain_ros.vla.settings import PolicyConfig
 from rynn_brain_ros.vla.values import Floats
 
 _IDLE = Hold(HoldCause.WAITING, "nothing was seen yet")
+_FOR_A_PERSON = (HoldCause.TOO_MANY_FAILURES, HoldCause.NOT_FOLLOWED)
 _STOOD_STILL_S = 0.5
-"""A loop that comes so late does not know any more what the robot did meanwhile."""
 
 
 class Arming(Protocol):
@@ -70,8 +70,8 @@ class Robot(Protocol):
 class Pilot:
     """One robot, one policy. Of one thread; ``thread`` asks the policy.
 
-    `begin`, then `receive` every message of ``topics`` and `tick` at least as often as a command
-    is due; `disarm` before it is let go. Raises `RynnBrainError` where policy, contract and
+    `begin`, then `receive` every message of ``topics`` and `tick` ``samples_per_step`` times in
+    each step; `disarm` before it is let go. Raises `RynnBrainError` where policy, contract and
     settings do not fit each other.
     """
 
@@ -103,6 +103,9 @@ class Pilot:
         names = list(policy.spec.state_names)
         self._measured_at = [names.index(name) for name in policy.spec.action_names]
         self._period_ns = round(1e9 / policy.spec.rate_hz)
+        samples = (runner or RunnerConfig()).samples_per_step
+        self._early_ns = self._period_ns // (2 * samples)
+        """A tick this close to the next step is its own: the one after would be late."""
         self.task, self.stopped_why = config.task, ""
         self.hold: Hold | None = _IDLE
         self._sending: Sending = sending_of(config, contract, policy.spec)
@@ -110,13 +113,25 @@ class Pilot:
         self.topics = self._observer.topics
         self._broken: dict[str, Fault] = {}
         self._moving, self._next_ns, self._latest_ns = False, 0, 0
+        self._is_aimed = False
 
-    def begin(self) -> None:
-        """Forgets what was seen and said before."""
+    @property
+    def unaimed(self) -> str:
+        """Where the policy was trained with target points: that none is told. Else empty."""
+        aim = self._spec.statistics.aim
+        if not aim.n or self._is_aimed:
+            return ""
+        return (
+            f"no target point is told, and the policy was trained with points in {aim.place}: ask "
+            "the brain what to do (task plan), and see that it answers on the topics listened to"
+        )
+
+    def begin(self, task: str | None = None) -> None:
+        """Forgets what was seen and said before. ``task``: in the place of the settings'."""
         self._observer, self._broken = Observer(self._contract), {}
         self._runner.reset()
         self.hold, self.stopped_why, self._next_ns, self._latest_ns = _IDLE, "", 0, 0
-        self.task = self._config.task
+        self.task = self._config.task if task is None else task
 
     def receive(self, topic: str, message: Any, received_ns: int) -> None:
         faults = self._observer.receive(topic, message, received_ns)
@@ -130,9 +145,11 @@ class Pilot:
     def tick(self) -> None:
         now_ns = self._now_ns()
         try:
+            gap_ns = now_ns - self._latest_ns
             self._follow_clock(now_ns)
             self._watch(now_ns)
-            if now_ns >= self._next_ns:
+            self._make_up(now_ns, gap_ns)
+            if now_ns >= self._next_ns - self._early_ns:
                 self._step(now_ns)
             self._give(self._sending.due(now_ns))
         except RynnBrainError as error:
@@ -166,7 +183,8 @@ class Pilot:
     # --- the loop --------------------------------------------------------------------------------
 
     def _follow_clock(self, now_ns: int) -> None:
-        """A clock that jumps back forgets what was seen; the arming disarms by itself then."""
+        """A clock that jumps back forgets what was seen, before what moves is stopped: an old
+        state would pass for where the robot is now. The arming disarms by itself then."""
         if now_ns < self._latest_ns:
             self._observer, self._broken, self._next_ns = Observer(self._contract), {}, 0
             if not self._moving:
@@ -183,16 +201,23 @@ class Pilot:
         elif failures:
             self._stop(str(Hold(HoldCause.ROBOT_FAILED, "; ".join(failures))))
 
-    def _step(self, now_ns: int) -> None:
-        """As many steps as have begun since the last one: what is commanded keeps to its time."""
+    def _make_up(self, now_ns: int, gap_ns: int) -> None:
+        """For ``gap_ns`` since the last tick, as far as what is sent allows. After half a second
+        nobody knows any more what the robot did meanwhile."""
         late_ns = now_ns - self._next_ns if self._next_ns else 0
         if late_ns > _STOOD_STILL_S * 1e9:
             if self._moving:
                 self._stop(f"the loop stood still for {late_ns / 1e9:.2f} s")
-            late_ns = 0
-        self._next_ns = now_ns - late_ns
+            self._next_ns = 0
+        elif self._next_ns:
+            self._next_ns += self._sending.postpone(gap_ns)
+
+    def _step(self, now_ns: int) -> None:
+        """As many steps as have begun since the last one: what is commanded keeps to its time."""
+        self._next_ns = self._next_ns or now_ns
         shown = self._look(now_ns)
-        while self._next_ns <= now_ns:
+        self._is_aimed = len(shown.observation.target_point) > 0
+        while now_ns >= self._next_ns - self._early_ns:
             command = self._advance(shown)
             self._give(self._sending.begin(command, self._runner.ahead, self._next_ns))
             self._next_ns += self._period_ns
@@ -202,8 +227,8 @@ class Pilot:
             shown.observation, shown.stamps_ns, shown.fault, obeyed=self._moving
         )
         self.hold = command.hold
-        if command.hold is not None and command.hold.cause is HoldCause.TOO_MANY_FAILURES:
-            self._stop(str(command.hold))
+        if command.hold is not None and command.hold.cause in _FOR_A_PERSON:
+            self._stop(str(command.hold), follows=command.hold.cause is not HoldCause.NOT_FOLLOWED)
         return command
 
     def _look(self, now_ns: int) -> Shown:
@@ -222,7 +247,7 @@ class Pilot:
             else:
                 self._robot.preview(message)
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: str, *, follows: bool = True) -> None:
         """The safe action."""
         self.stopped_why = why
         self._arming.disarm(why)
@@ -230,7 +255,7 @@ class Pilot:
             return
         self._robot.cancel()
         now_ns = self._now_ns()
-        for message in self._sending.stop(self._measured(now_ns), now_ns):
+        for message in self._sending.stop(self._measured(now_ns), now_ns, follows=follows):
             self._robot.send(message)
         self._moving = False
         self._runner.reset()

@@ -3,7 +3,7 @@ out. The clock and the thread that asks the policy are given, so that a test can
 
 Whatever goes wrong has the same consequence: what was planned is given up, the robot comes to rest
 within its limits, and the loop begins anew with a fresh observation. After too many failed requests
-in a row it stays at rest until a person says `Runner.reset`.
+in a row, and where the robot does not follow, it stays at rest until a person says `Runner.reset`.
 """
 
 from __future__ import annotations
@@ -159,9 +159,8 @@ class Runner:
         elif self._may_ask(now_ns):
             self._ask(observation, now_ns)
         command, self._renewed = replace(self._command(), renewed=self._renewed), False
-        measured = observation.state[self._measured]
-        if obeyed and len(command.positions) and np.isfinite(measured).all():
-            self._obeyed = command.positions[-1], measured
+        if obeyed and len(command.positions) and self._is_known(observation.state):
+            self._obeyed = command.positions[-1], observation.state[self._measured]
         return command
 
     def ahead(self) -> Floats:
@@ -298,11 +297,16 @@ class Runner:
             f"{commanded[i]:.4g}"
             for i in np.flatnonzero(far)
         ]
-        return Hold(
+        # Tried again, it would push at whatever holds it, and move by itself when that lets go.
+        self._stopped = Hold(
             HoldCause.NOT_FOLLOWED,
             f"{'; '.join(told)}: more than max_lag={self._config.max_lag:g} apart; see what holds "
-            "the robot, or lower its limits",
+            "the robot, or lower its limits, and reset the loop",
         )
+        return self._stopped
+
+    def _is_known(self, state: Floats) -> bool:
+        return state.shape == (len(self._spec.state_names),) and bool(np.isfinite(state).all())
 
     def _beginning(self, measured: Floats) -> Floats:
         """[D]: where the robot is. A hand that is as it was goes on with what it was told, which

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +32,8 @@ _POINT_S = 0.02
 """Points of a trajectory are no closer."""
 _STOP_S = 0.2
 """How long a robot may take to where it was measured when it was stopped."""
+_ROWS_AT_ONCE = 2
+"""A stream that is late makes up for so many of its messages."""
 _OPENS, _CLOSES = 0.6, 0.4
 _POSITION = "position."
 
@@ -44,13 +47,19 @@ class Sending(Protocol):
         """A step begins with ``command`` [n, D]; ``ahead`` is `Runner.ahead`."""
         ...
 
+    def postpone(self, gap_ns: int) -> int:
+        """By how much [ns] all that is to come is later, where nobody has asked for ``gap_ns``."""
+        ...
+
     def due(self, now_ns: int) -> tuple[Message, ...]:
         """What else is to be sent now."""
         ...
 
-    def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
+    def stop(
+        self, measured: Floats | None, now_ns: int, *, follows: bool = True
+    ) -> tuple[Message, ...]:
         """The safe action beside the cancel of what is in flight. ``measured`` [D] is where the
-        robot is; None where that is not known, and then it has been brought to rest before."""
+        robot is; None where that is not known. Not ``follows``: something keeps it there."""
         ...
 
 
@@ -100,12 +109,14 @@ def sending_of(config: PolicyConfig, contract: Contract, spec: RuntimeSpec) -> S
 
 
 class Streamed:
-    """One message of each topic for each row of a command, at its time."""
+    """One message of each topic for each row of a command, at its time. A gap is not made up for:
+    the robot stood meanwhile, and would be sent all the way at once."""
 
     def __init__(self, translator: Translator, period_ns: int) -> None:
         self._translator, self._period_ns = translator, period_ns
         self._rows: Floats = np.zeros((0, 0))
         self._start_ns, self._n_sent = 0, 0
+        self._told: Floats | None = None
         self._last: tuple[Message, ...] = ()
 
     def begin(
@@ -114,22 +125,57 @@ class Streamed:
         self._rows, self._start_ns, self._n_sent = command.positions, start_ns, 0
         return ()
 
-    def due(self, now_ns: int) -> tuple[Message, ...]:
-        """The newest row whose time has come; those before it are late and left out."""
+    def postpone(self, gap_ns: int) -> int:
         n = len(self._rows)
-        i = min(n, 1 + (now_ns - self._start_ns) * n // self._period_ns)
+        # Whole rows: ticks keep their place among them.
+        n_late = max(0, math.ceil(gap_ns * n / self._period_ns) - _ROWS_AT_ONCE)
+        late_ns = n_late * self._period_ns // n if n else 0
+        self._start_ns += late_ns
+        return late_ns
+
+    def due(self, now_ns: int) -> tuple[Message, ...]:
+        """The row whose time is nearest; those before it are late and left out. Who asks as often
+        as rows are due, a little early or late, is given one each time."""
+        n, twice_ns = len(self._rows), 2 * self._period_ns
+        i = min(n, 1 + (2 * n * (now_ns - self._start_ns) + self._period_ns) // twice_ns)
         if i <= self._n_sent:
             return ()
         self._n_sent = i
         self._last = self._translator.messages(self._rows[i - 1], now_ns)
+        self._told = self._rows[i - 1]
         return self._last
 
-    def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
-        self._rows = self._rows[:0]
-        return self._translator.commander.stop(self._last, now_ns)
+    def stop(
+        self, measured: Floats | None, now_ns: int, *, follows: bool = True
+    ) -> tuple[Message, ...]:
+        """As the contract says. Who holds what was told last, and does not follow it, is told
+        where it is: it would go there by itself once it can. A hand goes on with what it was
+        told."""
+        self._rows, last = self._rows[:0], self._last
+        if not follows and measured is not None and self._told is not None:
+            there = np.where(self._translator.is_gripper, self._told, measured)
+            last = self._translator.messages(there, now_ns)
+        return self._translator.commander.stop(last, now_ns)
 
 
 # --- trajectories --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """``rows`` [m, D] that were told, ``spacing_ns`` apart; the first is due so long after
+    ``start_ns``."""
+
+    rows: Floats
+    spacing_ns: float
+    start_ns: int
+
+    def due(self, now_ns: int, n_begun: int) -> Floats:
+        """[D]: where the robot is by now if it obeys. The last of the ``n_begun`` rows whose step
+        has begun is the least: a clock that was set back does not send the robot back."""
+        i = int((now_ns - self.start_ns) / self.spacing_ns) - 1
+        row: Floats = self.rows[min(max(i, n_begun - 1), len(self.rows) - 1)]
+        return row
 
 
 class Planned:
@@ -152,6 +198,8 @@ class Planned:
         self._config, self._translator, self._period_ns = config, translator, period_ns
         self._wants_open: bool | None = None
         self._told: Floats | None = None
+        self._plan: _Plan | None = None
+        self._n_begun = 0
 
     def begin(
         self, command: Command, ahead: Callable[[], Floats], start_ns: int
@@ -159,7 +207,10 @@ class Planned:
         found = []
         if command.renewed and len(command.positions):
             rows = np.concatenate([command.positions, ahead()])
-            found.append(self._trajectory(rows, self._period_ns / len(command.positions), start_ns))
+            self._plan = _Plan(rows, self._period_ns / len(command.positions), start_ns)
+            self._n_begun = 0
+            found.append(self._trajectory(self._plan))
+        self._n_begun += len(command.positions)
         if len(command.positions):
             self._told = command.positions[-1]
         if self._hand is not None and command.action is not None:
@@ -167,20 +218,28 @@ class Planned:
             found += self._gripped(self._hand, wanted, command.positions[-1, self._hand_at])
         return tuple(found)
 
+    def postpone(self, gap_ns: int) -> int:
+        return 0  # the robot has its plan and goes on meanwhile
+
     def due(self, now_ns: int) -> tuple[Message, ...]:
         return ()
 
-    def stop(self, measured: Floats | None, now_ns: int) -> tuple[Message, ...]:
+    def stop(
+        self, measured: Floats | None, now_ns: int, *, follows: bool = True
+    ) -> tuple[Message, ...]:
         """A goal's server holds by itself when it is cancelled. A hand goes on with what it was
         told: told where it is, it would let go of what it holds."""
+        if measured is None and self._plan is not None:
+            measured = self._plan.due(now_ns, self._n_begun)
         if self._is_goal or measured is None:
             return ()
         told = measured if self._told is None else self._told
         end = np.where(self._translator.is_gripper, told, measured)
-        return (self._trajectory(end[None], _STOP_S * 1e9, now_ns),)
+        return (self._trajectory(_Plan(end[None], _STOP_S * 1e9, now_ns)),)
 
-    def _trajectory(self, rows: Floats, spacing_ns: float, start_ns: int) -> Message:
-        """``rows`` [m, D], of which as many become points as are far enough apart, and the last."""
+    def _trajectory(self, plan: _Plan) -> Message:
+        """As many of its rows become points as are far enough apart, and the last."""
+        rows, spacing_ns, start_ns = plan.rows, plan.spacing_ns, plan.start_ns
         apart = max(1, math.ceil(_POINT_S * 1e9 / spacing_ns))
         kept = [*range(apart - 1, len(rows) - 1, apart), len(rows) - 1]
         raw = np.array([self._raw(rows[i], start_ns) for i in kept])

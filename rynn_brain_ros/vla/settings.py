@@ -38,12 +38,14 @@ class PolicyConfig:
         "what is to be done, in words; ~/task and the contract's topic say it too, the last counts",
     )
     plan_topic: str = setting(
-        "", "rynn_brain_ros/Plan with the brain's step, such as /act/plan; empty: the contract's"
+        "",
+        "rynn_brain_ros/Plan with the brain's step, such as /left/brain/plan; empty: the "
+        "contract's",
     )
     groundings_topic: str = setting(
         "",
-        "rynn_brain_ros/GroundingArray with the brain's points, such as /brain/groundings; empty: "
-        "the contract's",
+        "rynn_brain_ros/GroundingArray with its points, of the same node as plan_topic; empty: the "
+        "contract's",
     )
     output: str = setting(
         Output.CONTRACT.value,

@@ -378,11 +378,12 @@ def test_a_disk_that_fills_up_in_the_middle_keeps_what_was_whole(tmp_path: Path)
 def test_what_the_brain_said_becomes_text_of_every_frame(tmp_path: Path):
     words = "conditioning: {plan: /rynn_brain/plan, groundings: /rynn_brain/groundings}\n"
     kind = contract(lambda text: text + words)
-    plan = {"steps": [{"text": "Pick up the cube.", "state": 2}]}
+    plan = {"query_id": "q1", "steps": [{"text": "Pick up the cube.", "state": 2}]}
     grounding = {
         "label": "cube",
         "kind": 1,
         "camera": CAMERA,
+        "actionable": True,
         "points_norm": [{"x": 10.0, "y": 20.0, "z": 0.0}],
         "fixed": True,
         "fixed_frame_id": "base",
@@ -392,7 +393,11 @@ def test_what_the_brain_said_becomes_text_of_every_frame(tmp_path: Path):
         Sent("/rynn_brain/plan", "rynn_brain_ros/msg/Plan", plan, ns(1.0)),
         Sent(
             *("/rynn_brain/groundings", "rynn_brain_ros/msg/GroundingArray"),
-            {"groundings": [grounding, {**grounding, "reasoning": True}]},
+            {
+                "query_id": "q1",
+                "task": "plan",
+                "groundings": [grounding, {**grounding, "reasoning": True, "actionable": False}],
+            },
             ns(1.0),
         ),
     ]

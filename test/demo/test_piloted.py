@@ -15,7 +15,7 @@ pytest.importorskip("websockets")
 pytest.importorskip("msgpack")
 
 from rynn_brain_ros.data import Dataset
-from rynn_brain_ros.data.conditioning import PLAN
+from rynn_brain_ros.data.conditioning import GROUNDINGS, PLAN
 from rynn_brain_ros.data.converting import convert
 from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.demo.evaluating import Evaluation, play_and_score
@@ -25,6 +25,7 @@ from rynn_brain_ros.demo.stages import Measured, StageConfig, make_stage_at
 from rynn_brain_ros.demo.teleoperating import demonstrate
 from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.values import Cause, Outcome
+from rynn_brain_ros.vla.aiming import Aim
 from rynn_brain_ros.vla.chunks import Chunk, Leftover, RuntimeSpec
 from rynn_brain_ros.vla.normalization import compute, provenance_of
 from rynn_brain_ros.vla.serving import PolicyServer
@@ -37,11 +38,13 @@ HORIZON = 16
 
 @dataclass(frozen=True, eq=False)
 class Demonstrated:
-    """Of T frames: states [T, 8], actions [T, 8], and the step that the brain had told."""
+    """Of T frames: states [T, 8], actions [T, 8], the step that the brain had told, and what that
+    points at."""
 
     states: np.ndarray
     actions: np.ndarray
     steps: list[str]
+    pointed: list[str]
 
 
 class AgainPolicy:
@@ -101,11 +104,12 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Demonstrated:
     convert([bag], CONTRACT, folder / "set")
     dataset = Dataset(folder / "set")
     (episode,) = dataset.episodes
-    columns = dataset.columns(episode, ["observation.state", "action", PLAN])
+    columns = dataset.columns(episode, ["observation.state", "action", PLAN, GROUNDINGS])
     return Demonstrated(
         np.asarray(columns["observation.state"], np.float64),
         np.asarray(columns["action"], np.float64),
         list(columns[PLAN]),
+        list(columns[GROUNDINGS]),
     )
 
 
@@ -118,6 +122,15 @@ def drive(policy: AgainPolicy, **config: float) -> tuple[Played, Measured, bool]
         return played, measured, stage.judge(played.episode, measured)
     finally:
         stage.close()
+
+
+def test_every_step_of_a_demonstration_comes_with_the_point_that_is_its_own(shown: Demonstrated):
+    told = list(dict.fromkeys(zip(shown.steps, shown.pointed, strict=True)))
+    assert [text.split(" ")[0] for text, _ in told] == ["", "Pick", "Place"]
+    points = [Aim(3, frame="panda_link0").point(pointed) for _, pointed in told]
+    assert points[0] == ()
+    assert len({len(point) for point in points[1:]} | {3}) == 1
+    assert points[1] != points[2]
 
 
 def test_what_was_demonstrated_is_done_again_from_pictures_state_and_the_brains_words(

@@ -146,7 +146,7 @@ class Graph(Asking):
         user.create_subscription(
             JointTrajectory, "/policy/preview/arm/joint_trajectory", self.previews.append, 10
         )
-        self.plans = user.create_publisher(Plan, "/act/plan", 10)
+        self.plans = user.create_publisher(Plan, "/left/brain/plan", 10)
         self.change = user.create_client(ChangeState, f"{name}/change_state")
         self.arming = user.create_client(SetBool, f"{name}/arm")
         self.executor = MultiThreadedExecutor(num_threads=6)

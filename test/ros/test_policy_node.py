@@ -23,11 +23,16 @@ from lifecycle_msgs.msg import Transition  # noqa: E402
 from mortal import mortal_server  # noqa: E402
 from policy_graph import LEFT, STEP_RAD, Graph, a_of  # noqa: E402
 from policy_parts import CONTRACT_TEXT, HOME, HORIZON  # noqa: E402
+from rclpy.clock import ClockType  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data  # noqa: E402
 from rynn_brain_ros.msg import Plan, PlanStep  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
 
 TOPIC = {"output": "trajectory_topic", "controller": "arm"}
 GOALS = {"output": "trajectory_action", "controller": "arm"}
 WORDS = "conditioning: {plan: /rynn_brain/plan}\n"
+TASKS = "tasks: {task: {channel: {topic: /task_prompt, type: std_msgs/msg/String, qos: {QOS}}}}\n"
+TRANSIENT_LOCAL = DurabilityPolicy.TRANSIENT_LOCAL
 
 MORTAL = mortal_server("control_msgs/FollowJointTrajectory", "mortal/follow_joint_trajectory")
 
@@ -96,6 +101,11 @@ def test_an_arming_expires(graph: Callable[..., Graph]) -> None:
     assert running.arm().success
     running.problem("arming has expired after 1 s")
     assert not running.status[-1].armed
+
+
+def test_a_system_clock_that_is_set_back_silences_no_timer(graph: Callable[..., Graph]) -> None:
+    running = graph(dry_run=False).bring_up().moving()
+    assert {timer.clock.clock_type for timer in running.node.timers} == {ClockType.STEADY_TIME}
 
 
 # --- what it holds for ---------------------------------------------------------------------------
@@ -226,8 +236,44 @@ def test_an_endpoint_that_is_not_there_is_told(
     assert "no policy answers at ws://127.0.0.1:9" in capfd.readouterr().err
 
 
+def test_a_task_that_was_said_before_the_node_is_active_is_done_first(
+    graph: Callable[..., Graph],
+) -> None:
+    running = graph(task="")
+    words = running.operator.create_publisher(String, "/policy/task", 10)
+    running.wait_until(lambda: words.get_subscription_count() == 1, "the node's subscription")
+    words.publish(String(data="wipe the table"))
+    words.publish(String(data="stack the plates"))
+    running.bring_up()
+    running.wait_until(lambda: running.policy.asked, "a policy that is asked")
+    assert {seen.instruction for seen, _ in running.policy.asked} == {"stack the plates"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "offered"),
+    [
+        ("durability: transient_local", QoSProfile(depth=1, durability=TRANSIENT_LOCAL)),
+        ("reliability: best_effort", qos_profile_sensor_data),
+    ],
+)
+def test_a_task_is_heard_with_the_contracts_quality_of_service(
+    graph: Callable[..., Graph], asked: str, offered: QoSProfile
+) -> None:
+    running = graph(task="", text=CONTRACT_TEXT + TASKS.replace("QOS", asked))
+    words = running.operator.create_publisher(String, "/task_prompt", offered)
+    words.publish(String(data="stack the plates"))
+    running.bring_up()
+
+    def heard() -> bool:
+        if "best_effort" in asked:  # what is latched was said before
+            words.publish(String(data="stack the plates"))
+        return any(seen.instruction == "stack the plates" for seen, _ in running.policy.asked)
+
+    running.wait_until(heard, "a policy that is told the task")
+
+
 def test_the_brains_step_comes_from_the_topic_that_is_named(graph: Callable[..., Graph]) -> None:
-    running = graph(text=CONTRACT_TEXT + WORDS, plan_topic="/act/plan").bring_up()
+    running = graph(text=CONTRACT_TEXT + WORDS, plan_topic="/left/brain/plan").bring_up()
     text = "Pick up the <object> cup </object>."
 
     def told() -> bool:

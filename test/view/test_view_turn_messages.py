@@ -94,9 +94,11 @@ def test_a_step_has_its_state_and_its_reason(turn, state: int, code: str):
 
 def test_a_turn_without_a_step_leaves_the_plan_as_it_was():
     refused = replace(examples.absent().turns[0], number=1)
+    query = replace(refused.response.query, query_id="q0002-another")
+    refused = replace(refused, response=replace(refused.response, query=query))
     plan = plan_of([PICK, refused])
     assert [step["skill"] for step in plan["steps"]] == [Skill.PICK.value]
-    assert plan["query_id"] == refused.response.query.query_id
+    assert plan["query_id"] == PICK.response.query.query_id
 
 
 def test_an_approved_motion_is_two_statuses_with_their_numbers():

@@ -58,6 +58,31 @@ def test_a_delay_beyond_the_horizon_binds_all_of_it_and_no_more(schedule):
     assert prefix_weights(8, 9, 5, schedule).tolist() == pytest.approx([1] * 5 + [0] * 3)
 
 
+def weights(delay_steps: int, execution_horizon: int = 10) -> list[float]:
+    chunking = Chunking(execution_horizon=execution_horizon)
+    return Target.of(np.ones((32, 2)), delay_steps, 32, chunking).weights[:, 0].tolist()
+
+
+def test_answers_that_take_longer_than_the_horizon_are_bound_where_they_join():
+    for delay_steps in (10, 15):
+        bound = weights(delay_steps)
+        assert bound[:delay_steps] == [1.0] * delay_steps
+        assert bound[delay_steps : delay_steps + 5] == pytest.approx(np.arange(5, 0, -1) / 6)
+        assert not any(bound[delay_steps + 5 :])
+
+
+def test_a_horizon_that_is_long_enough_says_how_many_steps_bind():
+    assert np.flatnonzero(weights(5)).tolist() == list(range(10))
+    assert np.flatnonzero(weights(1, execution_horizon=1)).tolist() == [0]
+
+
+def test_a_horizon_that_is_too_short_is_told_once(caplog: pytest.LogCaptureFixture):
+    for delay_steps in (2, 4, 5, 3):
+        weights(delay_steps, execution_horizon=3)
+    (told,) = caplog.messages
+    assert told.startswith("answers come 4 steps late, and execution_horizon is 3")
+
+
 def test_what_is_not_left_does_not_bind():
     target = Target.of(np.ones((3, 2)), 1, 8, Chunking(execution_horizon=6))
     assert target.actions[:3].tolist() == [[1, 1]] * 3

@@ -209,15 +209,20 @@ def test_a_gripper_far_outside_is_never_sent():
     assert max(at(message)[2] for message in flight.robot.sent) == pytest.approx(0.02)
 
 
-def test_a_robot_that_does_not_follow_holds_and_a_preview_is_not_compared_with_it():
+def test_a_preview_is_not_compared_with_the_robot():
     flight = Flight(lambda seen: ramp(seen.state, 0.1), runner=RunnerConfig(replan_steps=100))
     flight.fly(6)
     assert at(flight.robot.previewed[-1])[0] > 0.3
     assert flight.cause is None
-    flight.moving()
-    flight.fly(2)
-    assert flight.cause == "not_followed"
-    assert flight.arming.is_armed(flight.clock.ns)
+
+
+def test_a_robot_that_something_holds_is_pushed_once_and_left_where_it_is():
+    flight = Flight(lambda seen: ramp(seen.state, 0.1)).moving()
+    flight.fly(30)  # it stays where it was
+    assert flight.pilot.stopped_why.startswith("not_followed: position.a is at 0 and was commanded")
+    assert not flight.arming.is_armed(flight.clock.ns)
+    assert max(at(message)[0] for message in flight.robot.sent) < HOME[0] + 0.4
+    assert at(flight.robot.sent[-1]) == pytest.approx([HOME[0], HOME[1], 0.04 * HOME[2]])
 
 
 def test_without_a_task_nothing_is_asked():
@@ -246,6 +251,13 @@ def test_who_said_last_what_is_to_be_done_is_followed():
     assert flight.pilot.task == "pick up the cup"
 
 
+def test_what_was_said_before_it_began_is_what_is_to_be_done():
+    flight = Flight()
+    flight.pilot.begin("stack the plates")
+    flight.fly(2)
+    assert flight.policy.asked[0][0].instruction == "stack the plates"
+
+
 # --- what the brain says -------------------------------------------------------------------------
 
 
@@ -253,27 +265,45 @@ def pointed(frame: str) -> dict:
     grounding = {
         "kind": 3,
         "camera": "/wrist",
+        "actionable": True,
         "points_norm": [{"x": 500.0, "y": 400.0}],
         "fixed": True,
         "fixed_frame_id": frame,
         "point_fixed": {"x": 0.5, "y": -0.1, "z": 0.02},
     }
-    return {"groundings": [grounding]}
+    return {"query_id": "q1", "task": "plan", "groundings": [grounding]}
+
+
+def told(
+    flight: Flight, groundings: dict, text: str = "Pick up the <object> cup </object>."
+) -> str:
+    """The brain's step, and where it points."""
+    plan = {"query_id": "q1", "steps": [{"text": text}]}
+    flight.hear("/plan", "rynn_brain_ros/msg/Plan", plan)
+    flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", groundings)
+    return text
 
 
 def test_the_policy_is_told_the_brains_step_and_point():
     flight = Flight(more=WORDS, aim=IN_BASE)
-    text = "Pick up the <object> cup </object>."
-    flight.hear("/plan", "rynn_brain_ros/msg/Plan", {"steps": [{"text": text}]})
-    flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", pointed("base"))
+    text = told(flight, pointed("base"))
     flight.fly(2)
     (seen, _), *_ = flight.policy.asked
     assert (seen.step, seen.target_point) == (text, (0.5, -0.1, 0.02))
 
 
+def test_a_policy_of_points_that_is_told_none_says_so():
+    flight = Flight(more=WORDS, aim=IN_BASE).fly(2)
+    assert flight.pilot.unaimed.startswith("no target point is told, and the policy was trained")
+    told(flight, pointed("base"))
+    flight.fly(1)
+    assert flight.pilot.unaimed == ""
+    assert Flight().fly(2).pilot.unaimed == ""
+
+
 def test_a_point_in_another_frame_than_in_training_holds():
     flight = Flight(more=WORDS, aim=IN_BASE)
-    flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", pointed("odom"))
+    told(flight, pointed("odom"))
     flight.fly(2)
     assert flight.cause == "target_unusable"
     assert "are told in odom, not in 'base'" in flight.pilot.hold.text
@@ -283,7 +313,7 @@ def test_a_point_far_from_those_of_training_holds():
     flight = Flight(more=WORDS, aim=IN_BASE)
     far = pointed("base")
     far["groundings"][0]["point_fixed"]["x"] = 500.0  # millimetres
-    flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", far)
+    told(flight, far)
     flight.fly(2)
     assert flight.cause == "target_unusable"
     assert "x is 500 (trained" in flight.pilot.hold.text

@@ -61,6 +61,88 @@ def points(message) -> list[dict]:
     return told.get("trajectory", told)["points"]
 
 
+# --- the contract's own messages ------------------------------------------------------------------
+
+
+class Streaming:
+    """An arm that stands where it was told last, and when it was told what of joint a."""
+
+    def __init__(self, step_rad: float) -> None:
+        self.flight = Flight(lambda seen: ramp(seen.state, step_rad))
+        self.told: list[tuple[float, float]] = []
+        assert self.flight.pilot.arm() == ""
+
+    def tick(self) -> None:
+        robot, n = self.flight.robot, len(self.flight.robot.sent)
+        self.flight.pilot.tick()
+        self.told += [(self.flight.clock.ns / 1e9, a_of(message)) for message in robot.sent[n:]]
+        if self.told:
+            self.flight.state = np.array([self.told[-1][1], *HOME[1:]])
+
+    def fly(self, steps: int) -> None:
+        for _ in range(steps):
+            self.flight.see()
+            for _ in range(7):
+                self.tick()
+                self.flight.clock.pass_s(0.1 / 7)
+            self.flight.thread.work()
+
+
+def a_of(message) -> float:
+    return dict(zip(message.message["name"], message.message["position"], strict=True))["a"]
+
+
+@pytest.mark.parametrize("gap_s", [0.03, 0.1, 0.2, 0.45])
+def test_a_stream_that_was_late_goes_on_where_it_was_within_its_limits(gap_s: float):
+    streaming = Streaming(step_rad=0.15)
+    streaming.fly(4)
+    n = len(streaming.told)
+    streaming.flight.clock.pass_s(gap_s)
+    streaming.fly(3)
+    times_s, places = np.transpose(streaming.told[n - 1 :])
+    limit = 2.0  # of FAST, rad/s
+    assert np.all(np.abs(np.diff(places)) <= limit * np.diff(times_s) + 1e-6)
+    assert abs(places[1] - places[0]) <= limit * 2 * 0.1 / 7 + 1e-6
+    assert places[-1] > places[0] + 0.2
+    assert streaming.flight.pilot.stopped_why == ""
+
+
+ROW_S = 0.1 / 7
+
+
+def on_a_grid(streaming: Streaming, n: int, jitter_s: float, gap_rows: float = 0.0) -> list[int]:
+    """How many messages each of ``n`` ticks sent, of a timer whose ticks come late by up to
+    ``jitter_s``, the tenth by ``gap_rows``, which leaves those out that it lasts."""
+    flight, random = streaming.flight, np.random.default_rng(0)
+    start_ns, sent = flight.clock.ns, []
+    for i in range(n):
+        if 9 < i < 9 + gap_rows:
+            continue
+        late_s = gap_rows * ROW_S if i == 9 else random.uniform(0.0, jitter_s)
+        flight.clock.ns = start_ns + round(i * 0.1e9 / 7 + late_s * 1e9)
+        flight.see()
+        before = len(streaming.told)
+        streaming.tick()
+        flight.thread.work()
+        sent.append(len(streaming.told) - before)
+    return sent
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 0.0003, 0.002])
+def test_every_tick_of_the_loop_sends_one_message(jitter_s: float):
+    sent = on_a_grid(Streaming(step_rad=0.05), 140, jitter_s)
+    assert sent[8:] == [1] * 132
+
+
+@pytest.mark.parametrize("gap_rows", [1.5, 2.5, 6.5])
+def test_a_stream_that_was_late_does_not_stutter_from_then_on(gap_rows: float):
+    streaming = Streaming(step_rad=0.05)
+    sent = on_a_grid(streaming, 140, 0.001, gap_rows)
+    assert sent[8:] == [1] * len(sent[8:])
+    places = np.array([place for _, place in streaming.told])
+    assert np.abs(np.diff(places)).max() < 2 * 2.0 * ROW_S
+
+
 # --- trajectories --------------------------------------------------------------------------------
 
 
@@ -125,14 +207,56 @@ def test_a_loop_that_stood_still_stops_the_robot_where_it_is_now():
     assert point["positions"][0] == pytest.approx(HOME[0] + 0.3)
 
 
-def test_where_the_joints_are_silent_a_controllers_topic_was_brought_to_rest_before():
+def test_where_the_joints_are_silent_a_controllers_topic_is_stopped_where_it_came_to_rest():
     flight = Flight(**TOPIC).moving()
     flight.joints = False
     flight.fly(4)
     rest = points(flight.robot.sent[-1])
     assert flight.cause == "stale_observation"
     flight.pilot.disarm("a person disarmed it")
-    assert points(flight.robot.sent[-1]) is rest
+    assert stopped_at(flight) == pytest.approx(rest[-1]["positions"])
+
+
+def stopped_at(flight: Flight) -> list[float]:
+    (point,) = points(flight.robot.sent[-1])
+    return point["positions"]
+
+
+def far_ahead() -> Flight:
+    """On its way along joint a, half a radian a second, by a plan that lasts."""
+    settings = {"runner": RunnerConfig(replan_steps=100, answer_budget_s=60.0), **TOPIC}
+    return Flight(lambda seen: ramp(seen.state, 0.05), **settings).moving()
+
+
+def planned_at(flight: Flight, now_ns: int) -> float:
+    """Where the newest trajectory has joint a."""
+    told = flight.robot.sent[-1].message
+    stamps = [told["header"]["stamp"], *(p["time_from_start"] for p in told["points"])]
+    start_ns, *after_ns = [stamp["sec"] * 10**9 + stamp["nanosec"] for stamp in stamps]
+    places = [point["positions"][0] for point in told["points"]]
+    return float(np.interp((now_ns - start_ns) / 1e9, np.array(after_ns) / 1e9, places))
+
+
+def test_a_loop_that_stood_still_and_sees_nothing_new_stops_the_robot_where_its_plan_is_now():
+    flight = far_ahead()
+    flight.clock.pass_s(0.6)
+    planned = planned_at(flight, flight.clock.ns)
+    flight.pilot.tick()
+    assert "the loop stood still" in flight.pilot.stopped_why
+    assert stopped_at(flight)[0] == pytest.approx(planned, abs=0.5 * 0.02)
+
+
+@pytest.mark.parametrize("back_s", [0.02, 0.3, 8.0])
+def test_a_clock_that_is_set_back_stops_the_robot_where_it_was_told_to_be_last(back_s: float):
+    flight = far_ahead()
+    flight.fly(1, ticks=7)
+    step_ends_ns = flight.clock.ns
+    begins_ns = step_ends_ns - 10**8
+    told = planned_at(flight, begins_ns), planned_at(flight, step_ends_ns)
+    flight.clock.pass_s(-back_s)
+    flight.pilot.tick()
+    assert "the clock jumped back" in flight.pilot.stopped_why
+    assert told[0] < stopped_at(flight)[0] <= told[1] + 0.5 * 0.02
 
 
 def test_a_controllers_goal_is_stopped_by_its_cancel_alone():
