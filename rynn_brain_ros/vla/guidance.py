@@ -20,6 +20,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,8 +31,6 @@ from rynn_brain_ros.vla.normalization import Statistics
 from rynn_brain_ros.vla.values import Floats, Observation, PolicyError, PolicySpec
 
 _log = logging.getLogger(__name__)
-_warned: set[int] = set()
-"""Each `Chunking.execution_horizon` that was too short for somebody's answers, told once."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +88,17 @@ class Target:
         actions[:known] = leftover[:known]
         wanted = chunking.execution_horizon
         if delay_steps >= wanted:
-            _warn_once(wanted, delay_steps)
+            _warn_once(wanted)
         end = min(max(wanted, delay_steps + wanted // 2), known)
         weights = prefix_weights(horizon, delay_steps, end, chunking.schedule)
         return cls(actions, weights[:, None])
 
 
-def _warn_once(execution_horizon: int, delay_steps: int) -> None:
-    if execution_horizon in _warned:
-        return
-    _warned.add(execution_horizon)
+@lru_cache
+def _warn_once(execution_horizon: int) -> None:
     _log.warning(
-        "answers come %d steps late, and execution_horizon is %d: more steps than that bind now; "
-        "set it above latency x rate (serve-policy --execution-horizon)",
-        delay_steps,
+        "answers come as late as execution_horizon, %d steps, or later: more steps than that bind "
+        "now; set it above latency x rate (serve-policy --execution-horizon)",
         execution_horizon,
     )
 

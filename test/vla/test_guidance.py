@@ -80,7 +80,7 @@ def test_a_horizon_that_is_too_short_is_told_once(caplog: pytest.LogCaptureFixtu
     for delay_steps in (2, 4, 5, 3):
         weights(delay_steps, execution_horizon=3)
     (told,) = caplog.messages
-    assert told.startswith("answers come 4 steps late, and execution_horizon is 3")
+    assert told.startswith("answers come as late as execution_horizon, 3 steps, or later")
 
 
 def test_what_is_not_left_does_not_bind():
