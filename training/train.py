@@ -41,6 +41,7 @@ from torch.utils.data import DataLoader
 
 from rynn_brain_ros.config import configure, setting
 from rynn_brain_ros.files import remedy, write_whole
+from rynn_brain_ros.models.local.checkpoint import inspect
 from rynn_brain_ros.values import ConfigError, OutputError, RynnBrainError
 from rynn_brain_ros.vla.actions import PartKind, matrix_from_rot6d
 from rynn_brain_ros.vla.checkpoint import LoadedPolicy, new_policy, save_policy
@@ -546,6 +547,31 @@ def averaged(weights: Mapping[str, nn.Parameter], average: Mapping[str, Tensor])
             weight.data = newest[name]
 
 
+@contextlib.contextmanager
+def stored_as(backbone: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """What it holds in 32 bits, in ``dtype``; None: as it is."""
+    wide = [weight for weight in backbone.parameters() if dtype and weight.dtype is torch.float32]
+    held = [weight.data for weight in wide]
+    for weight in wide:
+        weight.data = weight.data.to(dtype)
+    try:
+        yield
+    finally:
+        for weight, data in zip(wide, held, strict=True):
+            weight.data = data
+
+
+def backbone_dtype(config: Config) -> torch.dtype | None:
+    """Of a policy's file: 32 bits are for what learns and for computing, and take twice the disk,
+    and of the memory of whoever serves it."""
+    if config.backbone_learns == "nothing":
+        return _OF_16_BITS.get(inspect(Path(config.backbone)).dtype)
+    return torch.bfloat16 if config.precision == "bf16" else None
+
+
+_OF_16_BITS = {"BF16": torch.bfloat16, "F16": torch.float16}
+
+
 class Curves:
     """Lines for people, curve.jsonl, TensorBoard where it is installed, W&B where it is wanted.
     What was told of steps behind ``first``, which a run that goes on there takes again, is
@@ -753,7 +779,8 @@ class Run:
         if not made.exists():
             with averaged(self.weights, self.average):
                 merge_adapters(self.policy.network)
-                save_policy(self.policy, Path(self.config.backbone), made)
+                with stored_as(self.policy.network.vlm, backbone_dtype(self.config)):
+                    save_policy(self.policy, Path(self.config.backbone), made)
         return made
 
     def _introduce(self) -> None:

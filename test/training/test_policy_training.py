@@ -31,8 +31,10 @@ from pointing_hands import (  # noqa: E402
     small_backbone,
 )
 from safetensors.torch import load_file  # noqa: E402
+from transformers import AutoModelForImageTextToText  # noqa: E402
 
 from rynn_brain_ros.data import contract_from  # noqa: E402
+from rynn_brain_ros.models.local.checkpoint import inspect  # noqa: E402
 from rynn_brain_ros.values import ConfigError, RynnBrainError  # noqa: E402
 from rynn_brain_ros.vla import Observation  # noqa: E402
 from rynn_brain_ros.vla.actions import IDENTITY_ROT6D, PartKind, rot6d_from_matrix  # noqa: E402
@@ -254,6 +256,34 @@ def test_other_ways_to_train_learn_what_they_say(
     learns = changes.get("backbone_learns", "nothing")
     assert any("language_model" in key for key in moved) == (learns != "nothing")
     assert any("visual" in key for key in moved) == (learns == "everything")
+
+
+@pytest.mark.parametrize(
+    ("stored", "changes", "written"),
+    [
+        ("bfloat16", {}, "BF16"),
+        ("float16", {}, "F16"),
+        ("float32", {}, "F32"),
+        ("bfloat16", {"backbone_learns": "language"}, "F32"),
+        ("float32", {"backbone_learns": "language", "precision": "bf16"}, "BF16"),
+    ],
+)
+def test_a_backbone_is_written_as_it_came_and_not_in_the_bits_that_it_learned_in(
+    tmp_path: Path, demonstrated: Path, stored: str, changes: dict[str, Any], written: str
+):
+    came = small_backbone(tmp_path / "backbone")
+    model = AutoModelForImageTextToText.from_pretrained(came, dtype=getattr(torch, stored))
+    model.save_pretrained(came)
+    if changes:
+        changes = {"policy__variant": "single_stream", **changes}
+    run = Run(settings(tmp_path / "run", came, demonstrated, steps=1, **changes))
+    made = run.train()
+    assert made is not None
+    assert inspect(made / "backbone").dtype == written
+    assert {weight.dtype for weight in run.policy.network.parameters()} == {torch.float32}
+    if not changes:
+        before, after = (_tensors(folder, "model") for folder in (came, made / "backbone"))
+        assert all(torch.equal(after[name], weight) for name, weight in before.items())
 
 
 @pytest.mark.parametrize("seen_mib", [64, 0.2])
