@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -196,10 +196,20 @@ def config_of(told: Mapping[str, Any], kind: Any = Config, prefix: str = "") -> 
             values[field.name] = config_of(told, type(field.default), f"{key}.")
         elif key in told:
             values[field.name] = _as_meant(told[key], type(field.default))
+            _check_items(key, values[field.name], kind)
     try:
         return configure(kind, values)
     except ConfigError as error:
         raise ConfigError(f"{prefix}{error}" if prefix else str(error)) from error
+
+
+def _check_items(key: str, value: Any, kind: type) -> None:
+    """What a list holds. Raises `ConfigError`."""
+    items = get_args(get_type_hints(kind)[key.rpartition(".")[2]])
+    if items and isinstance(value, tuple) and any(type(item) is not items[0] for item in value):
+        raise ConfigError(
+            f"setting {key!r} is {list(value)}; it must hold values of type {items[0].__name__}"
+        )
 
 
 def _as_meant(value: Any, kind: type) -> Any:
@@ -220,14 +230,14 @@ class Processes:
     def __init__(self, device: str) -> None:
         self.n = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = 0
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = chosen_device(device)
         self._accelerator: Any = None
         if self.n > 1:
             _need("accelerate", "several processes", "accelerate")
             from accelerate import Accelerator  # noqa: PLC0415
 
             # Left out, the environment would choose the precision, and not `computing`.
-            self._accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
+            self._accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="no")
             self.rank, self.device = self._accelerator.process_index, self._accelerator.device
 
     def share(self, model: nn.Module) -> nn.Module:
@@ -250,6 +260,15 @@ class Processes:
     def end(self) -> None:
         if self._accelerator:
             self._accelerator.end_training()
+
+
+def chosen_device(name: str) -> torch.device:
+    """Raises `ConfigError` where it is not there."""
+    n_gpus = torch.cuda.device_count()
+    known = ["cpu", "cuda", *(f"cuda:{i}" for i in range(n_gpus))] if n_gpus else ["cpu"]
+    if name and name not in known:
+        raise ConfigError(f"device={name} is not there: this torch has {', '.join(known)}")
+    return torch.device(name or ("cuda" if n_gpus else "cpu"))
 
 
 def _need(module: str, what: str, package: str) -> None:
@@ -515,6 +534,13 @@ def _step_of(path: Path) -> int:
     return int(path.name.rpartition("-")[2])
 
 
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"out={out} cannot be made: {error.strerror}; name a folder") from error
+
+
 def claim(out: Path, config: Config, n_frames: int) -> None:
     """The folder is this run's, from now on or, with a step in it, already. Raises
     `ConfigError`."""
@@ -669,7 +695,7 @@ class Run:
         every = max(1, len(self.held_out) // config.evaluate_samples)
         self.judged = self.held_out[::every][: config.evaluate_samples]
         if self.first_process:
-            self.out.mkdir(parents=True, exist_ok=True)
+            _make_folder(self.out)
             claim(self.out, config, len(self.learned) + len(self.held_out))
             if not kept_step(self.out):
                 self.data.statistics(self.learned).save(self.out / STATISTICS)

@@ -35,7 +35,7 @@ from transformers import AutoModelForImageTextToText  # noqa: E402
 
 from rynn_brain_ros.data import contract_from  # noqa: E402
 from rynn_brain_ros.models.local.checkpoint import inspect  # noqa: E402
-from rynn_brain_ros.values import ConfigError, RynnBrainError  # noqa: E402
+from rynn_brain_ros.values import ConfigError, OutputError, RynnBrainError  # noqa: E402
 from rynn_brain_ros.vla import Observation  # noqa: E402
 from rynn_brain_ros.vla.actions import IDENTITY_ROT6D, PartKind, rot6d_from_matrix  # noqa: E402
 from rynn_brain_ros.vla.aiming import Aim  # noqa: E402
@@ -184,6 +184,19 @@ def test_the_policy_of_an_earlier_run_is_not_named_as_another_ones(
 def test_a_run_without_a_backbone_is_refused_before_data_are_read(tmp_path: Path):
     with pytest.raises(ConfigError, match="backbone=FOLDER: name a checkpoint"):
         Run(Config(out=str(tmp_path)))
+
+
+@pytest.mark.parametrize("device", ["foo", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_before_data_are_read(tmp_path: Path, device: str):
+    with pytest.raises(ConfigError, match=f"device={device} is not there: this torch has cpu"):
+        Run(Config(backbone="any", out=str(tmp_path), device=device))
+
+
+def test_a_file_in_the_folders_place_is_told(tmp_path: Path, backbone: Path, demonstrated: Path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(OutputError, match=f"out={out} cannot be made: .*; name a folder"):
+            Run(settings(out, backbone, demonstrated))
 
 
 def test_two_processes_learn_what_one_does(tmp_path: Path, backbone: Path, demonstrated: Path):
@@ -501,6 +514,10 @@ def test_settings_come_from_the_file_then_from_the_command(tmp_path: Path):
         ("optimizer.lr=fast", "optimizer.*'lr' is 'fast'"),
         ("precision=fp8", "must be one of fp32, bf16"),
         ("steps", "'steps' is no setting: write key=value"),
+        ("policy.image_size=[32.0, 64.0]", r"'policy.image_size' is \[32.0, 64.0\].* type int"),
+        ("policy.image_size=[a, b]", "'policy.image_size' is .* type int"),
+        ("data.sets=[1]", "'data.sets' is .* type str"),
+        ("data.held_out_episodes=[a]", "'data.held_out_episodes' is .* type int"),
     ],
 )
 def test_a_setting_that_is_none_is_refused_with_the_nearest(tmp_path: Path, told: str, named: str):
