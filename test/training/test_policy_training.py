@@ -320,6 +320,28 @@ def test_what_the_backbone_saw_is_kept_and_the_same_is_learned(
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=2e-3)
 
 
+def test_states_beyond_half_precision_are_kept_finite_and_the_same_beside_others(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    run = Run(settings(tmp_path, backbone, demonstrated))
+    network, row = run.policy.network, iter(range(2))
+
+    def grow_first(_: Any, __: Any, embeds: Any) -> Any:
+        return embeds * (1e7 if next(row) == 0 else 1)
+
+    network.vlm.get_input_embeddings().register_forward_hook(grow_first)
+    collate = Collator(run.policy.reader, run.policy.statistics)
+    memory = KeptSeeing(network, run.data, collate, 64)
+    large, small = run.learned[0], run.learned[-1]
+    alone = [memory.shown([key]).seen.hidden[0] for key in (large, small)]
+    assert [layer.dtype for layer in alone] == [torch.bfloat16, torch.float16]
+    assert float(alone[0].abs().max()) > 65504
+    together = memory.shown([large, small]).seen.hidden[0]
+    assert torch.isfinite(together).all()
+    for beside, layer in zip(together, alone, strict=True):
+        assert torch.equal(beside[: layer.shape[1]], layer[0].float())
+
+
 def parts(shown: Shown[Seen]) -> list[Any]:
     seen = shown.seen
     return [*seen.hidden, seen.told, seen.target, shown.state, shown.chunk, shown.counts]
