@@ -27,6 +27,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -234,10 +235,14 @@ class Processes:
         self._accelerator: Any = None
         if self.n > 1:
             _need("accelerate", "several processes", "accelerate")
-            from accelerate import Accelerator  # noqa: PLC0415
+            from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415
 
+            _refuse_sharding()
+            patient = InitProcessGroupKwargs(timeout=_LONGEST_WAIT)
             # Left out, the environment would choose the precision, and not `computing`.
-            self._accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="no")
+            self._accelerator = Accelerator(
+                cpu=self.device.type == "cpu", mixed_precision="no", kwargs_handlers=[patient]
+            )
             self.rank, self.device = self._accelerator.process_index, self._accelerator.device
 
     def share(self, model: nn.Module) -> nn.Module:
@@ -260,6 +265,22 @@ class Processes:
     def end(self) -> None:
         if self._accelerator:
             self._accelerator.end_training()
+
+
+def _refuse_sharding() -> None:
+    """``accelerate launch`` reads what ``accelerate config`` once saved. Of weights that are shared
+    out among processes neither the average nor what is kept would be whole."""
+    for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
+        if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() in ("true", "1"):
+            raise ConfigError(
+                f"accelerate is configured for {kind}, which divides the weights among processes: "
+                "every process holds all of them here; launch with --multi_gpu, or with torchrun"
+            )
+
+
+_LONGEST_WAIT = timedelta(hours=4)
+"""Of the others while the first computes statistics, evaluates or writes: more than NCCL's ten
+minutes."""
 
 
 def chosen_device(name: str) -> torch.device:

@@ -56,6 +56,7 @@ from training.train import (  # noqa: E402
     Config,
     FlowLoss,
     Plan,
+    Processes,
     Run,
     config_of,
     distance,
@@ -211,6 +212,19 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, backbone: Path, demon
     for name in one:
         torch.testing.assert_close(other[name], one[name], rtol=1e-3, atol=2e-5)
     assert curve(together)[0]["loss"] == pytest.approx(curve(alone)[0]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])
+def test_weights_that_accelerate_would_divide_are_refused(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    pytest.importorskip("accelerate")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
+    with pytest.raises(
+        ConfigError, match=f"configured for {kind}, .*--multi_gpu, or with torchrun"
+    ):
+        Processes("cpu")
 
 
 def _one_of_two(rank: int, config: Config) -> None:
