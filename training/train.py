@@ -61,7 +61,7 @@ from rynn_brain_ros.vla.values import ExpertSize, Floats, PolicyError, PolicySpe
 from training.keeping import KeptSeeing
 from training.policy_pictures import draw_chunks
 
-STATISTICS = "statistics.json"
+STATISTICS, _UNTOLD = "statistics.json", "untold_losses.json"
 
 # --- settings ------------------------------------------------------------------------------------
 
@@ -501,10 +501,15 @@ def computing(config: Config, device: torch.device) -> Any:
 
 
 def save_state(
-    out: Path, step: int, state: Mapping[str, Mapping[str, Tensor]], optimizer: Any
+    out: Path,
+    step: int,
+    state: Mapping[str, Mapping[str, Tensor]],
+    optimizer: Any,
+    untold: Sequence[float] = (),
 ) -> None:
-    """``step-NNNNNN``, whole or not at all; older ones go when it is there. Raises `PolicyError`
-    for numbers that are not finite, and `OutputError`."""
+    """``step-NNNNNN``, whole or not at all; older ones go when it is there. ``untold``: the losses
+    since the last line of the curve. Raises `PolicyError` for numbers that are not finite, and
+    `OutputError`."""
     for name, tensors in state.items():
         for key, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
@@ -521,6 +526,7 @@ def save_state(
             held = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
             save_file(held, partial / f"{name}.safetensors")
         torch.save(optimizer.state_dict(), partial / "optimizer.pt")
+        (partial / _UNTOLD).write_text(json.dumps(list(untold)), encoding="utf-8")
         partial.replace(target)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -530,11 +536,14 @@ def save_state(
         shutil.rmtree(old)
 
 
-def load_state(out: Path, state: Mapping[str, Mapping[str, Tensor]], optimizer: Any) -> int:
-    """The step to go on from; 0 where nothing was kept."""
+def load_state(
+    out: Path, state: Mapping[str, Mapping[str, Tensor]], optimizer: Any
+) -> tuple[int, list[float]]:
+    """The step to go on from, and the losses that no line of the curve has told; 0 and none where
+    nothing was kept."""
     path = kept_step(out)
     if path is None:
-        return 0
+        return 0, []
     for name, tensors in state.items():
         kept = load_file(path / f"{name}.safetensors")
         if kept.keys() != tensors.keys():
@@ -543,7 +552,8 @@ def load_state(out: Path, state: Mapping[str, Mapping[str, Tensor]], optimizer: 
             tensor.detach().copy_(kept[key])
     moments = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
     optimizer.load_state_dict(moments)  # onto each weight's own device
-    return _step_of(path)
+    untold = path / _UNTOLD  # an older version wrote none
+    return _step_of(path), json.loads(untold.read_text()) if untold.exists() else []
 
 
 def kept_step(out: Path) -> Path | None:
@@ -729,7 +739,7 @@ class Run:
         self.average = {name: w.detach().clone() for name, w in self.weights.items()}
         groups = parameter_groups(self.weights, config.optimizer)
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95))
-        self.first = load_state(self.out, self._state(), self.optimizer)
+        self.first, self.untold = load_state(self.out, self._state(), self.optimizer)
         if self.first > config.steps:
             raise ConfigError(f"{self.out} is at step {self.first}, behind steps={config.steps}")
         self.model = self.processes.share(FlowLoss(network))
@@ -747,12 +757,12 @@ class Run:
         curves = Curves(self.out, config.wandb, self.first) if self.first_process else None
         if curves:
             self._introduce()
-        batches, stopwatch = self.batches(end), Stopwatch(config)
+        batches, stopwatch = self.batches(end), Stopwatch(config, self.untold)
         for step in range(self.first, end):
             loss, norm = self._step(step, batches, stopwatch)
             done = step + 1
             stopwatch.add(self.processes.total(loss))
-            if done % config.log_every == 0 or done == end:
+            if _is_due(done, config.log_every, config):
                 scores = stopwatch.scores()
                 scores |= {"gradient": norm, "lr": config.optimizer.lr * rate(step, config)}
                 if curves:
@@ -763,7 +773,7 @@ class Run:
                     verdict = evaluate(self.policy, self.data, self.judged, config, picture)
                 curves.add(done, verdict, _verdict(verdict, len(self.judged)))
             if curves and _is_due(done, config.save_every, config):
-                save_state(self.out, done, self._state(), self.optimizer)
+                save_state(self.out, done, self._state(), self.optimizer, stopwatch.losses)
         self.processes.end()
         return self._policy() if curves and end == config.steps else None
 
@@ -854,16 +864,19 @@ _DIVERGED = "lower optimizer.lr; what was kept is finite, and from before"
 
 
 class Stopwatch:
-    """What the steps since the last look cost."""
+    """What the steps since the last look cost, and their ``losses``; ``untold`` ones are of an
+    earlier process."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, untold: Sequence[float] = ()) -> None:
         self._batch = config.batch
         self._reset()
+        self.losses.extend(untold)
 
     def add(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise PolicyError(f"the loss is {loss}: {_DIVERGED}")
-        self._losses.append(loss)
+        self.losses.append(loss)
+        self._n += 1
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -873,17 +886,18 @@ class Stopwatch:
         self._waited += time.monotonic() - began
 
     def scores(self) -> dict[str, float]:
-        seconds, n = time.monotonic() - self._began, len(self._losses)
+        seconds = time.monotonic() - self._began
         found = {
-            "loss": sum(self._losses) / n,
-            "samples_per_s": n * self._batch / seconds,
+            "loss": sum(self.losses) / len(self.losses),
+            "samples_per_s": self._n * self._batch / seconds,
             "waited_for_data": self._waited / seconds,
         }
         self._reset()
         return found
 
     def _reset(self) -> None:
-        self._began, self._waited, self._losses = time.monotonic(), 0.0, list[float]()
+        self._began, self._waited, self._n = time.monotonic(), 0.0, 0
+        self.losses: list[float] = []
 
 
 def _progress(done: int, config: Config, scores: Mapping[str, float]) -> str:
