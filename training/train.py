@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from rynn_brain_ros.config import configure, setting
-from rynn_brain_ros.files import remedy, write_whole
+from rynn_brain_ros.files import flush, remedy, write_whole
 from rynn_brain_ros.models.local.checkpoint import inspect
 from rynn_brain_ros.values import ConfigError, OutputError, RynnBrainError
 from rynn_brain_ros.vla.actions import PartKind, matrix_from_rot6d
@@ -527,7 +527,9 @@ def save_state(
             save_file(held, partial / f"{name}.safetensors")
         torch.save(optimizer.state_dict(), partial / "optimizer.pt")
         (partial / _UNTOLD).write_text(json.dumps(list(untold)), encoding="utf-8")
+        flush(*partial.iterdir(), partial)
         partial.replace(target)
+        flush(out)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         advice = remedy(error) if isinstance(error, OSError) else "free some disk space"
@@ -833,6 +835,8 @@ class Run:
 
     def _policy(self) -> Path:
         made = self.out / f"policy-{self.config.steps:06d}"
+        for unfinished in self.out.glob(".policy-*.partial"):  # of a process that was killed
+            shutil.rmtree(unfinished)
         if not made.exists():
             with averaged(self.weights, self.average):
                 merge_adapters(self.policy.network)

@@ -162,6 +162,37 @@ def test_weights_that_are_not_finite_never_replace_those_that_were_kept(
     assert [path.name for path in tmp_path.glob("*step-*")] == ["step-000001"]
 
 
+def test_an_older_step_is_removed_only_when_the_newer_one_is_on_the_disk(
+    tmp_path: Path, backbone: Path, demonstrated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = Run(settings(tmp_path, backbone, demonstrated, steps=2, save_every=1))
+    to_disk, flushed = os.fsync, list[tuple[str, set[str]]]()
+
+    def noted(number: int) -> None:
+        there = {path.name for path in tmp_path.glob("step-*")}
+        flushed.append((Path(f"/proc/self/fd/{number}").readlink().name, there))
+        to_disk(number)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    run.train()
+    second = flushed[len(flushed) // 2 :]
+    names = [name for name, _ in second]
+    assert names[-2:] == [".step-000002.partial", tmp_path.name]
+    assert {"weights.safetensors", "average.safetensors", "optimizer.pt"} < set(names)
+    assert second[-1][1] == {"step-000001", "step-000002"}
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-000002"]
+
+
+def test_a_policy_that_was_half_written_by_a_killed_process_goes(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    half = tmp_path / ".policy-000001.4711.partial" / "backbone"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    Run(settings(tmp_path, backbone, demonstrated, steps=1)).train()
+    assert [path.name for path in tmp_path.glob("*policy-*")] == ["policy-000001"]
+
+
 def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path, backbone: Path, demonstrated: Path):
     with pytest.raises(RynnBrainError):  # before the first step: the folder stays free
         Run(settings(tmp_path, tmp_path / "no-backbone", demonstrated))
