@@ -552,10 +552,21 @@ def load_state(
             raise PolicyError(f"{path} is of another network: choose another out")
         for key, tensor in tensors.items():
             tensor.detach().copy_(kept[key])
-    moments = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+    moments = _moments(
+        path / "optimizer.pt", on_gpu=any(w.is_cuda for w in state["weights"].values())
+    )
     optimizer.load_state_dict(moments)  # onto each weight's own device
     untold = path / _UNTOLD  # an older version wrote none
     return _step_of(path), json.loads(untold.read_text()) if untold.exists() else []
+
+
+def _moments(path: Path, on_gpu: bool) -> Any:
+    """An optimizer's state. Every process of a machine reads it: those with GPUs share one copy in
+    memory meanwhile. Nothing of the file is held on to, for it goes with the next step."""
+    moments = torch.load(path, map_location="cpu", weights_only=True, mmap=on_gpu)
+    for of_weight in moments["state"].values():  # what counts the steps may stay where it is
+        of_weight["step"] = of_weight["step"].clone()
+    return moments
 
 
 def kept_step(out: Path) -> Path | None:

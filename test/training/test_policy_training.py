@@ -58,6 +58,7 @@ from training.train import (  # noqa: E402
     Plan,
     Processes,
     Run,
+    _moments,
     config_of,
     distance,
     rate,
@@ -160,6 +161,17 @@ def test_weights_that_are_not_finite_never_replace_those_that_were_kept(
     with pytest.raises(PolicyError, match=f"average/{name} is not finite at step 2.*step-000001"):
         save_state(tmp_path, 2, run._state(), run.optimizer)
     assert [path.name for path in tmp_path.glob("*step-*")] == ["step-000001"]
+
+
+def test_the_optimizers_state_is_read_the_same_for_a_gpu(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    Run(settings(tmp_path, backbone, demonstrated, steps=1)).train()
+    path = tmp_path / "step-000001" / "optimizer.pt"
+    copied, shared = (_moments(path, on_gpu=on_gpu) for on_gpu in (False, True))
+    assert copied["param_groups"] == shared["param_groups"]
+    for number, told in copied["state"].items():
+        assert all(torch.equal(shared["state"][number][name], told[name]) for name in told)
 
 
 def test_an_older_step_is_removed_only_when_the_newer_one_is_on_the_disk(
