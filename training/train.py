@@ -235,13 +235,18 @@ class Processes:
         self._accelerator: Any = None
         if self.n > 1:
             _need("accelerate", "several processes", "accelerate")
-            from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415
+            from accelerate import (  # noqa: PLC0415
+                Accelerator,
+                DistributedDataParallelKwargs,
+                InitProcessGroupKwargs,
+            )
 
             _refuse_sharding()
             patient = InitProcessGroupKwargs(timeout=_LONGEST_WAIT)
+            once = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # each gradient
             # Left out, the environment would choose the precision, and not `computing`.
             self._accelerator = Accelerator(
-                cpu=self.device.type == "cpu", mixed_precision="no", kwargs_handlers=[patient]
+                cpu=self.device.type == "cpu", mixed_precision="no", kwargs_handlers=[patient, once]
             )
             self.rank, self.device = self._accelerator.process_index, self._accelerator.device
 
@@ -751,7 +756,8 @@ class Run:
         self.weights = {name: w for name, w in network.named_parameters() if w.requires_grad}
         self.average = {name: w.detach().clone() for name, w in self.weights.items()}
         groups = parameter_groups(self.weights, config.optimizer)
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95))
+        on_gpu = self.processes.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=on_gpu or None)
         self.first, self.untold = load_state(self.out, self._state(), self.optimizer)
         if self.first > config.steps:
             raise ConfigError(f"{self.out} is at step {self.first}, behind steps={config.steps}")
@@ -817,7 +823,8 @@ class Run:
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate(step, self.config)
         optimizer.step()
-        optimizer.zero_grad()
+        # Given back, gradients would be made anew beside the room that processes share them in.
+        optimizer.zero_grad(set_to_none=processes.n == 1)
         decay = min(settings.ema, (1 + step) / (10 + step))  # forgets the beginning sooner
         for name, weight in self.weights.items():
             self.average[name].lerp_(weight.detach(), 1 - decay)
