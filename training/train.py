@@ -447,6 +447,10 @@ def evaluate(
     samples = [data[key] for key in keys]
     states = np.stack([each.observation.state for each in samples])  # [n, S]
     true = np.stack([each.actions for each in samples])  # [n, H, D]
+    without = [data.without_pictures(dataclasses.replace(key, withheld=True)) for key in keys]
+    true_untold = np.stack(
+        [each.actions for each in without]
+    )  # who knows no step goes on behind it
     n_real = [data.demonstrations[k.episode].n_real(k.row, network.horizon) for k in keys]
 
     def predicted(asked: Sequence[Sample]) -> Floats:
@@ -470,9 +474,10 @@ def evaluate(
 
     draw_chunks(picture, true, told, withheld, n_real=n_real, space=space)
     last, scores = (np.arange(len(keys)), np.array(n_real) - 1), dict[str, float]()
-    for name, made in (("told", told), ("withheld", withheld), ("still", still)):
+    judged = (("told", told, true), ("withheld", withheld, true_untold), ("still", still, true))
+    for name, made, wanted in judged:
         for part, (kind, at) in zip(space.parts, space.slices, strict=True):
-            errors = distance(kind, made[last][:, at], true[last][:, at])
+            errors = distance(kind, made[last][:, at], wanted[last][:, at])
             told_as = f"{_UNIT.get(kind, f'delta_{part.units}')}/{name}"
             scores[told_as] = max(scores.get(told_as, 0.0), float(np.median(errors)))
     return scores

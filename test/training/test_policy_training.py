@@ -61,6 +61,7 @@ from training.train import (  # noqa: E402
     _moments,
     config_of,
     distance,
+    evaluate,
     rate,
     read_config,
     save_state,
@@ -621,6 +622,25 @@ def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
     assert max(rates) == rates[9]
     assert rates[50] == pytest.approx(0.55)
     assert rates[100] == pytest.approx(0.1)
+
+
+def test_who_is_not_told_the_step_is_not_asked_to_know_its_end(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    run = Run(settings(tmp_path, backbone, demonstrated))
+    options = {"target": "metres", "target_frame": "base"}
+    whole, cut = (
+        Demonstrations([demonstrated], HORIZON, (32, 64), stay_after_step=stays, **options)
+        for stays in (False, True)
+    )
+    before = [Key(episode, 0) for episode in range(6)]  # the brain's step is told at row 1
+    one, other = (
+        evaluate(run.policy, data, before, run.config, tmp_path / "chunks.png")
+        for data in (whole, cut)
+    )
+    assert one["position_m/withheld"] == other["position_m/withheld"]
+    assert one["position_m/still"] > other["position_m/still"]
+    assert one["position_m/told"] != other["position_m/told"]
 
 
 def test_errors_are_told_in_the_units_of_their_part():
