@@ -59,6 +59,7 @@ from training.train import (  # noqa: E402
     Processes,
     Run,
     _moments,
+    averaged,
     config_of,
     distance,
     evaluate,
@@ -364,6 +365,43 @@ def test_a_backbone_is_written_as_it_came_and_not_in_the_bits_that_it_learned_in
     if not changes:
         before, after = (_tensors(folder, "model") for folder in (came, made / "backbone"))
         assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+@pytest.mark.parametrize(
+    ("precision", "checkpointing"), [("fp32", False), ("bf16", True)], ids=["fp32", "bf16"]
+)
+def test_adapters_learn_go_on_and_become_part_of_an_ordinary_policy(
+    tmp_path: Path, backbone: Path, demonstrated: Path, precision: str, checkpointing: bool
+):
+    pytest.importorskip("peft")
+    changes = {"policy__variant": "single_stream", "backbone_learns": "lora"}
+    changes |= {"precision": precision, "gradient_checkpointing": checkpointing, "steps": 4}
+    rates = {"optimizer__backbone_lr": 1e-2, "optimizer__ema": 0.5}
+    config = settings(tmp_path, backbone, demonstrated, **changes, **rates)
+    Run(config).train(until=3)
+    resumed = Run(config)
+    assert resumed.first == 3
+    made = resumed.train()
+    assert made is not None
+    policy, before = load_policy(made), load_file(backbone / "model.safetensors")
+    after = policy.network.vlm.state_dict()
+    assert after.keys() >= before.keys(), "an ordinary checkpoint"
+    text = "model.language_model.layers.0.self_attn.q_proj.weight"
+    moved = {
+        key for key, value in before.items() if (after[key].float() - value).abs().max() > 0.01
+    }
+    assert text in moved
+    assert not any("visual" in key for key in moved)
+
+    unmerged = Run(config)
+    seen = [unmerged.data[key].observation for key in unmerged.held_out[:3]]
+    shape = (3, HORIZON, policy.spec.n_dims)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    unmerged.policy.network.eval()
+    with averaged(unmerged.weights, unmerged.average):
+        told = unmerged.policy.sampled(seen, noise)
+    tolerance = 1e-4 if precision == "fp32" else 0.05
+    np.testing.assert_allclose(policy.sampled(seen, noise), told, atol=tolerance)
 
 
 @pytest.mark.parametrize("seen_mib", [64, 0.2])
