@@ -26,6 +26,17 @@ def write_whole(path: Path, data: bytes) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}; {remedy(error)}") from error
 
 
+def flush(*paths: Path) -> None:
+    """They are on the disk, and not only in memory, before what they replace is removed: a power
+    cut leaves one or the other. A folder's names are its own content. Raises `OSError`."""
+    for path in paths:
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
 def refuse_to_replace(path: Path) -> None:
     """For what a person asked to be made anew. Raises `OutputError` where something lies there."""
     if path.exists():

@@ -55,7 +55,11 @@ class KeptSeeing:
 
 
 def _in_16_bits(hidden: Tensor) -> Tensor:
-    return hidden.half() if hidden.dtype is torch.float32 else hidden
+    """A large backbone has a few states beyond half precision's 65504."""
+    if hidden.dtype is not torch.float32:
+        return hidden
+    half = hidden.half()
+    return half if torch.isfinite(half).all() else hidden.bfloat16()
 
 
 def _together(seen: Sequence[Seen]) -> Seen:
@@ -70,5 +74,6 @@ def _together(seen: Sequence[Seen]) -> Seen:
 
 
 def _padded(rows: Sequence[Tensor]) -> Tensor:
-    """[1, L, …] each → [B, longest L, …], with zeros behind."""
-    return pad_sequence([row[0] for row in rows], batch_first=True)
+    """[1, L, …] each → [B, longest L, …], with zeros behind; in 32 bits where they differ."""
+    alike = len({row.dtype for row in rows}) == 1
+    return pad_sequence([row[0] if alike else row[0].float() for row in rows], batch_first=True)

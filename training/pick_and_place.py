@@ -70,8 +70,9 @@ def tell(score: EpisodeScore) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = recipe_arguments(__doc__ or "", "runs/pick_and_place", demonstrations=170, episodes=40)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # settings may stand behind --out
     try:
+        read_config(CONFIG, options.settings)  # what is misspelt is told before anything is made
         made = recorded(shows(options.demonstrations), find_contract(CONTRACT), options.out)
         told = [f"data.sets=[{made}]", f"out={options.out / 'policy'}", *options.settings]
         config = read_config(CONFIG, told)

@@ -27,9 +27,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -40,7 +41,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from rynn_brain_ros.config import configure, setting
-from rynn_brain_ros.files import remedy, write_whole
+from rynn_brain_ros.files import flush, remedy, write_whole
+from rynn_brain_ros.models.local.checkpoint import inspect
 from rynn_brain_ros.values import ConfigError, OutputError, RynnBrainError
 from rynn_brain_ros.vla.actions import PartKind, matrix_from_rot6d
 from rynn_brain_ros.vla.checkpoint import LoadedPolicy, new_policy, save_policy
@@ -59,7 +61,7 @@ from rynn_brain_ros.vla.values import ExpertSize, Floats, PolicyError, PolicySpe
 from training.keeping import KeptSeeing
 from training.policy_pictures import draw_chunks
 
-STATISTICS = "statistics.json"
+STATISTICS, _UNTOLD = "statistics.json", "untold_losses.json"
 
 # --- settings ------------------------------------------------------------------------------------
 
@@ -195,10 +197,20 @@ def config_of(told: Mapping[str, Any], kind: Any = Config, prefix: str = "") -> 
             values[field.name] = config_of(told, type(field.default), f"{key}.")
         elif key in told:
             values[field.name] = _as_meant(told[key], type(field.default))
+            _check_items(key, values[field.name], kind)
     try:
         return configure(kind, values)
     except ConfigError as error:
         raise ConfigError(f"{prefix}{error}" if prefix else str(error)) from error
+
+
+def _check_items(key: str, value: Any, kind: type) -> None:
+    """What a list holds. Raises `ConfigError`."""
+    items = get_args(get_type_hints(kind)[key.rpartition(".")[2]])
+    if items and isinstance(value, tuple) and any(type(item) is not items[0] for item in value):
+        raise ConfigError(
+            f"setting {key!r} is {list(value)}; it must hold values of type {items[0].__name__}"
+        )
 
 
 def _as_meant(value: Any, kind: type) -> Any:
@@ -219,14 +231,23 @@ class Processes:
     def __init__(self, device: str) -> None:
         self.n = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = 0
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = chosen_device(device)
         self._accelerator: Any = None
         if self.n > 1:
             _need("accelerate", "several processes", "accelerate")
-            from accelerate import Accelerator  # noqa: PLC0415
+            from accelerate import (  # noqa: PLC0415
+                Accelerator,
+                DistributedDataParallelKwargs,
+                InitProcessGroupKwargs,
+            )
 
+            _refuse_sharding()
+            patient = InitProcessGroupKwargs(timeout=_LONGEST_WAIT)
+            once = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # each gradient
             # Left out, the environment would choose the precision, and not `computing`.
-            self._accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
+            self._accelerator = Accelerator(
+                cpu=self.device.type == "cpu", mixed_precision="no", kwargs_handlers=[patient, once]
+            )
             self.rank, self.device = self._accelerator.process_index, self._accelerator.device
 
     def share(self, model: nn.Module) -> nn.Module:
@@ -249,6 +270,31 @@ class Processes:
     def end(self) -> None:
         if self._accelerator:
             self._accelerator.end_training()
+
+
+def _refuse_sharding() -> None:
+    """``accelerate launch`` reads what ``accelerate config`` once saved. Of weights that are shared
+    out among processes neither the average nor what is kept would be whole."""
+    for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
+        if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() in ("true", "1"):
+            raise ConfigError(
+                f"accelerate is configured for {kind}, which divides the weights among processes: "
+                "every process holds all of them here; launch with --multi_gpu, or with torchrun"
+            )
+
+
+_LONGEST_WAIT = timedelta(hours=4)
+"""Of the others while the first computes statistics, evaluates or writes: more than NCCL's ten
+minutes."""
+
+
+def chosen_device(name: str) -> torch.device:
+    """Raises `ConfigError` where it is not there."""
+    n_gpus = torch.cuda.device_count()
+    known = ["cpu", "cuda", *(f"cuda:{i}" for i in range(n_gpus))] if n_gpus else ["cpu"]
+    if name and name not in known:
+        raise ConfigError(f"device={name} is not there: this torch has {', '.join(known)}")
+    return torch.device(name or ("cuda" if n_gpus else "cpu"))
 
 
 def _need(module: str, what: str, package: str) -> None:
@@ -401,6 +447,10 @@ def evaluate(
     samples = [data[key] for key in keys]
     states = np.stack([each.observation.state for each in samples])  # [n, S]
     true = np.stack([each.actions for each in samples])  # [n, H, D]
+    without = [data.without_pictures(dataclasses.replace(key, withheld=True)) for key in keys]
+    true_untold = np.stack(
+        [each.actions for each in without]
+    )  # who knows no step goes on behind it
     n_real = [data.demonstrations[k.episode].n_real(k.row, network.horizon) for k in keys]
 
     def predicted(asked: Sequence[Sample]) -> Floats:
@@ -424,9 +474,10 @@ def evaluate(
 
     draw_chunks(picture, true, told, withheld, n_real=n_real, space=space)
     last, scores = (np.arange(len(keys)), np.array(n_real) - 1), dict[str, float]()
-    for name, made in (("told", told), ("withheld", withheld), ("still", still)):
+    judged = (("told", told, true), ("withheld", withheld, true_untold), ("still", still, true))
+    for name, made, wanted in judged:
         for part, (kind, at) in zip(space.parts, space.slices, strict=True):
-            errors = distance(kind, made[last][:, at], true[last][:, at])
+            errors = distance(kind, made[last][:, at], wanted[last][:, at])
             told_as = f"{_UNIT.get(kind, f'delta_{part.units}')}/{name}"
             scores[told_as] = max(scores.get(told_as, 0.0), float(np.median(errors)))
     return scores
@@ -460,10 +511,15 @@ def computing(config: Config, device: torch.device) -> Any:
 
 
 def save_state(
-    out: Path, step: int, state: Mapping[str, Mapping[str, Tensor]], optimizer: Any
+    out: Path,
+    step: int,
+    state: Mapping[str, Mapping[str, Tensor]],
+    optimizer: Any,
+    untold: Sequence[float] = (),
 ) -> None:
-    """``step-NNNNNN``, whole or not at all; older ones go when it is there. Raises `PolicyError`
-    for numbers that are not finite, and `OutputError`."""
+    """``step-NNNNNN``, whole or not at all; older ones go when it is there. ``untold``: the losses
+    since the last line of the curve. Raises `PolicyError` for numbers that are not finite, and
+    `OutputError`."""
     for name, tensors in state.items():
         for key, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
@@ -480,7 +536,10 @@ def save_state(
             held = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
             save_file(held, partial / f"{name}.safetensors")
         torch.save(optimizer.state_dict(), partial / "optimizer.pt")
+        (partial / _UNTOLD).write_text(json.dumps(list(untold)), encoding="utf-8")
+        flush(*partial.iterdir(), partial)
         partial.replace(target)
+        flush(out)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         advice = remedy(error) if isinstance(error, OSError) else "free some disk space"
@@ -489,20 +548,35 @@ def save_state(
         shutil.rmtree(old)
 
 
-def load_state(out: Path, state: Mapping[str, Mapping[str, Tensor]], optimizer: Any) -> int:
-    """The step to go on from; 0 where nothing was kept."""
+def load_state(
+    out: Path, state: Mapping[str, Mapping[str, Tensor]], optimizer: Any
+) -> tuple[int, list[float]]:
+    """The step to go on from, and the losses that no line of the curve has told; 0 and none where
+    nothing was kept."""
     path = kept_step(out)
     if path is None:
-        return 0
+        return 0, []
     for name, tensors in state.items():
         kept = load_file(path / f"{name}.safetensors")
         if kept.keys() != tensors.keys():
             raise PolicyError(f"{path} is of another network: choose another out")
         for key, tensor in tensors.items():
             tensor.detach().copy_(kept[key])
-    moments = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+    moments = _moments(
+        path / "optimizer.pt", on_gpu=any(w.is_cuda for w in state["weights"].values())
+    )
     optimizer.load_state_dict(moments)  # onto each weight's own device
-    return _step_of(path)
+    untold = path / _UNTOLD  # an older version wrote none
+    return _step_of(path), json.loads(untold.read_text()) if untold.exists() else []
+
+
+def _moments(path: Path, on_gpu: bool) -> Any:
+    """An optimizer's state. Every process of a machine reads it: those with GPUs share one copy in
+    memory meanwhile. Nothing of the file is held on to, for it goes with the next step."""
+    moments = torch.load(path, map_location="cpu", weights_only=True, mmap=on_gpu)
+    for of_weight in moments["state"].values():  # what counts the steps may stay where it is
+        of_weight["step"] = of_weight["step"].clone()
+    return moments
 
 
 def kept_step(out: Path) -> Path | None:
@@ -512,6 +586,13 @@ def kept_step(out: Path) -> Path | None:
 
 def _step_of(path: Path) -> int:
     return int(path.name.rpartition("-")[2])
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"out={out} cannot be made: {error.strerror}; name a folder") from error
 
 
 def claim(out: Path, config: Config, n_frames: int) -> None:
@@ -544,6 +625,31 @@ def averaged(weights: Mapping[str, nn.Parameter], average: Mapping[str, Tensor])
     finally:
         for name, weight in weights.items():
             weight.data = newest[name]
+
+
+@contextlib.contextmanager
+def stored_as(backbone: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """What it holds in 32 bits, in ``dtype``; None: as it is."""
+    wide = [weight for weight in backbone.parameters() if dtype and weight.dtype is torch.float32]
+    held = [weight.data for weight in wide]
+    for weight in wide:
+        weight.data = weight.data.to(dtype)
+    try:
+        yield
+    finally:
+        for weight, data in zip(wide, held, strict=True):
+            weight.data = data
+
+
+def backbone_dtype(config: Config) -> torch.dtype | None:
+    """Of a policy's file: 32 bits are for what learns and for computing, and take twice the disk,
+    and of the memory of whoever serves it."""
+    if config.backbone_learns == "nothing":
+        return _OF_16_BITS.get(inspect(Path(config.backbone)).dtype)
+    return torch.bfloat16 if config.precision == "bf16" else None
+
+
+_OF_16_BITS = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
 class Curves:
@@ -643,7 +749,7 @@ class Run:
         every = max(1, len(self.held_out) // config.evaluate_samples)
         self.judged = self.held_out[::every][: config.evaluate_samples]
         if self.first_process:
-            self.out.mkdir(parents=True, exist_ok=True)
+            _make_folder(self.out)
             claim(self.out, config, len(self.learned) + len(self.held_out))
             if not kept_step(self.out):
                 self.data.statistics(self.learned).save(self.out / STATISTICS)
@@ -655,8 +761,9 @@ class Run:
         self.weights = {name: w for name, w in network.named_parameters() if w.requires_grad}
         self.average = {name: w.detach().clone() for name, w in self.weights.items()}
         groups = parameter_groups(self.weights, config.optimizer)
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95))
-        self.first = load_state(self.out, self._state(), self.optimizer)
+        on_gpu = self.processes.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=on_gpu or None)
+        self.first, self.untold = load_state(self.out, self._state(), self.optimizer)
         if self.first > config.steps:
             raise ConfigError(f"{self.out} is at step {self.first}, behind steps={config.steps}")
         self.model = self.processes.share(FlowLoss(network))
@@ -674,12 +781,12 @@ class Run:
         curves = Curves(self.out, config.wandb, self.first) if self.first_process else None
         if curves:
             self._introduce()
-        batches, stopwatch = self.batches(end), Stopwatch(config)
+        batches, stopwatch = self.batches(end), Stopwatch(config, self.untold)
         for step in range(self.first, end):
             loss, norm = self._step(step, batches, stopwatch)
             done = step + 1
             stopwatch.add(self.processes.total(loss))
-            if done % config.log_every == 0 or done == end:
+            if _is_due(done, config.log_every, config):
                 scores = stopwatch.scores()
                 scores |= {"gradient": norm, "lr": config.optimizer.lr * rate(step, config)}
                 if curves:
@@ -690,7 +797,7 @@ class Run:
                     verdict = evaluate(self.policy, self.data, self.judged, config, picture)
                 curves.add(done, verdict, _verdict(verdict, len(self.judged)))
             if curves and _is_due(done, config.save_every, config):
-                save_state(self.out, done, self._state(), self.optimizer)
+                save_state(self.out, done, self._state(), self.optimizer, stopwatch.losses)
         self.processes.end()
         return self._policy() if curves and end == config.steps else None
 
@@ -721,7 +828,8 @@ class Run:
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate(step, self.config)
         optimizer.step()
-        optimizer.zero_grad()
+        # Given back, gradients would be made anew beside the room that processes share them in.
+        optimizer.zero_grad(set_to_none=processes.n == 1)
         decay = min(settings.ema, (1 + step) / (10 + step))  # forgets the beginning sooner
         for name, weight in self.weights.items():
             self.average[name].lerp_(weight.detach(), 1 - decay)
@@ -750,10 +858,13 @@ class Run:
 
     def _policy(self) -> Path:
         made = self.out / f"policy-{self.config.steps:06d}"
+        for unfinished in self.out.glob(".policy-*.partial"):  # of a process that was killed
+            shutil.rmtree(unfinished)
         if not made.exists():
             with averaged(self.weights, self.average):
                 merge_adapters(self.policy.network)
-                save_policy(self.policy, Path(self.config.backbone), made)
+                with stored_as(self.policy.network.vlm, backbone_dtype(self.config)):
+                    save_policy(self.policy, Path(self.config.backbone), made)
         return made
 
     def _introduce(self) -> None:
@@ -780,16 +891,19 @@ _DIVERGED = "lower optimizer.lr; what was kept is finite, and from before"
 
 
 class Stopwatch:
-    """What the steps since the last look cost."""
+    """What the steps since the last look cost, and their ``losses``; ``untold`` ones are of an
+    earlier process."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, untold: Sequence[float] = ()) -> None:
         self._batch = config.batch
         self._reset()
+        self.losses.extend(untold)
 
     def add(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise PolicyError(f"the loss is {loss}: {_DIVERGED}")
-        self._losses.append(loss)
+        self.losses.append(loss)
+        self._n += 1
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -799,17 +913,18 @@ class Stopwatch:
         self._waited += time.monotonic() - began
 
     def scores(self) -> dict[str, float]:
-        seconds, n = time.monotonic() - self._began, len(self._losses)
+        seconds = time.monotonic() - self._began
         found = {
-            "loss": sum(self._losses) / n,
-            "samples_per_s": n * self._batch / seconds,
+            "loss": sum(self.losses) / len(self.losses),
+            "samples_per_s": self._n * self._batch / seconds,
             "waited_for_data": self._waited / seconds,
         }
         self._reset()
         return found
 
     def _reset(self) -> None:
-        self._began, self._waited, self._losses = time.monotonic(), 0.0, list[float]()
+        self._began, self._waited, self._n = time.monotonic(), 0.0, 0
+        self.losses: list[float] = []
 
 
 def _progress(done: int, config: Config, scores: Mapping[str, float]) -> str:

@@ -220,9 +220,10 @@ def _share(tries: Sequence[Try]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = recipe_arguments(__doc__ or "", "runs/two_targets", demonstrations=80, episodes=20)
     parser.add_argument("--replan", type=int, default=REPLAN_STEPS, metavar="STEPS")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # settings may stand behind --out
     began = time.monotonic()
     try:
+        read_config(CONFIG, options.settings)  # what is misspelt is told before anything is made
         seeds = range(SHOWN_FROM, SHOWN_FROM + options.demonstrations // 2)
         shows = [show for seed in seeds for show in shown(seed)]
         root = recorded(shows, CONTRACT, options.out)

@@ -101,7 +101,13 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alone", action="store_true", help="the policy is told the task, and no engine is asked"
     )
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (one a core)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes (one a core; one where the policy is a folder and there is a GPU)",
+    )
     parser.add_argument("--out", type=path, default=Path("runs/evaluate"), metavar="DIR")
 
 

@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from rynn_brain_ros.demo.piloted import Driver, act_alone, open_driver
+from rynn_brain_ros.demo.piloted import Driver, act_alone, has_gpu, is_folder, open_driver
 from rynn_brain_ros.demo.running import play
 from rynn_brain_ros.demo.stages import (
     Measured,
@@ -33,7 +33,7 @@ from rynn_brain_ros.view.evaluation import EpisodeScore, evaluation_page, score_
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``episodes`` of ``stage``, seeds counting up from its own. ``jobs`` 0: one for each core.
+    """``episodes`` of ``stage``, seeds counting up from its own. ``jobs`` 0: `usual_jobs`.
     ``policy``, a folder or a ws:// address, moves the arm in place of planned motions, by
     ``contract``; ``alone``: it is told the task, and no engine is asked."""
 
@@ -56,7 +56,7 @@ def evaluate(
     """
     seeds = range(config.stage.seed, config.stage.seed + config.episodes)
     cores = os.cpu_count() or 1
-    jobs = min(config.jobs or cores, config.episodes)
+    jobs = min(config.jobs or usual_jobs(config.policy, cores), config.episodes)
     scores: dict[int, EpisodeScore] = {}
     # Spawned, not forked: OpenGL and its threads do not survive a fork.
     with ProcessPoolExecutor(
@@ -74,6 +74,11 @@ def evaluate(
         finally:  # after an error nobody waits for the rest
             pool.shutdown(cancel_futures=True)
     return tuple(scores[seed] for seed in seeds)
+
+
+def usual_jobs(policy: str, cores: int, gpu: Callable[[], bool] = has_gpu) -> int:
+    """One for each core; but every process holds the policy anew, and a GPU would soon be full."""
+    return 1 if is_folder(policy) and gpu() else cores
 
 
 def share_cores(n_threads: int) -> None:

@@ -89,12 +89,25 @@ def open_driver(policy: str, contract: str) -> Driver:
     Raises `InputError`, `PolicyError` for a folder that is none, `EngineError` for a server.
     """
     chosen = find_contract(contract)
-    if policy.startswith(("ws://", "wss://")):
+    if not is_folder(policy):
         from rynn_brain_ros.vla.client import PolicyClient  # noqa: PLC0415  (optional packages)
 
         token = os.environ.get(TOKEN_VARIABLE, "")
         return Driver(PolicyClient(policy, token=token, timeout_s=_ANSWER_S), chosen)
     return Driver(CheckpointPolicy(_loaded(policy), NO_DELAY), chosen)
+
+
+def is_folder(policy: str) -> bool:
+    """That is opened in this process, and not served elsewhere."""
+    return bool(policy) and not policy.startswith(("ws://", "wss://"))
+
+
+def has_gpu() -> bool:
+    """Which a policy is then opened on. Raises `EngineError` where torch is missing."""
+    require_packages()
+    import torch  # noqa: PLC0415  (optional)
+
+    return bool(torch.cuda.is_available())
 
 
 @lru_cache(maxsize=1)

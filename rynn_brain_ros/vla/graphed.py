@@ -17,25 +17,27 @@ from torch.nn import functional
 
 from rynn_brain_ros.vla.network import Batch, ChunkNetwork, Prefix
 
-Capture = Callable[[Callable[[], None]], Callable[[], None]]
-"""Takes work on memory that stays where it is; what it returns does that work again."""
+Capture = Callable[[Callable[[], None], torch.device], Callable[[], None]]
+"""Takes work on memory of a device that stays where it is; what it returns does that work
+again."""
 _BLOCK = 64
 """Lengths of prefixes are multiples of it."""
 _MOST_GRAPHS = 4
 _WARM_UPS = 3
 
 
-def cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
+def cuda_graph(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """A `Capture`. Needs a GPU of NVIDIA's."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UPS):  # libraries choose their kernels, which a graph must not see
+    with torch.cuda.device(device):  # or streams would be the current GPU's, and record nothing
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):  # libraries choose their kernels, which a graph must not see
+                work()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):  # its own one is of the first GPU that asked
             work()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
     replay: Callable[[], None] = graph.replay
     return replay
 
@@ -84,7 +86,7 @@ class _Graph:
         def work() -> None:
             self._velocity.copy_(network.velocity(prefix, *inputs))
 
-        self._replay = capture(work)
+        self._replay = capture(work, x_t.device)
 
     def __call__(self, prefix: Prefix, *inputs: Tensor) -> Tensor:
         if prefix is not self._shown:

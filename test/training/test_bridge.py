@@ -23,6 +23,7 @@ from training.bridge import (
     folds,
     judged,
     learned,
+    main,
     report,
     table,
     trained_policy,
@@ -78,3 +79,11 @@ def test_every_episode_is_held_out_once():
     assert max(map(len, made)) - min(map(len, made)) <= 1
     with pytest.raises(PolicyError, match="9 episodes: 10 are the least"):
         folds(9)
+
+
+def test_settings_may_stand_behind_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """As the manual writes it. The file is read first, and there is none."""
+    file, out = tmp_path / "none.tfrecord", tmp_path / "out"
+    with pytest.raises(SystemExit, match=r"error: .*none\.tfrecord"):
+        main([str(file), "--out", str(out), "seed=1"])
+    assert not capsys.readouterr().err

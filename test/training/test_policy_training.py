@@ -31,9 +31,11 @@ from pointing_hands import (  # noqa: E402
     small_backbone,
 )
 from safetensors.torch import load_file  # noqa: E402
+from transformers import AutoModelForImageTextToText  # noqa: E402
 
 from rynn_brain_ros.data import contract_from  # noqa: E402
-from rynn_brain_ros.values import ConfigError, RynnBrainError  # noqa: E402
+from rynn_brain_ros.models.local.checkpoint import inspect  # noqa: E402
+from rynn_brain_ros.values import ConfigError, OutputError, RynnBrainError  # noqa: E402
 from rynn_brain_ros.vla import Observation  # noqa: E402
 from rynn_brain_ros.vla.actions import IDENTITY_ROT6D, PartKind, rot6d_from_matrix  # noqa: E402
 from rynn_brain_ros.vla.aiming import Aim  # noqa: E402
@@ -54,9 +56,13 @@ from training.train import (  # noqa: E402
     Config,
     FlowLoss,
     Plan,
+    Processes,
     Run,
+    _moments,
+    averaged,
     config_of,
     distance,
+    evaluate,
     rate,
     read_config,
     save_state,
@@ -84,6 +90,10 @@ def _tensors(path: Path, name: str) -> dict[str, Any]:
 
 def curve(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+
+
+def without_times(line: dict[str, float]) -> dict[str, float]:
+    return {k: v for k, v in line.items() if k not in ("samples_per_s", "waited_for_data")}
 
 
 @pytest.mark.slow
@@ -114,18 +124,18 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
     tmp_path: Path, backbone: Path, demonstrated: Path
 ):
     at_once, in_two = tmp_path / "at-once", tmp_path / "in-two"
-    Run(settings(at_once, backbone, demonstrated)).train()
-    assert Run(settings(in_two, backbone, demonstrated)).train(until=5) is None
+    Run(settings(at_once, backbone, demonstrated, log_every=4)).train()
+    assert Run(settings(in_two, backbone, demonstrated, log_every=4)).train(until=5) is None
     assert [path.name for path in in_two.glob("step-*")] == ["step-000003"]
-    resumed = Run(settings(in_two, backbone, demonstrated))
+    resumed = Run(settings(in_two, backbone, demonstrated, log_every=4))
     assert resumed.first == 3
     assert resumed.train() == in_two / "policy-000006"
     one, other = kept(at_once), kept(in_two)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert curve(at_once)[-1] == curve(in_two)[-1]
-    told = [[(line["step"], "loss" in line) for line in curve(run)] for run in (at_once, in_two)]
+    told = [[without_times(line) for line in curve(run)] for run in (at_once, in_two)]
     assert told[0] == told[1], "steps that were taken again are told once"
+    assert [line["step"] for line in told[0]] == [4, 6, 6], "the last is of held-out chunks"
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing_and_what_was_kept_stays(
@@ -153,6 +163,48 @@ def test_weights_that_are_not_finite_never_replace_those_that_were_kept(
     with pytest.raises(PolicyError, match=f"average/{name} is not finite at step 2.*step-000001"):
         save_state(tmp_path, 2, run._state(), run.optimizer)
     assert [path.name for path in tmp_path.glob("*step-*")] == ["step-000001"]
+
+
+def test_the_optimizers_state_is_read_the_same_for_a_gpu(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    Run(settings(tmp_path, backbone, demonstrated, steps=1)).train()
+    path = tmp_path / "step-000001" / "optimizer.pt"
+    copied, shared = (_moments(path, on_gpu=on_gpu) for on_gpu in (False, True))
+    assert copied["param_groups"] == shared["param_groups"]
+    for number, told in copied["state"].items():
+        assert all(torch.equal(shared["state"][number][name], told[name]) for name in told)
+
+
+def test_an_older_step_is_removed_only_when_the_newer_one_is_on_the_disk(
+    tmp_path: Path, backbone: Path, demonstrated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = Run(settings(tmp_path, backbone, demonstrated, steps=2, save_every=1))
+    to_disk, flushed = os.fsync, list[tuple[str, set[str]]]()
+
+    def noted(number: int) -> None:
+        there = {path.name for path in tmp_path.glob("step-*")}
+        flushed.append((Path(f"/proc/self/fd/{number}").readlink().name, there))
+        to_disk(number)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    run.train()
+    second = flushed[len(flushed) // 2 :]
+    names = [name for name, _ in second]
+    assert names[-2:] == [".step-000002.partial", tmp_path.name]
+    assert {"weights.safetensors", "average.safetensors", "optimizer.pt"} < set(names)
+    assert second[-1][1] == {"step-000001", "step-000002"}
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-000002"]
+
+
+def test_a_policy_that_was_half_written_by_a_killed_process_goes(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    half = tmp_path / ".policy-000001.4711.partial" / "backbone"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    Run(settings(tmp_path, backbone, demonstrated, steps=1)).train()
+    assert [path.name for path in tmp_path.glob("*policy-*")] == ["policy-000001"]
 
 
 def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path, backbone: Path, demonstrated: Path):
@@ -184,6 +236,19 @@ def test_a_run_without_a_backbone_is_refused_before_data_are_read(tmp_path: Path
         Run(Config(out=str(tmp_path)))
 
 
+@pytest.mark.parametrize("device", ["foo", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_before_data_are_read(tmp_path: Path, device: str):
+    with pytest.raises(ConfigError, match=f"device={device} is not there: this torch has cpu"):
+        Run(Config(backbone="any", out=str(tmp_path), device=device))
+
+
+def test_a_file_in_the_folders_place_is_told(tmp_path: Path, backbone: Path, demonstrated: Path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(OutputError, match=f"out={out} cannot be made: .*; name a folder"):
+            Run(settings(out, backbone, demonstrated))
+
+
 def test_two_processes_learn_what_one_does(tmp_path: Path, backbone: Path, demonstrated: Path):
     pytest.importorskip("accelerate")
     alone, together = tmp_path / "alone", tmp_path / "together"
@@ -196,6 +261,19 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, backbone: Path, demon
     for name in one:
         torch.testing.assert_close(other[name], one[name], rtol=1e-3, atol=2e-5)
     assert curve(together)[0]["loss"] == pytest.approx(curve(alone)[0]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])
+def test_weights_that_accelerate_would_divide_are_refused(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    pytest.importorskip("accelerate")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
+    with pytest.raises(
+        ConfigError, match=f"configured for {kind}, .*--multi_gpu, or with torchrun"
+    ):
+        Processes("cpu")
 
 
 def _one_of_two(rank: int, config: Config) -> None:
@@ -212,7 +290,12 @@ def _one_of_two(rank: int, config: Config) -> None:
 def test_the_loss_is_that_of_flow_matching(
     tmp_path: Path, backbone: Path, demonstrated: Path, variant: str, draws: int
 ):
-    changes = {"policy__variant": variant, "draws": draws, "data__learn_padding": True}
+    changes = {
+        "policy__variant": variant,
+        "draws": draws,
+        "data__learn_padding": True,
+        "log_every": 1,
+    }
     run = Run(settings(tmp_path, backbone, demonstrated, **changes))
     network, dice = run.policy.network, torch.Generator().manual_seed(3 << 32)
     shown = next(run.batches(1))
@@ -256,6 +339,71 @@ def test_other_ways_to_train_learn_what_they_say(
     assert any("visual" in key for key in moved) == (learns == "everything")
 
 
+@pytest.mark.parametrize(
+    ("stored", "changes", "written"),
+    [
+        ("bfloat16", {}, "BF16"),
+        ("float16", {}, "F16"),
+        ("float32", {}, "F32"),
+        ("bfloat16", {"backbone_learns": "language"}, "F32"),
+        ("float32", {"backbone_learns": "language", "precision": "bf16"}, "BF16"),
+    ],
+)
+def test_a_backbone_is_written_as_it_came_and_not_in_the_bits_that_it_learned_in(
+    tmp_path: Path, demonstrated: Path, stored: str, changes: dict[str, Any], written: str
+):
+    came = small_backbone(tmp_path / "backbone")
+    model = AutoModelForImageTextToText.from_pretrained(came, dtype=getattr(torch, stored))
+    model.save_pretrained(came)
+    if changes:
+        changes = {"policy__variant": "single_stream", **changes}
+    run = Run(settings(tmp_path / "run", came, demonstrated, steps=1, **changes))
+    made = run.train()
+    assert made is not None
+    assert inspect(made / "backbone").dtype == written
+    assert {weight.dtype for weight in run.policy.network.parameters()} == {torch.float32}
+    if not changes:
+        before, after = (_tensors(folder, "model") for folder in (came, made / "backbone"))
+        assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+@pytest.mark.parametrize(
+    ("precision", "checkpointing"), [("fp32", False), ("bf16", True)], ids=["fp32", "bf16"]
+)
+def test_adapters_learn_go_on_and_become_part_of_an_ordinary_policy(
+    tmp_path: Path, backbone: Path, demonstrated: Path, precision: str, checkpointing: bool
+):
+    pytest.importorskip("peft")
+    changes = {"policy__variant": "single_stream", "backbone_learns": "lora"}
+    changes |= {"precision": precision, "gradient_checkpointing": checkpointing, "steps": 4}
+    rates = {"optimizer__backbone_lr": 1e-2, "optimizer__ema": 0.5}
+    config = settings(tmp_path, backbone, demonstrated, **changes, **rates)
+    Run(config).train(until=3)
+    resumed = Run(config)
+    assert resumed.first == 3
+    made = resumed.train()
+    assert made is not None
+    policy, before = load_policy(made), load_file(backbone / "model.safetensors")
+    after = policy.network.vlm.state_dict()
+    assert after.keys() >= before.keys(), "an ordinary checkpoint"
+    text = "model.language_model.layers.0.self_attn.q_proj.weight"
+    moved = {
+        key for key, value in before.items() if (after[key].float() - value).abs().max() > 0.01
+    }
+    assert text in moved
+    assert not any("visual" in key for key in moved)
+
+    unmerged = Run(config)
+    seen = [unmerged.data[key].observation for key in unmerged.held_out[:3]]
+    shape = (3, HORIZON, policy.spec.n_dims)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    unmerged.policy.network.eval()
+    with averaged(unmerged.weights, unmerged.average):
+        told = unmerged.policy.sampled(seen, noise)
+    tolerance = 1e-4 if precision == "fp32" else 0.05
+    np.testing.assert_allclose(policy.sampled(seen, noise), told, atol=tolerance)
+
+
 @pytest.mark.parametrize("seen_mib", [64, 0.2])
 def test_what_the_backbone_saw_is_kept_and_the_same_is_learned(
     tmp_path: Path, backbone: Path, demonstrated: Path, seen_mib: float
@@ -275,6 +423,28 @@ def test_what_the_backbone_saw_is_kept_and_the_same_is_learned(
         for shown in (memory.shown(keys[:8]), at_once)
     ]
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=2e-3)
+
+
+def test_states_beyond_half_precision_are_kept_finite_and_the_same_beside_others(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    run = Run(settings(tmp_path, backbone, demonstrated))
+    network, row = run.policy.network, iter(range(2))
+
+    def grow_first(_: Any, __: Any, embeds: Any) -> Any:
+        return embeds * (1e7 if next(row) == 0 else 1)
+
+    network.vlm.get_input_embeddings().register_forward_hook(grow_first)
+    collate = Collator(run.policy.reader, run.policy.statistics)
+    memory = KeptSeeing(network, run.data, collate, 64)
+    large, small = run.learned[0], run.learned[-1]
+    alone = [memory.shown([key]).seen.hidden[0] for key in (large, small)]
+    assert [layer.dtype for layer in alone] == [torch.bfloat16, torch.float16]
+    assert float(alone[0].abs().max()) > 65504
+    together = memory.shown([large, small]).seen.hidden[0]
+    assert torch.isfinite(together).all()
+    for beside, layer in zip(together, alone, strict=True):
+        assert torch.equal(beside[: layer.shape[1]], layer[0].float())
 
 
 def parts(shown: Shown[Seen]) -> list[Any]:
@@ -471,6 +641,10 @@ def test_settings_come_from_the_file_then_from_the_command(tmp_path: Path):
         ("optimizer.lr=fast", "optimizer.*'lr' is 'fast'"),
         ("precision=fp8", "must be one of fp32, bf16"),
         ("steps", "'steps' is no setting: write key=value"),
+        ("policy.image_size=[32.0, 64.0]", r"'policy.image_size' is \[32.0, 64.0\].* type int"),
+        ("policy.image_size=[a, b]", "'policy.image_size' is .* type int"),
+        ("data.sets=[1]", "'data.sets' is .* type str"),
+        ("data.held_out_episodes=[a]", "'data.held_out_episodes' is .* type int"),
     ],
 )
 def test_a_setting_that_is_none_is_refused_with_the_nearest(tmp_path: Path, told: str, named: str):
@@ -486,6 +660,25 @@ def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
     assert max(rates) == rates[9]
     assert rates[50] == pytest.approx(0.55)
     assert rates[100] == pytest.approx(0.1)
+
+
+def test_who_is_not_told_the_step_is_not_asked_to_know_its_end(
+    tmp_path: Path, backbone: Path, demonstrated: Path
+):
+    run = Run(settings(tmp_path, backbone, demonstrated))
+    options = {"target": "metres", "target_frame": "base"}
+    whole, cut = (
+        Demonstrations([demonstrated], HORIZON, (32, 64), stay_after_step=stays, **options)
+        for stays in (False, True)
+    )
+    before = [Key(episode, 0) for episode in range(6)]  # the brain's step is told at row 1
+    one, other = (
+        evaluate(run.policy, data, before, run.config, tmp_path / "chunks.png")
+        for data in (whole, cut)
+    )
+    assert one["position_m/withheld"] == other["position_m/withheld"]
+    assert one["position_m/still"] > other["position_m/still"]
+    assert one["position_m/told"] != other["position_m/told"]
 
 
 def test_errors_are_told_in_the_units_of_their_part():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from rynn_brain_ros.values import InputError  # noqa: E402
 from rynn_brain_ros.vla import Observation  # noqa: E402
 from rynn_brain_ros.vla.checkpoint import load_policy  # noqa: E402
 from rynn_brain_ros.vla.guidance import CheckpointPolicy  # noqa: E402
+from training import pick_and_place  # noqa: E402
 from training.recording import recorded  # noqa: E402
 from training.train import Run, open_data, read_config  # noqa: E402
 from training.two_targets import (  # noqa: E402
@@ -33,6 +35,7 @@ from training.two_targets import (  # noqa: E402
     Try,
     balanced,
     draw,
+    main,
     shown,
     sides,
 )
@@ -125,3 +128,13 @@ def test_the_paths_are_drawn(tmp_path: Path):
 def test_the_configuration_tells_neither_step_nor_point():
     config = read_config(CONFIG)
     assert (config.data.target, config.policy.told_step) == ("none", False)
+
+
+@pytest.mark.parametrize("command", [main, pick_and_place.main])
+def test_a_misspelt_setting_behind_the_options_is_told_before_anything_is_made(
+    tmp_path: Path, command: Callable[[list[str]], None]
+):
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit, match=r"did you mean 'optimizer.lr'"):
+        command(["seed=1", "--out", str(out), "optimiser.lr=1e-4"])
+    assert not out.exists()

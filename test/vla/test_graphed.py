@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,17 +31,18 @@ class Recorder:
     def __init__(self) -> None:
         self.n = 0
 
-    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+    def __call__(self, work: Callable[[], None], device: Any) -> Callable[[], None]:
+        assert device.type == "cpu"  # where what is replayed lies
         self.n += 1
         work()
         return work
 
 
-def make(folder: Path, kind: str, variant: Variant) -> LoadedPolicy:
+def make(folder: Path, kind: str, variant: Variant, device: str = "") -> LoadedPolicy:
     from tiny_models import build  # noqa: PLC0415  # its folder is known to tiny_policies
 
     torch.manual_seed(1)
-    return new_policy(build(kind, folder), spec(variant), statistics())
+    return new_policy(build(kind, folder), spec(variant), statistics(), device=device)
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +125,10 @@ def test_a_gpu_replays_what_it_computes(tmp_path: Path, kind: str, variant: Vari
     for seen in ([SEEN[0]], [SEEN[1]], SEEN):
         told = plain.sampled(seen, noise(len(seen)))
         np.testing.assert_allclose(graphed.sampled(seen, noise(len(seen))), told, atol=1e-3)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no second GPU")
+def test_a_gpu_that_is_not_the_current_one_replays_what_it_computes(tmp_path: Path):
+    plain = make(tmp_path, "qwen3_vl", Variant.SMALL_EXPERT, "cuda:1")
+    graphed, told = with_cuda_graphs(plain), plain.sampled(SEEN, noise(2))
+    np.testing.assert_allclose(graphed.sampled(SEEN, noise(2)), told, atol=1e-3)
