@@ -7,14 +7,15 @@ stops at the closing tag of what was asked, and gives up within one layer when t
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -43,6 +44,7 @@ from rynn_brain_ros.values import (
 )
 
 _LOG = logging.getLogger(__name__)
+_Computed = TypeVar("_Computed")
 _LOOK_S = 0.02
 """How often a waiting question looks whether it was cancelled."""
 _NO_RESUME = (
@@ -154,19 +156,21 @@ class LocalEngine:
     def follow(self, query: Query, tokens: Sequence[int]) -> tuple[int, ...]:
         """What it would write in the place of each of ``tokens``, had it written those before it:
         for comparing engines token by token. Raises as `ask` does."""
-        choices: list[int] = []
         with self._turn, torch.inference_mode():
             loaded = self._opened()
             prompt, pictures = loaded.prompt(query)
-            try:
+
+            def follow() -> tuple[int, ...]:
                 logits = self._read(loaded, prompt, pictures, Run(query, None))
-                for n_before in range(len(tokens)):
-                    if n_before:
-                        logits = loaded.step(prompt, tokens[:n_before])
-                    choices.append(int(logits.argmax()))
+                choices = [int(logits.argmax())] if tokens else []
+                for n_before in range(1, len(tokens)):
+                    choices.append(int(loaded.step(prompt, tokens[:n_before]).argmax()))
+                return tuple(choices)
+
+            try:
+                return self._computed(loaded, prompt, follow)
             finally:
                 loaded.prefix.settle()
-        return tuple(choices)
 
     def close(self) -> None:
         """Gives the memory back; a question that is being answered is answered first."""
@@ -198,15 +202,18 @@ class LocalEngine:
         loaded = self._opened()
         prompt, pictures = loaded.prompt(run.query)
         run.prompt_tokens = len(prompt)
+        reason = FinishReason.CANCELLED
         try:
             with torch.inference_mode(), loaded.backbone.watched(run.look):
                 reason = self._write(loaded, prompt, pictures, writer, run)
-        except GivenUpError as error:
-            if not run.cancelled:
-                raise EngineError(_too_slow(self._info.model, run, writer)) from error
-            reason = FinishReason.CANCELLED
+        except GivenUpError:
+            too_slow = not run.cancelled
+        else:
+            too_slow = False
         finally:
             loaded.prefix.settle()
+        if too_slow:
+            raise EngineError(_too_slow(self._info.model, run, writer))
         writer.end()
         return self._answer(run, writer, reason)
 
@@ -218,33 +225,45 @@ class LocalEngine:
         writer: Writer,
         run: Run,
     ) -> FinishReason:
-        with self._computing(loaded, prompt):
-            logits = self._read(loaded, prompt, pictures, run)
         constraint = loaded.constraint(run.query)
         n_most = run.query.budget.max_new_tokens
-        for n_written in range(n_most):
-            if n_written:
+
+        def next_token() -> tuple[int, float]:
+            if writer.tokens:
+                logits = loaded.step(prompt, writer.tokens)
+            else:
+                logits = self._read(loaded, prompt, pictures, run)
+            token, chances = _chosen(logits, constraint, n_most - len(writer.tokens))
+            return token, loaded.sureness(chances, token)
+
+        while len(writer.tokens) < n_most:
+            if writer.tokens:
                 run.look()
-                with self._computing(loaded, prompt):
-                    logits = loaded.step(prompt, writer.tokens)
-            with self._computing(loaded, prompt):
-                token, chances = _chosen(logits, constraint, n_most - n_written)
+            token, sureness = self._computed(loaded, prompt, next_token)
             if token in loaded.stop_tokens:
                 return FinishReason.STOP
-            writer.write(token, loaded.sureness(chances, token))
+            writer.write(token, sureness)
             if writer.complete or (constraint is not None and constraint.complete):
                 return FinishReason.STOP
         return FinishReason.LENGTH
 
-    @contextlib.contextmanager
-    def _computing(self, loaded: _Opened, prompt: Prompt) -> Iterator[None]:
-        """What goes wrong inside is the model's: nothing that it left behind is used again."""
+    def _computed(
+        self, loaded: _Opened, prompt: Prompt, compute: Callable[[], _Computed]
+    ) -> _Computed:
+        """What goes wrong inside is the model's: nothing that it left behind is used again.
+
+        The error is raised behind the handler and chained to nothing: a traceback would keep the
+        tensors of the layers that failed for as long as anybody keeps the error, and a GPU that was
+        full would stay full.
+        """
         try:
-            yield
+            return compute()
         except (RuntimeError, MemoryError, ArithmeticError) as error:
-            loaded.prefix.clear()
-            self._frames.clear()
-            raise EngineError(_failed(self._info.model, len(prompt), error)) from error
+            failure = _failed(self._info.model, len(prompt), error)
+            _LOG.warning("%s\n%s", failure, traceback.format_exc())
+        loaded.prefix.clear()
+        self._frames.clear()
+        raise EngineError(failure)
 
     def _read(
         self, loaded: _Opened, prompt: Prompt, pictures: Sequence[Picture], run: Run

@@ -1,0 +1,106 @@
+"""The local engine when its model fails: what is told, what is kept, and what is given back."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from tiny_models import build, question, stock_answer  # noqa: E402
+
+from rynn_brain_ros.models.local.engine import LocalEngine  # noqa: E402
+from rynn_brain_ros.values import EngineError, QueryBudget  # noqa: E402
+
+FULL = "CUDA out of memory. Tried to allocate 1.00 GiB"
+LAYER = 2
+"""Of the language model: those before it have their keys and values in the cache already."""
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("qwen3_vl", tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def engine(directory: Path) -> Iterator[LocalEngine]:
+    opened = LocalEngine.open(directory, constrain=False)
+    yield opened
+    opened.close()
+
+
+def layer_of(engine: LocalEngine) -> Any:
+    assert engine._loaded is not None
+    return engine._loaded.loaded.model.model.language_model.layers[LAYER]
+
+
+class Broken:
+    """A layer's part that fails; ``seen`` are the hidden states that it was given."""
+
+    def __init__(self, layer: Any, fail: Callable[[], None]) -> None:
+        self.seen: list[weakref.ref[Any]] = []
+        self._layer, self._fail = layer, fail
+        self._sound, layer.mlp.forward = layer.mlp.forward, self
+
+    def __call__(self, hidden: Any) -> Any:
+        self.seen.append(weakref.ref(hidden))
+        self._fail()
+        return self._sound(hidden)
+
+    def mend(self) -> None:
+        self._layer.mlp.forward = self._sound
+
+
+def raising(kind: type[Exception], *said: str) -> Callable[[], None]:
+    """Each time another error: one that was raised before would hold what it was raised in."""
+
+    def fail() -> None:
+        raise kind(*said)
+
+    return fail
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def test_a_question_that_memory_did_not_suffice_for_gives_its_memory_back(engine, caplog):
+    engine.ask(question(1, 2, 3))
+    keys = weakref.ref(engine._loaded.prefix.cache)
+    broken = Broken(layer_of(engine), raising(torch.OutOfMemoryError, FULL))
+    with caplog.at_level(logging.WARNING), pytest.raises(EngineError, match=FULL) as raised:
+        engine.ask(question(1, 2, 4))
+    assert broken.seen[0]() is None, "the hidden states outlive the question, by the kept error"
+    assert keys() is None
+    assert raised.value.__cause__ is raised.value.__context__ is None
+    assert "in __call__" in caplog.text  # where it happened is in the log, as text
+
+
+def test_the_question_after_it_is_answered_right(engine, directory):
+    engine.ask(question(1))
+    broken = Broken(layer_of(engine), raising(torch.OutOfMemoryError, FULL))
+    with pytest.raises(EngineError, match=FULL):
+        engine.ask(question(1, 2))
+    broken.mend()
+    assert engine.ask(question(1, 2)).text == stock_answer(directory, question(1, 2)).text
+
+
+def test_a_question_that_took_too_long_gives_its_memory_back(engine):
+    patient = question(1, 2)
+    engine.ask(patient)  # so that reading is what takes the time
+
+    def wait() -> None:
+        torch.tensor(range(200_000))
+
+    broken = Broken(layer_of(engine), wait)
+    with pytest.raises(EngineError, match="did not finish its answer") as raised:
+        engine.ask(replace(patient, budget=QueryBudget(12, 1e-3)))
+    broken.mend()
+    assert all(hidden() is None for hidden in broken.seen)
+    assert raised.value.__context__ is None
