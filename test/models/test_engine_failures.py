@@ -16,6 +16,7 @@ pytest.importorskip("transformers")
 
 from tiny_models import build, question, stock_answer  # noqa: E402
 
+from rynn_brain_ros.models.local import gpu  # noqa: E402
 from rynn_brain_ros.models.local.engine import LocalEngine  # noqa: E402
 from rynn_brain_ros.values import EngineError, QueryBudget  # noqa: E402
 
@@ -104,3 +105,19 @@ def test_a_question_that_took_too_long_gives_its_memory_back(engine):
     broken.mend()
     assert all(hidden() is None for hidden in broken.seen)
     assert raised.value.__context__ is None
+
+
+def test_a_closed_engine_leaves_no_model_behind(directory):
+    engine = LocalEngine.open(directory, constrain=False)
+    model = weakref.ref(engine._loaded.loaded.model)
+    engine.ask(question(1))
+    engine.close()
+    assert model() is None
+    engine.close()
+
+
+def test_what_torch_keeps_for_itself_of_a_gpu_is_free_for_the_next_model(monkeypatch):
+    told = {"mem_get_info": (5, 100), "memory_reserved": 70, "memory_allocated": 20}
+    for name, value in told.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+    assert gpu.free_bytes("cuda") == 55

@@ -20,6 +20,7 @@ from typing import TypeVar
 import torch
 
 from rynn_brain_ros.language import compose, strict_answer
+from rynn_brain_ros.models.local import gpu
 from rynn_brain_ros.models.local.backbone import Backbone, ImageFeatures
 from rynn_brain_ros.models.local.chat import Chat, Picture
 from rynn_brain_ros.models.local.constraint import Constraint, Vocabulary, check_installed
@@ -175,8 +176,12 @@ class LocalEngine:
     def close(self) -> None:
         """Gives the memory back; a question that is being answered is answered first."""
         with self._turn:
+            if self._loaded is None:
+                return
+            device = self._loaded.backbone.device
             self._loaded = None
             self._frames.clear()
+            gpu.give_back(device)  # the model refers to itself through the hooks of its layers
 
     # --- one question ------------------------------------------------------------------------
 
@@ -263,6 +268,7 @@ class LocalEngine:
             _LOG.warning("%s\n%s", failure, traceback.format_exc())
         loaded.prefix.clear()
         self._frames.clear()
+        gpu.give_back(loaded.backbone.device)
         raise EngineError(failure)
 
     def _read(

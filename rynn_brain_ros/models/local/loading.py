@@ -20,6 +20,7 @@ from transformers.utils import import_utils
 from transformers.utils import logging as transformers_logging
 
 from rynn_brain_ros.models.image_grid import TOKEN_PX
+from rynn_brain_ros.models.local import gpu
 from rynn_brain_ros.models.local.chat import MAX_PROMPT_TOKENS, Chat
 from rynn_brain_ros.models.local.checkpoint import Checkpoint, inspect
 from rynn_brain_ros.models.local.memory import (
@@ -184,7 +185,7 @@ def _check_version(checkpoint: Checkpoint) -> None:
 def _room(device: str) -> tuple[int | None, str]:
     """(free bytes, what they are of)."""
     if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(device)[0]), f"the memory of {device}"
+        return gpu.free_bytes(device), f"the memory of {device}"
     return available_bytes(), "main memory"
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from rynn_brain_ros.models.local.gpu import finish
+
 _SLOW_RATIO = 30.0
 """Conv3d takes 2 to 5 times as long as the product where it works, thousands where it does not."""
 _TRIED_PATCHES, _TRIES = 64, 3
@@ -60,13 +62,8 @@ def _seconds(compute: Callable[[torch.Tensor], torch.Tensor], values: torch.Tens
 
 
 def _once(compute: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> float:
-    _finish(values.device)
+    finish(values.device)
     began = time.perf_counter()
     compute(values)
-    _finish(values.device)
+    finish(values.device)
     return time.perf_counter() - began
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
