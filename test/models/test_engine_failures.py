@@ -121,3 +121,21 @@ def test_what_torch_keeps_for_itself_of_a_gpu_is_free_for_the_next_model(monkeyp
     for name, value in told.items():
         monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
     assert gpu.free_bytes("cuda") == 55
+
+
+# --- what is told --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (("\n🚨 bitsandbytes was not built for this GPU 🚨\n\nDo this",), "bitsandbytes was not"),
+        (("  \n\n",), "RuntimeError"),
+        ((), "RuntimeError"),
+    ],
+)
+def test_an_error_is_told_by_its_first_line_that_says_something(engine, said, told):
+    broken = Broken(layer_of(engine), raising(RuntimeError, *said))
+    with pytest.raises(EngineError, match=f"to \\d+ tokens: .*{told}"):
+        engine.ask(question(1))
+    broken.mend()

@@ -25,7 +25,7 @@ from rynn_brain_ros.models.local.backbone import Backbone, ImageFeatures
 from rynn_brain_ros.models.local.chat import Chat, Picture
 from rynn_brain_ros.models.local.constraint import Constraint, Vocabulary, check_installed
 from rynn_brain_ros.models.local.frame_cache import FrameCache, FrameCacheStats
-from rynn_brain_ros.models.local.loading import Loaded, load
+from rynn_brain_ros.models.local.loading import Loaded, cause, load
 from rynn_brain_ros.models.local.memory import FRAME_CACHE_BYTES
 from rynn_brain_ros.models.local.pictures import pixels
 from rynn_brain_ros.models.local.prefix import Prefix
@@ -383,8 +383,7 @@ def _too_slow(model: str, run: Run, writer: Writer) -> str:
 
 
 def _failed(model: str, n_tokens: int, error: BaseException) -> str:
-    said = (str(error).splitlines() or [type(error).__name__])[0]
     return (
-        f"{model} could not compute an answer to {n_tokens} tokens: {said}. If memory is short, "
+        f"{model} could not compute an answer to {n_tokens} tokens: {cause(error)}. If memory is short, "
         "show fewer or smaller frames"
     )

@@ -146,11 +146,13 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
-        raise EngineError(f"transformers cannot load {path}: {_first_line(error)}") from error
+        raise EngineError(f"transformers cannot load {path}: {cause(error)}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def cause(error: BaseException) -> str:
+    """What it says, in one line: many messages begin with empty ones."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
 
 
 @contextlib.contextmanager
@@ -246,7 +248,7 @@ def _try_out(request: Request, model: Any) -> None:
     except _BROKEN as error:
         raise EngineError(
             f"{request.checkpoint.name} was loaded in {request.quantization} and cannot compute "
-            f"on {request.device}: {_first_line(error)}. Use another quantization, or a build of "
+            f"on {request.device}: {cause(error)}. Use another quantization, or a build of "
             "its library that is made for this machine"
         ) from error
 
