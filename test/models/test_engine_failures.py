@@ -17,6 +17,7 @@ pytest.importorskip("transformers")
 from tiny_models import build, question, stock_answer  # noqa: E402
 
 from rynn_brain_ros.models.local import gpu  # noqa: E402
+from rynn_brain_ros.models.local.backbone import Backbone  # noqa: E402
 from rynn_brain_ros.models.local.engine import LocalEngine  # noqa: E402
 from rynn_brain_ros.values import EngineError, QueryBudget  # noqa: E402
 
@@ -139,3 +140,28 @@ def test_an_error_is_told_by_its_first_line_that_says_something(engine, said, to
     with pytest.raises(EngineError, match=f"to \\d+ tokens: .*{told}"):
         engine.ask(question(1))
     broken.mend()
+
+
+def test_an_error_without_a_class_of_its_own_is_one_of_the_engine(engine):
+    broken = Broken(layer_of(engine), raising(Exception, "out of resource: shared memory"))
+    with pytest.raises(EngineError, match=r"could not compute .* out of resource"):
+        engine.ask(question(1))
+    broken.mend()
+
+
+def test_a_gpu_that_fails_while_a_model_is_tried_out_is_told(directory, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(Backbone, "read", fail)
+    with pytest.raises(EngineError, match=r"-tiny cannot compute on cpu: .*no kernel image"):
+        LocalEngine.open(directory)
+
+
+def test_a_gpu_that_cannot_be_used_is_told(directory, monkeypatch):
+    def fail(_: object) -> None:
+        raise RuntimeError("CUDA-capable device(s) is/are busy or unavailable")
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", fail)
+    with pytest.raises(EngineError, match=r"cuda cannot be used: .* busy or unavailable; rynn"):
+        LocalEngine.open(directory, device="cuda")

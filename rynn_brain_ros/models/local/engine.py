@@ -24,8 +24,9 @@ from rynn_brain_ros.models.local import gpu
 from rynn_brain_ros.models.local.backbone import Backbone, ImageFeatures
 from rynn_brain_ros.models.local.chat import Chat, Picture
 from rynn_brain_ros.models.local.constraint import Constraint, Vocabulary, check_installed
+from rynn_brain_ros.models.local.failures import cause, told_as
 from rynn_brain_ros.models.local.frame_cache import FrameCache, FrameCacheStats
-from rynn_brain_ros.models.local.loading import Loaded, cause, load
+from rynn_brain_ros.models.local.loading import Loaded, load
 from rynn_brain_ros.models.local.memory import FRAME_CACHE_BYTES
 from rynn_brain_ros.models.local.pictures import pixels
 from rynn_brain_ros.models.local.prefix import Prefix
@@ -41,6 +42,7 @@ from rynn_brain_ros.values import (
     EngineInfo,
     FinishReason,
     Query,
+    RynnBrainError,
     UnsupportedTaskError,
 )
 
@@ -81,8 +83,9 @@ class LocalEngine:
         constrain: bool = True,
     ) -> None:
         checkpoint, profile = loaded.checkpoint, loaded.profile
-        backbone = Backbone(loaded.model)
-        resumes = not reuse_prefix or backbone.resumes()
+        with told_as(f"{checkpoint.name} cannot compute on {loaded.model.device}"):
+            backbone = Backbone(loaded.model)
+            resumes = not reuse_prefix or backbone.resumes()
         prefix = Prefix(backbone.new_cache, reuses=reuse_prefix and resumes)
         vocabulary = _vocabulary(loaded) if constrain else None
         sureness = Sureness(loaded.chat.tokenizer)
@@ -263,7 +266,9 @@ class LocalEngine:
         """
         try:
             return compute()
-        except (RuntimeError, MemoryError, ArithmeticError) as error:
+        except (GivenUpError, RynnBrainError):
+            raise
+        except Exception as error:  # noqa: BLE001  # triton's have no class of their own
             failure = _failed(self._info.model, len(prompt), error)
             _LOG.warning("%s\n%s", failure, traceback.format_exc())
         loaded.prefix.clear()
@@ -384,6 +389,6 @@ def _too_slow(model: str, run: Run, writer: Writer) -> str:
 
 def _failed(model: str, n_tokens: int, error: BaseException) -> str:
     return (
-        f"{model} could not compute an answer to {n_tokens} tokens: {cause(error)}. If memory is short, "
-        "show fewer or smaller frames"
+        f"{model} could not compute an answer to {n_tokens} tokens: {cause(error)}. If memory is "
+        "short, show fewer or smaller frames"
     )

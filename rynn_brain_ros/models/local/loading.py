@@ -23,6 +23,7 @@ from rynn_brain_ros.models.image_grid import TOKEN_PX
 from rynn_brain_ros.models.local import gpu
 from rynn_brain_ros.models.local.chat import MAX_PROMPT_TOKENS, Chat
 from rynn_brain_ros.models.local.checkpoint import Checkpoint, inspect
+from rynn_brain_ros.models.local.failures import told_as
 from rynn_brain_ros.models.local.memory import (
     Request,
     available_bytes,
@@ -44,12 +45,8 @@ from rynn_brain_ros.values import EngineError
 _LOG = logging.getLogger(__name__)
 _IMAGE = "<|image_pad|>"
 _SAFE = {"local_files_only": True, "trust_remote_code": False}
+_GPU_REMEDY = "; rynn-brain doctor says what torch can use, CUDA_VISIBLE_DEVICES= computes without"
 _TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-_BROKEN = (
-    *(OSError, ValueError, TypeError, KeyError, AttributeError, IndexError),
-    *(RuntimeError, ImportError, AssertionError, ZeroDivisionError),
-)
-"""What transformers raises, depending on what is wrong with a directory."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def load(
     patcher = read_patcher(path)
     profile = profile_for(checkpoint.name, checkpoint.kind, checkpoint.n_parameters / 1e9)
     model = read_model(request, progress)
-    with _named(path):
+    with told_as(f"transformers cannot load {path}"):
         tokenizer = _tokenizer(path)
         chat = _chat(checkpoint, profile, tokenizer, patcher)
         stop = _stop_tokens(model, tokenizer)
@@ -124,9 +121,11 @@ def read_model(request: Request, progress: Progress = untold) -> Any:
     checkpoint, device = request.checkpoint, request.device
     check_fits(request, *_room(device), possible(checkpoint, machine(device)))
     _LOG.info("loading %s onto %s in %s", checkpoint.name, device, request.quantization)
-    with _named(checkpoint.path), telling(progress, "loading weights"):
+    loading = told_as(f"transformers cannot load {checkpoint.path}")
+    with loading, telling(progress, "loading weights"):
         model = _model(request)
-    _refuse_damaged(checkpoint, model)
+    with told_as(f"{checkpoint.name} was loaded and cannot be read on {device}"):
+        _refuse_damaged(checkpoint, model)
     return model
 
 
@@ -136,23 +135,9 @@ def machine(device: str) -> Machine:
     if import_utils.is_kernels_available():
         packages.add("kernels")
     on_gpu = device.startswith("cuda")
-    return Machine(
-        torch.cuda.get_device_capability(device) if on_gpu else None, frozenset(packages)
-    )
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except _BROKEN as error:
-        raise EngineError(f"transformers cannot load {path}: {cause(error)}") from error
-
-
-def cause(error: BaseException) -> str:
-    """What it says, in one line: many messages begin with empty ones."""
-    lines = (line.strip() for line in str(error).splitlines())
-    return next(filter(None, lines), type(error).__name__)
+    with told_as(f"{device} cannot be used", _GPU_REMEDY):
+        capability = torch.cuda.get_device_capability(device) if on_gpu else None
+    return Machine(capability, frozenset(packages))
 
 
 @contextlib.contextmanager
@@ -187,7 +172,8 @@ def _check_version(checkpoint: Checkpoint) -> None:
 def _room(device: str) -> tuple[int | None, str]:
     """(free bytes, what they are of)."""
     if device.startswith("cuda"):
-        return gpu.free_bytes(device), f"the memory of {device}"
+        with told_as(f"{device} cannot be used", _GPU_REMEDY):
+            return gpu.free_bytes(device), f"the memory of {device}"
     return available_bytes(), "main memory"
 
 
@@ -241,16 +227,11 @@ def _try_out(request: Request, model: Any) -> None:
     """The first product shows whether the library of a quantization works on this device."""
     if request.quantization == "none":
         return
-    token = torch.zeros((1, 1), dtype=torch.long, device=request.device)
-    try:
-        with torch.inference_mode():
-            model.model.language_model(input_ids=token)
-    except _BROKEN as error:
-        raise EngineError(
-            f"{request.checkpoint.name} was loaded in {request.quantization} and cannot compute "
-            f"on {request.device}: {cause(error)}. Use another quantization, or a build of "
-            "its library that is made for this machine"
-        ) from error
+    trouble = f"{request.checkpoint.name} was loaded in {request.quantization} and cannot compute"
+    remedy = ". Use another quantization, or a build of its library that is made for this machine"
+    with told_as(f"{trouble} on {request.device}", remedy), torch.inference_mode():
+        token = torch.zeros((1, 1), dtype=torch.long, device=request.device)
+        model.model.language_model(input_ids=token)
 
 
 def _tokenizer(path: Path) -> Any:
