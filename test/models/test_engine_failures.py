@@ -19,7 +19,7 @@ from tiny_models import build, question, stock_answer  # noqa: E402
 from rynn_brain_ros.models.local import gpu  # noqa: E402
 from rynn_brain_ros.models.local.backbone import Backbone  # noqa: E402
 from rynn_brain_ros.models.local.engine import LocalEngine  # noqa: E402
-from rynn_brain_ros.values import EngineError, QueryBudget  # noqa: E402
+from rynn_brain_ros.values import EngineError, EngineLostError, QueryBudget  # noqa: E402
 
 FULL = "CUDA out of memory. Tried to allocate 1.00 GiB"
 LAYER = 2
@@ -67,6 +67,11 @@ def raising(kind: type[Exception], *said: str) -> Callable[[], None]:
         raise kind(*said)
 
     return fail
+
+
+def raising_at(kind: type[Exception], *said: str) -> Callable[..., None]:
+    """The same for a function with arguments."""
+    return lambda *_: raising(kind, *said)()
 
 
 # --- memory --------------------------------------------------------------------------------------
@@ -165,3 +170,29 @@ def test_a_gpu_that_cannot_be_used_is_told(directory, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", fail)
     with pytest.raises(EngineError, match=r"cuda cannot be used: .* busy or unavailable; rynn"):
         LocalEngine.open(directory, device="cuda")
+
+
+# --- a GPU that is lost --------------------------------------------------------------------------
+
+
+def test_after_its_gpu_was_lost_an_engine_says_so_to_every_question(directory, monkeypatch):
+    engine = LocalEngine.open(directory, constrain=False)
+    broken = Broken(layer_of(engine), raising(RuntimeError, "CUDA error: an illegal memory access"))
+    monkeypatch.setattr(gpu, "finish", raising_at(RuntimeError, "CUDA error: the same again"))
+    with pytest.raises(
+        EngineLostError, match=r"GPU failed \(CUDA error: an illegal.*start it again"
+    ):
+        engine.ask(question(1))
+    broken.mend()
+    with pytest.raises(EngineLostError, match="start it again"):
+        engine.ask(question(2))
+    assert "start it again" in engine.trouble
+    engine.close()
+
+
+def test_an_engine_whose_gpu_is_full_is_not_lost(engine):
+    broken = Broken(layer_of(engine), raising(torch.OutOfMemoryError, FULL))
+    with pytest.raises(EngineError, match=FULL):
+        engine.ask(question(1))
+    broken.mend()
+    assert engine.trouble == ""

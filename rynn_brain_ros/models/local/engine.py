@@ -40,6 +40,7 @@ from rynn_brain_ros.values import (
     Cancel,
     EngineError,
     EngineInfo,
+    EngineLostError,
     FinishReason,
     Query,
     RynnBrainError,
@@ -71,7 +72,8 @@ class LocalEngine:
     ``constrain``: an answer that points at something is held to `language.strict_answer` while it
     is written, and so can always be read. The probabilities that it carries stay the model's own,
     so that what it was held to looks as unlikely as the model found it. ``notes`` says what the
-    caches cannot do with this model.
+    caches cannot do with this model, ``trouble`` why nothing more can be answered in this process;
+    it is empty otherwise.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class LocalEngine:
         self._most_frames = profile.most_frames
         self._frames: FrameCache[ImageFeatures] = FrameCache(frame_cache_bytes)
         self._turn = threading.Lock()
+        self.trouble = ""
         self._tokens_read = self._tokens_reused = 0
         self.notes = (*backbone.notes, *(() if resumes else (_NO_RESUME,)))
         for note in self.notes:
@@ -136,7 +139,8 @@ class LocalEngine:
         cancel: Cancel | None = None,
     ) -> Answer:
         """Raises `UnsupportedTaskError`, `EngineError` for what cannot be shown or computed or
-        takes too long, and `InputError` for a question that no model was trained on."""
+        takes too long, `EngineLostError` where only another process could go on, and `InputError`
+        for a question that no model was trained on."""
         if query.task not in self._info.tasks:
             raise UnsupportedTaskError(
                 f"{self._info.model} was not trained to answer task {query.task.value}; it knows "
@@ -174,7 +178,7 @@ class LocalEngine:
             try:
                 return self._computed(loaded, prompt, follow)
             finally:
-                loaded.prefix.settle()
+                self._computed(loaded, prompt, loaded.prefix.settle)
 
     def close(self) -> None:
         """Gives the memory back; a question that is being answered is answered first."""
@@ -204,6 +208,8 @@ class LocalEngine:
     def _opened(self) -> _Opened:
         if self._loaded is None:
             raise EngineError(f"the engine of {self._info.model} is closed; open it again")
+        if self.trouble:
+            raise EngineLostError(self.trouble)
         return self._loaded
 
     def _answered(self, run: Run, writer: Writer) -> Answer:
@@ -219,7 +225,7 @@ class LocalEngine:
         else:
             too_slow = False
         finally:
-            loaded.prefix.settle()
+            self._computed(loaded, prompt, loaded.prefix.settle)
         if too_slow:
             raise EngineError(_too_slow(self._info.model, run, writer))
         writer.end()
@@ -270,9 +276,13 @@ class LocalEngine:
             raise
         except Exception as error:  # noqa: BLE001  # triton's have no class of their own
             failure = _failed(self._info.model, len(prompt), error)
+            lost = _lost(self._info.model, error)
             _LOG.warning("%s\n%s", failure, traceback.format_exc())
         loaded.prefix.clear()
         self._frames.clear()
+        if gpu.is_lost(loaded.backbone.device):
+            self.trouble = lost
+            raise EngineLostError(lost)
         gpu.give_back(loaded.backbone.device)
         raise EngineError(failure)
 
@@ -391,4 +401,11 @@ def _failed(model: str, n_tokens: int, error: BaseException) -> str:
     return (
         f"{model} could not compute an answer to {n_tokens} tokens: {cause(error)}. If memory is "
         "short, show fewer or smaller frames"
+    )
+
+
+def _lost(model: str, error: BaseException) -> str:
+    return (
+        f"{model} cannot answer any more: its GPU failed ({cause(error)}) and takes no more work "
+        "from this process; start it again"
     )
