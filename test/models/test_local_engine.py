@@ -313,6 +313,14 @@ def test_a_new_frame_is_all_that_is_read_of_a_grown_window(directory):
     assert engine.stats.tokens_reused - before.tokens_reused > 3 * 70 - CHUNK_TOKENS
 
 
+def test_a_prompt_of_which_only_the_first_words_are_known_is_read_as_a_whole(directory):
+    engine = fresh(directory)
+    engine.ask(question(1, 2, 3, 4))
+    engine.ask(question(2, 3, 4, 5))
+    assert engine.stats.tokens_reused == 0
+    assert engine.stats.frames.misses == 5
+
+
 def test_another_resolution_of_a_frame_is_another_picture(small):
     wide = frames(41, width=640, height=448)
     small.ask(replace(question(), frames=wide))
