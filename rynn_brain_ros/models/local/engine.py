@@ -27,7 +27,7 @@ from rynn_brain_ros.models.local.constraint import Constraint, Vocabulary, check
 from rynn_brain_ros.models.local.failures import cause, told_as
 from rynn_brain_ros.models.local.frame_cache import FrameCache, FrameCacheStats
 from rynn_brain_ros.models.local.loading import Loaded, load
-from rynn_brain_ros.models.local.memory import FRAME_CACHE_BYTES
+from rynn_brain_ros.models.local.memory import CONTEXT_TOKENS, FRAME_CACHE_BYTES
 from rynn_brain_ros.models.local.pictures import pixels
 from rynn_brain_ros.models.local.prefix import Prefix
 from rynn_brain_ros.models.local.prompt import Prompt
@@ -240,7 +240,7 @@ class LocalEngine:
         run: Run,
     ) -> FinishReason:
         constraint = loaded.constraint(run.query)
-        n_most = run.query.budget.max_new_tokens
+        n_most = min(run.query.budget.max_new_tokens, CONTEXT_TOKENS - len(prompt))
 
         def next_token() -> tuple[int, float]:
             if writer.tokens:

@@ -21,10 +21,12 @@ from transformers.utils import logging as transformers_logging
 
 from rynn_brain_ros.models.image_grid import TOKEN_PX
 from rynn_brain_ros.models.local import gpu
-from rynn_brain_ros.models.local.chat import MAX_PROMPT_TOKENS, Chat
+from rynn_brain_ros.models.local.chat import Chat
 from rynn_brain_ros.models.local.checkpoint import Checkpoint, inspect
 from rynn_brain_ros.models.local.failures import told_as
 from rynn_brain_ros.models.local.memory import (
+    ANSWER_TOKENS,
+    CONTEXT_TOKENS,
     Request,
     available_bytes,
     check_fit_together,
@@ -269,8 +271,8 @@ def _chat(checkpoint: Checkpoint, profile: Profile, tokenizer: Any, patcher: Pat
         token_px=side,
         max_image_tokens=patcher.max_tokens,
         max_tokens=min(
-            MAX_PROMPT_TOKENS,
-            int(checkpoint.config["text_config"].get("max_position_embeddings", MAX_PROMPT_TOKENS)),
+            CONTEXT_TOKENS - ANSWER_TOKENS,
+            int(checkpoint.config["text_config"].get("max_position_embeddings", CONTEXT_TOKENS)),
         ),
         enable_thinking=profile.enable_thinking,
     )

@@ -12,8 +12,11 @@ from rynn_brain_ros.models.local.weights import DTYPE_BYTES
 from rynn_brain_ros.models.profiles import fits
 from rynn_brain_ros.values import EngineError
 
-CONTEXT_TOKENS = 12288
-"""Room that is kept for keys and values: training's visual budget of 10240 tokens, and words."""
+CONTEXT_TOKENS = 16384
+"""A question and its answer together, at most: the longest sequence of RynnBrain's training. Room
+for the keys and values of so many is kept."""
+ANSWER_TOKENS = 512
+"""Of these, what a question must leave for its answer."""
 FRAME_CACHE_BYTES = 1 << 30
 """The most that remembered pictures may take."""
 _FRAME_TOKENS = 10240
