@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,10 +124,23 @@ def test_a_closed_engine_leaves_no_model_behind(directory):
 
 
 def test_what_torch_keeps_for_itself_of_a_gpu_is_free_for_the_next_model(monkeypatch):
-    told = {"mem_get_info": (5, 100), "memory_reserved": 70, "memory_allocated": 20}
+    pretend_gpu(monkeypatch, is_integrated=False)
+    assert gpu.room("cuda:1") == (55, "the memory of cuda:1")
+
+
+def test_of_memory_that_a_gpu_shares_what_files_take_is_free(monkeypatch):
+    pretend_gpu(monkeypatch, is_integrated=True)
+    monkeypatch.setattr(gpu, "available_bytes", lambda: 30)
+    assert gpu.room("cuda") == (80, "main memory, which the GPU shares")
+
+
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch, is_integrated: bool) -> None:
+    told = {
+        **{"mem_get_info": (5, 100), "memory_reserved": 70, "memory_allocated": 20},
+        "get_device_properties": SimpleNamespace(is_integrated=is_integrated),
+    }
     for name, value in told.items():
         monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
-    assert gpu.free_bytes("cuda") == 55
 
 
 # --- what is told --------------------------------------------------------------------------------

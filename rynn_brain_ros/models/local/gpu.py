@@ -6,6 +6,8 @@ import gc
 
 import torch
 
+from rynn_brain_ros.models.local.memory import SHARED, available_bytes
+
 
 def finish(device: torch.device) -> None:
     """Waits until all that was asked of ``device`` is computed: a GPU works behind its back."""
@@ -23,11 +25,19 @@ def is_lost(device: torch.device) -> bool:
     return False
 
 
-def free_bytes(device: str) -> int:
-    """What this process may still take of a GPU (``cuda``, ``cuda:1``). torch keeps what it has
-    freed for itself, and the driver counts that as used."""
+def room(device: str) -> tuple[int, str]:
+    """(bytes that this process may still take of a GPU, what they are of); ``device`` is torch's
+    spelling (``cuda``, ``cuda:1``).
+
+    torch keeps what it has freed for itself, and the driver counts that as used; of memory that
+    the GPU shares with the processor, it also counts files that were read lately.
+    """
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0] + kept)
+    free, where = torch.cuda.mem_get_info(device)[0], f"the memory of {device}"
+    if torch.cuda.get_device_properties(device).is_integrated:
+        available = available_bytes()
+        free, where = free if available is None else available, SHARED
+    return int(free + kept), where
 
 
 def give_back(device: torch.device) -> None:

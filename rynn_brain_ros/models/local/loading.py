@@ -175,7 +175,7 @@ def _room(device: str) -> tuple[int | None, str]:
     """(free bytes, what they are of)."""
     if device.startswith("cuda"):
         with told_as(f"{device} cannot be used", _GPU_REMEDY):
-            return gpu.free_bytes(device), f"the memory of {device}"
+            return gpu.room(device)
     return available_bytes(), "main memory"
 
 

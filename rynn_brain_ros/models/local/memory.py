@@ -24,6 +24,8 @@ _HEADROOM_SHARE, _HEADROOM_BYTES = 0.05, 256 << 20
 """Of the weights, and beside them: fragments, and what the libraries need. Estimated."""
 _REPACK_BYTES = 8
 """Per weight of a layer while bitsandbytes packs its 4 bits for a CPU, one layer at a time."""
+SHARED = "main memory, which the GPU shares"
+"""As on a Jetson."""
 _MEMINFO = Path("/proc/meminfo")
 _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
