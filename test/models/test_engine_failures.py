@@ -70,11 +70,6 @@ def raising(kind: type[Exception], *said: str) -> Callable[[], None]:
     return fail
 
 
-def raising_at(kind: type[Exception], *said: str) -> Callable[..., None]:
-    """The same for a function with arguments."""
-    return lambda *_: raising(kind, *said)()
-
-
 # --- memory --------------------------------------------------------------------------------------
 
 
@@ -186,13 +181,34 @@ def test_a_gpu_that_cannot_be_used_is_told(directory, monkeypatch):
         LocalEngine.open(directory, device="cuda")
 
 
+# --- a GPU works behind its back ------------------------------------------------------------------
+
+
+def test_reading_is_waited_for_layer_by_layer_and_writing_is_not(directory, monkeypatch):
+    waits: list[object] = []
+    monkeypatch.setattr(gpu, "finish", waits.append)
+    counts = []
+    for tokens in (2, 6):
+        engine = LocalEngine.open(directory, constrain=False)
+        waits.clear()
+        engine.ask(question(1, tokens=tokens))
+        counts.append(len(waits))
+    layers = engine._loaded.loaded.model.model
+    n_layers = len(layers.visual.blocks) + len(layers.language_model.layers)
+    assert counts == [n_layers + 2] * 2  # and where the times are taken
+
+
 # --- a GPU that is lost --------------------------------------------------------------------------
 
 
 def test_after_its_gpu_was_lost_an_engine_says_so_to_every_question(directory, monkeypatch):
     engine = LocalEngine.open(directory, constrain=False)
-    broken = Broken(layer_of(engine), raising(RuntimeError, "CUDA error: an illegal memory access"))
-    monkeypatch.setattr(gpu, "finish", raising_at(RuntimeError, "CUDA error: the same again"))
+
+    def fail(*_: object) -> None:
+        monkeypatch.setattr(gpu, "finish", fail)
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    broken = Broken(layer_of(engine), fail)
     with pytest.raises(
         EngineLostError, match=r"GPU failed \(CUDA error: an illegal.*start it again"
     ):

@@ -299,6 +299,7 @@ class LocalEngine:
             for picture, span in zip(pictures, prompt.images, strict=True)
             if span.end > start
         }
+        gpu.finish(loaded.backbone.device)
         run.encode_s = time.monotonic() - started
         loaded.prefix.begin()
         middle = loaded.prefix.pause(prompt)
@@ -310,6 +311,7 @@ class LocalEngine:
             start = middle
         logits = loaded.backbone.read(prompt, start, len(prompt), features, loaded.prefix.cache)
         loaded.prefix.took(prompt)
+        gpu.finish(loaded.backbone.device)
         run.prefill_s = time.monotonic() - started - run.encode_s
         return logits
 

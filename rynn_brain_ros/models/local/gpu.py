@@ -10,9 +10,10 @@ from rynn_brain_ros.models.local.memory import SHARED, available_bytes
 
 
 def finish(device: torch.device) -> None:
-    """Waits until all that was asked of ``device`` is computed: a GPU works behind its back."""
+    """Waits until all that this thread asked of ``device`` is computed: a GPU is still at it when
+    the call returns that asked, and what it fails with comes later, too."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.current_stream(device).synchronize()
 
 
 def is_lost(device: torch.device) -> bool:
