@@ -20,6 +20,7 @@ from tiny_models import build, question, stock_answer  # noqa: E402
 from rynn_brain_ros.models.local import gpu  # noqa: E402
 from rynn_brain_ros.models.local.backbone import Backbone  # noqa: E402
 from rynn_brain_ros.models.local.engine import LocalEngine  # noqa: E402
+from rynn_brain_ros.models.nano import open_nano  # noqa: E402
 from rynn_brain_ros.values import EngineError, EngineLostError, QueryBudget  # noqa: E402
 
 FULL = "CUDA out of memory. Tried to allocate 1.00 GiB"
@@ -127,6 +128,31 @@ def test_of_memory_that_a_gpu_shares_what_files_take_is_free(monkeypatch):
     pretend_gpu(monkeypatch, is_integrated=True)
     monkeypatch.setattr(gpu, "available_bytes", lambda: 30)
     assert gpu.room("cuda") == (80, "main memory, which the GPU shares")
+
+
+def test_of_several_gpus_the_one_with_the_most_room_is_taken(monkeypatch):
+    rooms = {"cuda:0": 3, "cuda:1": 9, "cuda:2": 9}
+    monkeypatch.setattr(gpu, "room", lambda name: (rooms[name], name))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(rooms))
+    assert gpu.roomiest() == "cuda:1"
+
+
+def test_without_a_gpu_the_processor_is_taken(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.roomiest() == "cpu"
+
+
+def test_nano_runs_on_the_processor_where_the_gpu_has_no_room_for_it(monkeypatch, caplog):
+    pretend_gpu(monkeypatch, is_integrated=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
+    nano = open_nano()
+    assert nano._loaded.backbone.device == torch.device("cpu")
+    assert "0 MiB of the memory of cuda are free" in caplog.text
+    assert "CUDA_VISIBLE_DEVICES" in caplog.text
+    nano.close()
 
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, is_integrated: bool) -> None:

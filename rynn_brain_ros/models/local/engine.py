@@ -85,7 +85,8 @@ class LocalEngine:
         constrain: bool = True,
     ) -> None:
         checkpoint, profile = loaded.checkpoint, loaded.profile
-        with told_as(f"{checkpoint.name} cannot compute on {loaded.model.device}"):
+        device = loaded.model.device
+        with told_as(f"{checkpoint.name} cannot compute on {device}"), gpu.current(device):
             backbone = Backbone(loaded.model)
             resumes = not reuse_prefix or backbone.resumes()
         prefix = Prefix(backbone.new_cache, reuses=reuse_prefix and resumes)
@@ -271,7 +272,8 @@ class LocalEngine:
         full would stay full.
         """
         try:
-            return compute()
+            with gpu.current(loaded.backbone.device):
+                return compute()
         except (GivenUpError, RynnBrainError):
             raise
         except Exception as error:  # noqa: BLE001  # triton's have no class of their own

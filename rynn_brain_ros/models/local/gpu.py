@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+from typing import Any
 
 import torch
 
@@ -14,6 +16,11 @@ def finish(device: torch.device) -> None:
     the call returns that asked, and what it fails with comes later, too."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
+
+
+def current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Makes ``device`` this thread's GPU: where kernels that are not torch's own are started."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def is_lost(device: torch.device) -> bool:
@@ -39,6 +46,15 @@ def room(device: str) -> tuple[int, str]:
         available = available_bytes()
         free, where = free if available is None else available, SHARED
     return int(free + kept), where
+
+
+def roomiest() -> str:
+    """Of the GPUs that this process may use, the one with the most `room`; the processor where
+    there is none."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return max(names, key=lambda name: room(name)[0]) if len(names) > 1 else "cuda"
 
 
 def give_back(device: torch.device) -> None:

@@ -90,7 +90,8 @@ def load(
 def make_request(path: Path, device: str = "", dtype: str = "", quantization: str = "") -> Request:
     """What would be loaded. Raises `EngineError` for what cannot be, whatever the memory.
 
-    ``device`` is by default a GPU where there is one; ``quantization`` as it is stored. ``dtype``
+    ``device`` is by default the GPU with the most room where there is one; ``quantization`` as it
+    is stored. ``dtype``
     (``BF16``, ``F16``, ``F32``) is that of all that is not quantized: by default as stored, and 16
     bits beside quantized layers.
     """
@@ -103,7 +104,9 @@ def make_request(path: Path, device: str = "", dtype: str = "", quantization: st
             f"{checkpoint.name} stores its weights in {dtype}; this engine computes in "
             f"{', '.join(_TORCH_DTYPES)}: convert the checkpoint"
         )
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if not device:
+        with told_as("the GPUs cannot be used", _GPU_REMEDY):
+            device = gpu.roomiest()
     _check_version(checkpoint)
     check_possible(checkpoint, quantization, machine(device))
     return Request(checkpoint, device, dtype, quantization)
@@ -124,7 +127,8 @@ def read_model(request: Request, progress: Progress = untold) -> Any:
     check_fits(request, *_room(device), possible(checkpoint, machine(device)))
     _LOG.info("loading %s onto %s in %s", checkpoint.name, device, request.quantization)
     loading = told_as(f"transformers cannot load {checkpoint.path}")
-    with loading, telling(progress, "loading weights"):
+    on_device = gpu.current(torch.device(device))
+    with on_device, loading, telling(progress, "loading weights"):
         model = _model(request)
     with told_as(f"{checkpoint.name} was loaded and cannot be read on {device}"):
         _refuse_damaged(checkpoint, model)
@@ -231,7 +235,8 @@ def _try_out(request: Request, model: Any) -> None:
         return
     trouble = f"{request.checkpoint.name} was loaded in {request.quantization} and cannot compute"
     remedy = ". Use another quantization, or a build of its library that is made for this machine"
-    with told_as(f"{trouble} on {request.device}", remedy), torch.inference_mode():
+    on_device = gpu.current(torch.device(request.device))
+    with told_as(f"{trouble} on {request.device}", remedy), on_device, torch.inference_mode():
         token = torch.zeros((1, 1), dtype=torch.long, device=request.device)
         model.model.language_model(input_ids=token)
 

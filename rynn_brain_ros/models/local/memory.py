@@ -26,6 +26,10 @@ _REPACK_BYTES = 8
 """Per weight of a layer while bitsandbytes packs its 4 bits for a CPU, one layer at a time."""
 SHARED = "main memory, which the GPU shares"
 """As on a Jetson."""
+_ELSEWHERE = (
+    "; CUDA_VISIBLE_DEVICES says which GPUs may be used (the one with the most room is), and with "
+    "CUDA_VISIBLE_DEVICES= the processor computes, in main memory"
+)
 _MEMINFO = Path("/proc/meminfo")
 _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
@@ -150,7 +154,8 @@ def _remedy(request: Request, available: int, possible: Iterable[str]) -> str:
                 f"local:{request.checkpoint.path}#{other.quantization}"
             )
     smaller = "; ".join(fits(available)[:3]) or "no checkpoint of the family"
-    return f"What would fit: {smaller}. Free memory, or choose one of these"
+    elsewhere = "" if request.device == "cpu" else _ELSEWHERE
+    return f"What would fit: {smaller}. Free memory, or choose one of these{elsewhere}"
 
 
 def _activations(model: Checkpoint) -> int:
