@@ -279,7 +279,7 @@ class LocalEngine:
         except Exception as error:  # noqa: BLE001  # triton's have no class of their own
             failure = _failed(self._info.model, len(prompt), error)
             lost = _lost(self._info.model, error)
-            _LOG.warning("%s\n%s", failure, traceback.format_exc())
+            _LOG.warning("%s\n%s", failure, traceback.format_exc().rstrip())
         loaded.prefix.clear()
         self._frames.clear()
         if gpu.is_lost(loaded.backbone.device):

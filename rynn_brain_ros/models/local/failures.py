@@ -9,8 +9,8 @@ from rynn_brain_ros.values import EngineError, RynnBrainError
 
 
 def cause(error: BaseException) -> str:
-    """What it says, in one line: many messages begin with empty ones."""
-    lines = (line.strip() for line in str(error).splitlines())
+    """What it says, in one line without its full stop: many messages begin with empty ones."""
+    lines = (line.strip().rstrip(".") for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
 
