@@ -84,7 +84,8 @@ class UnreadableQuestionError(EngineError):
 
 
 class EngineLostError(EngineError):
-    """The server that was answering went away in the middle of it."""
+    """What was answering is gone: the server went away in the middle of it, or the GPU takes no
+    more work from the process."""
 
 
 class RefusalCode(str, Enum):

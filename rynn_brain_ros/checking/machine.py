@@ -21,7 +21,7 @@ from pathlib import Path
 from rynn_brain_ros import __version__
 from rynn_brain_ros.checking.found_models import FoundModel, find_models
 from rynn_brain_ros.models.local import missing_packages
-from rynn_brain_ros.models.local.memory import available_bytes, gib
+from rynn_brain_ros.models.local.memory import SHARED, available_bytes, gib
 from rynn_brain_ros.models.roles import Role
 
 TORCH_TIMEOUT_S, TOOL_TIMEOUT_S = 90.0, 20.0
@@ -45,6 +45,7 @@ print(json.dumps({
             torch.cuda.get_device_name(i),
             *torch.cuda.mem_get_info(i),
             torch.cuda.get_device_capability(i),
+            bool(torch.cuda.get_device_properties(i).is_integrated),
         ]
         for i in gpus
     ],
@@ -87,12 +88,14 @@ class Fact:
 
 @dataclass(frozen=True)
 class Gpu:
-    """``capability`` is CUDA's compute capability, where torch told it."""
+    """``capability`` is CUDA's compute capability, where torch told it; ``is_integrated``: its
+    memory is the processor's."""
 
     name: str
     free_bytes: int
     total_bytes: int
     capability: tuple[int, int] | None = None
+    is_integrated: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,9 +184,16 @@ class _Torch:
         return cls(Fact("torch", f"{told['version']}, {build}", True), True, gpus)
 
 
-def _gpu(name: str, free_bytes: int, total_bytes: int, capability: tuple[int, int]) -> Gpu:
+def _gpu(
+    name: str,
+    free_bytes: int,
+    total_bytes: int,
+    capability: tuple[int, int],
+    is_integrated: bool = False,
+) -> Gpu:
     major, minor = capability
-    return Gpu(str(name), int(free_bytes), int(total_bytes), (int(major), int(minor)))
+    free = (available_bytes() if is_integrated else None) or int(free_bytes)
+    return Gpu(str(name), free, int(total_bytes), (int(major), int(minor)), bool(is_integrated))
 
 
 def _smi_gpus(run: Run) -> tuple[Gpu, ...]:
@@ -202,7 +212,8 @@ def _gpu_facts(gpus: Sequence[Gpu], torch: _Torch) -> Iterator[Fact]:
     if not gpus:
         yield Fact("GPU", "none that nvidia-smi or torch knows: models run on the CPU")
     for gpu in gpus:
-        text = f"{gpu.name}, {gib(gpu.free_bytes)} of {gib(gpu.total_bytes)} free"
+        where = f" ({SHARED})" if gpu.is_integrated else ""
+        text = f"{gpu.name}, {gib(gpu.free_bytes)} of {gib(gpu.total_bytes)} free{where}"
         if torch.works and not torch.gpus:
             yield Fact("GPU", f"{text}; torch cannot use it", False, "install torch for CUDA")
         else:

@@ -87,11 +87,13 @@ def _serve(options: argparse.Namespace) -> int:
         )
         with stop_on_signals() as asked_to_stop:
             say(f"{engine.info.model} at {server.url}" + ", for those with the token" * bool(token))
-            while not asked_to_stop.wait(_LOOK_S) and server.running:
+            while not asked_to_stop.wait(_LOOK_S) and server.running and not server.trouble:
                 pass
             if not server.stop(options.grace):
                 say("the engine does not stop: ending without it")
                 os._exit(ENGINE_FAILED)
+            if server.trouble:  # whoever supervises this process starts another
+                raise EngineError(server.trouble)
             if not asked_to_stop.is_set():
                 raise EngineError("the server ended by itself; the lines above say why")
     finally:

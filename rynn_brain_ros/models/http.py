@@ -108,7 +108,15 @@ class HttpEngine:
             raise UnsupportedTaskError(
                 f"{self._info.model} at {self._url} cannot answer task {query.task.value}"
             )
-        run = Run(query, on_text, cancel, ends_early=not self._ours)
+        run = Run(
+            query,
+            on_text,
+            cancel,
+            ends_early=not self._ours,
+            known=self._known,
+            logprobs=self._logprobs and not self._ours,
+            switches_thinking=self._switches_thinking,
+        )
         while not run.ended:
             with contextlib.closing(self._pieces(run)) as pieces:
                 for piece in pieces:
@@ -170,12 +178,12 @@ class HttpEngine:
             run.query,
             self._info,
             ours=self._ours,
-            known=self._known,
-            switches_thinking=self._switches_thinking,
+            known=run.known,
+            switches_thinking=run.switches_thinking,
         )
         if self._ours:
             body["user"] = self._user
-        elif self._logprobs:
+        elif run.logprobs:
             body["logprobs"] = True
         try:
             with (
@@ -237,7 +245,7 @@ class HttpEngine:
         if reply.status_code in _BUSY:
             self._wait(reply, run)
         elif reply.status_code != 200 or "text/event-stream" not in kind:
-            self._refused(reply, text_of(reply))
+            self._refused(reply, text_of(reply), run)
         else:
             self._known = _digests(run.query) if self._ours else frozenset()
             yield from (self._piece(event) for event in events(reply))
@@ -253,18 +261,19 @@ class HttpEngine:
                     f"{short(run.text)!r}"
                 )
 
-    def _refused(self, reply: httpx.Response, said: str) -> None:
+    def _refused(self, reply: httpx.Response, said: str, run: Run) -> None:
         """Raises, except where another request may do."""
-        if reply.status_code == 400 and self._logprobs and "logprob" in said:
-            self._logprobs = False  # not every server gives them: then confidence is unknown
+        if reply.status_code == 400 and run.logprobs and "logprob" in said:
+            # Not every server gives them: then confidence is unknown.
+            self._logprobs = run.logprobs = False
             return
-        supposed = self._switches_thinking and self._info.generation is not Generation.V1_1
+        supposed = run.switches_thinking and self._info.generation is not Generation.V1_1
         if reply.status_code == 400 and supposed and "chat_template" in said:
-            self._switches_thinking = False
+            self._switches_thinking = run.switches_thinking = False
             _LOG.warning("%s: its model may think, it cannot be told not to", self._url)
             return
-        if reply.status_code == FORGOTTEN and self._known:
-            self._known = frozenset()
+        if reply.status_code == FORGOTTEN and run.known:
+            self._known = run.known = frozenset()
             return
         if reply.status_code != 200:
             self._json(reply, said)

@@ -37,12 +37,18 @@ class Run:
 
     ``ends_early``: the rest is not wanted once what was asked for is complete. Our own server ends
     there by itself, and then says more about its answer.
+
+    ``known``, ``logprobs`` and ``switches_thinking`` are what its next request says: a refusal is
+    about what was sent, whatever other questions have learned of the server meanwhile.
     """
 
     query: Query
     on_text: Callable[[str], None] | None
     cancel: Cancel | None
     ends_early: bool = True
+    known: frozenset[str] = frozenset()
+    logprobs: bool = False
+    switches_thinking: bool = False
     started: float = field(default_factory=time.monotonic)
     text: str = ""
     finish_reason: str = ""

@@ -68,14 +68,16 @@ class _Pages:
         return _json(model_record(info, self._created))
 
     async def health(self, _: Request) -> Response:
-        return _json({"status": "ok", "waiting": self._desk.n_waiting})
+        trouble = self._desk.trouble
+        record = {"status": trouble or "ok", "waiting": self._desk.n_waiting}
+        return _json(record, 503 if trouble else 200)
 
     async def metrics(self, _: Request) -> Response:
         return Response(self._metrics.exposition(), headers={"content-type": CONTENT_TYPE})
 
 
-def _json(record: dict[str, object]) -> Response:
-    return Response(to_json(record), media_type="application/json")
+def _json(record: dict[str, object], status: int = 200) -> Response:
+    return Response(to_json(record), status, media_type="application/json")
 
 
 async def _no_such_page(request: Request, error: Exception) -> Response:

@@ -54,6 +54,11 @@ class Desk:
         self._last: Future[bool] | None = None
 
     @property
+    def trouble(self) -> str:
+        """Why the engine cannot answer, where it knows of such a thing; else empty."""
+        return str(getattr(self.engine, "trouble", ""))
+
+    @property
     def n_waiting(self) -> int:
         return self._turns.n_waiting
 

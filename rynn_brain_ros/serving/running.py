@@ -48,6 +48,11 @@ class RunningServer(ThreadServer):
         )
         self._start()
 
+    @property
+    def trouble(self) -> str:
+        """Why the engine cannot answer, where it knows of such a thing; else empty."""
+        return self._desk.trouble
+
     def stop(self, grace_s: float = 10.0) -> bool:
         """Takes no more questions, lets those inside end within ``grace_s`` and then gives them up.
 

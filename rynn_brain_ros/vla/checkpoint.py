@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from rynn_brain_ros.files import remedy
+from rynn_brain_ros.models.local import gpu
 from rynn_brain_ros.models.local.loading import Loaded, load
 from rynn_brain_ros.values import OutputError
 from rynn_brain_ros.vla.binding import IDENTITY, mark
@@ -84,7 +85,7 @@ class LoadedPolicy:
     ) -> Floats:
         """Absolute actions [B, H, D] of B observations, from ``noise`` of that shape."""
         network, device = self.network, self.network.vlm.device
-        with torch.no_grad():
+        with torch.no_grad(), gpu.current(device):
             prefix = network.prefix(self.reader.batch(observations).to(device))
             state = self.reader.states(observations).to(device)
             model = self.graphed or network

@@ -99,6 +99,18 @@ def test_a_gpu_is_told_with_its_memory(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("with_torch")
+def test_of_a_gpu_that_shares_main_memory_that_is_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(machine, "available_bytes", lambda: 20 << 30)
+    told = ["Orin", 1 << 30, 32 << 30, [8, 7], True]
+    orin = {"version": "2.9.0", "cuda": "12.6", "gpus": [told]}
+    found = look(tmp_path, Programs(torch=Ran(0, json.dumps(orin))))
+    text = "Orin, 20.0 GiB of 32.0 GiB free (main memory, which the GPU shares)"
+    assert fact(found, "GPU").text == text
+
+
+@pytest.mark.usefixtures("with_torch")
 def test_a_gpu_that_torch_cannot_use_is_named_with_the_remedy(tmp_path: Path):
     cpu = Ran(0, '{"version": "2.9.0+cpu", "cuda": "", "gpus": []}')
     smi = Ran(0, "NVIDIA GeForce RTX 4090, 23000, 24564\n[N/A], [N/A], [N/A]\n")

@@ -306,6 +306,20 @@ def test_an_answer_that_was_filtered_is_one_that_was_cut(server: Server) -> None
     assert HttpEngine(server.url).ask(question()).finish_reason is FinishReason.LENGTH
 
 
+def test_two_questions_may_learn_at_once_what_a_server_does_not_take(server: Server) -> None:
+    together = threading.Barrier(2, timeout=10)
+
+    def refuse(request: Talk) -> None:
+        together.wait()  # both were sent before either is refused
+        request.plain(400, {"error": {"message": "logprobs are not supported"}})
+
+    server.script = [refuse, refuse, says(POINT)]
+    engine = HttpEngine(server.url)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(engine.ask, question()) for _ in range(2)]
+        assert [answer.result(10).text for answer in asked] == [POINT] * 2
+
+
 @pytest.mark.parametrize("reason", ["abort", "error"])
 def test_a_server_that_gives_up_in_the_middle_is_a_lost_one(server: Server, reason: str) -> None:
     server.script = [says("<affordance> (2", finish=reason)]

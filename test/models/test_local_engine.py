@@ -313,6 +313,14 @@ def test_a_new_frame_is_all_that_is_read_of_a_grown_window(directory):
     assert engine.stats.tokens_reused - before.tokens_reused > 3 * 70 - CHUNK_TOKENS
 
 
+def test_a_prompt_of_which_only_the_first_words_are_known_is_read_as_a_whole(directory):
+    engine = fresh(directory)
+    engine.ask(question(1, 2, 3, 4))
+    engine.ask(question(2, 3, 4, 5))
+    assert engine.stats.tokens_reused == 0
+    assert engine.stats.frames.misses == 5
+
+
 def test_another_resolution_of_a_frame_is_another_picture(small):
     wide = frames(41, width=640, height=448)
     small.ask(replace(question(), frames=wide))
@@ -390,6 +398,13 @@ def test_pointing_without_a_picture_is_refused(small):
 def test_five_hundred_frames_are_refused_with_the_numbers(small):
     with pytest.raises(EngineError, match=r"500 images cost 35000.*at most 8192.*fewer frames"):
         small.ask(replace(question(), frames=FrameSet(frames(1).frames * 500, 10240 // 500)))
+
+
+def test_a_question_and_its_answer_stay_within_the_memory_that_is_kept(small, monkeypatch):
+    n_prompt = small.ask(question(1)).prompt_tokens
+    monkeypatch.setattr("rynn_brain_ros.models.local.engine.CONTEXT_TOKENS", n_prompt + 5)
+    answer = small.ask(question(1))
+    assert (answer.completion_tokens, answer.finish_reason) == (5, FinishReason.LENGTH)
 
 
 def test_words_that_are_control_tokens_are_refused(small):

@@ -67,3 +67,13 @@ def test_in_16_bits_a_pathological_conv3d_is_replaced_and_people_are_told():
 
 def test_the_conv3d_of_this_torch_is_not_pathological():
     assert settle(projection(torch.bfloat16)) == ()
+
+
+def test_where_conv3d_does_not_work_at_all_a_product_takes_its_place():
+    def fail(*_):
+        raise RuntimeError("GET was unable to find an engine to execute this computation")
+
+    layer = projection(torch.bfloat16)
+    (note,) = settle(layer, fail)
+    assert "does not work here (GET was unable to find an engine" in note
+    assert not convolves(layer)

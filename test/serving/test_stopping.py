@@ -12,6 +12,8 @@ import httpx
 import pytest
 from parts import PATIENCE_S, ScriptedEngine, asking, chat, eventually, post, waiting
 
+from rynn_brain_ros.cli import main
+from rynn_brain_ros.cli.common import ENGINE_FAILED
 from rynn_brain_ros.values import InputError
 
 TOKEN = "a-token-of-this-test"
@@ -69,6 +71,25 @@ class DeafEngine(ScriptedEngine):
         self.inside.set()
         self.wake.wait(PATIENCE_S)
         return super().ask(*arguments)
+
+
+def test_an_engine_that_is_lost_is_told_to_who_asks_after_its_health(serve):
+    engine = ScriptedEngine()
+    health = serve(engine).url.removesuffix("/v1") + "/healthz"
+    assert httpx.get(health).status_code == 200
+    engine.trouble = "its GPU is lost"
+    assert httpx.get(health).status_code == 503
+    assert httpx.get(health).json()["status"] == "its GPU is lost"
+
+
+def test_an_engine_that_is_lost_ends_the_command_so_that_it_is_started_anew(
+    serve, monkeypatch, capsys
+):
+    engine = ScriptedEngine()
+    engine.trouble = "its GPU is lost"
+    monkeypatch.setattr("rynn_brain_ros.cli.serving.open_engine", lambda *_: engine)
+    assert main(["serve", "local:x", "--port", "0", "--warm-up", "0"]) == ENGINE_FAILED
+    assert "its GPU is lost" in capsys.readouterr().err
 
 
 def can_connect(url: str) -> bool:

@@ -16,15 +16,18 @@ from rynn_brain_ros.values import Engine, EngineError
 _NEEDED = ("torch", "transformers", "safetensors", "jinja2")
 
 
-def open_local(spec: str, progress: Progress = untold, dtype: str = "") -> Engine:
+def open_local(spec: str, progress: Progress = untold, dtype: str = "", device: str = "") -> Engine:
     """Opens ``DIR`` or ``DIR#QUANTIZATION``, in ``dtype`` (``BF16``, ``F16``, ``F32``) or as it is
-    stored. Raises `InputError` for an unknown quantization and
-    `EngineError` for a model that cannot be loaded here."""
+    stored, on ``device`` (``cpu``, ``cuda:1``) or the GPU with the most room, where there is one.
+    Raises `InputError` for an unknown quantization and `EngineError` for a model that cannot be
+    loaded here."""
     path, quantization = _parse(spec)
     require_packages()
     from rynn_brain_ros.models.local.engine import LocalEngine  # noqa: PLC0415
 
-    return LocalEngine.open(path, dtype=dtype, quantization=quantization, progress=progress)
+    return LocalEngine.open(
+        path, device=device, dtype=dtype, quantization=quantization, progress=progress
+    )
 
 
 def check_memory(specs: Mapping[str, str]) -> None:

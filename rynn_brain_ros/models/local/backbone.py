@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from rynn_brain_ros.models.local import patch_embedding
+from rynn_brain_ros.models.local import gpu, patch_embedding
 from rynn_brain_ros.models.local.prompt import ImageSpan, Prompt
 
 _TOLERANCE = 0.1
@@ -47,7 +47,8 @@ class Backbone:
     """Wraps a loaded ``…ForConditionalGeneration``; ``notes`` say what it does otherwise.
 
     While `watched` is active, ``look`` is called before every layer and may raise: a question
-    can be given up within one layer's time, however long its prompt.
+    can be given up within one layer's time, however long its prompt. A GPU, which would be given
+    all layers within a moment, is waited for then; not between the layers of a single token.
     """
 
     def __init__(self, model: Any) -> None:
@@ -58,6 +59,7 @@ class Backbone:
         self._head = model.lm_head
         self.notes = patch_embedding.settle(self._visual.patch_embed.proj)
         self._look: Callable[[], None] | None = None
+        self._waits = False
         for layer in (*self._visual.blocks, *self._text.layers):
             layer.register_forward_pre_hook(self._before_layer)
 
@@ -93,6 +95,7 @@ class Backbone:
     def see(self, patches: NDArray[np.float32], grid: tuple[int, int, int]) -> ImageFeatures:
         """One picture through the vision tower: ``patches`` [n, values] on a ``grid`` (time, rows,
         columns)."""
+        self._waits = True
         values = torch.from_numpy(patches).to(self.device, self._visual.dtype)
         seen = self._visual(values, grid_thw=torch.tensor([grid], device=self.device))
         return ImageFeatures(seen.pooler_output, tuple(getattr(seen, "deepstack_features", ())))
@@ -110,6 +113,7 @@ class Backbone:
         ``features`` has those images of which a part lies within ``start:end``. Returns the logits
         after the last token, float32 [vocabulary].
         """
+        self._waits = True
         ids = torch.from_numpy(prompt.ids[None, start:end]).to(self.device)
         embeds = self._embed(ids)
         visual = {}
@@ -127,6 +131,7 @@ class Backbone:
 
     def step(self, token: int, position: int, cache: Any) -> torch.Tensor:
         """Reads one written token. Returns the logits after it, float32 [vocabulary]."""
+        self._waits = False
         embeds = self._embed(torch.tensor([[token]], device=self.device))
         return self._forward(embeds, np.full((3, 1), position, dtype=np.int64), cache)
 
@@ -152,6 +157,8 @@ class Backbone:
 
     def _before_layer(self, *_: object) -> None:
         if self._look is not None:
+            if self._waits:
+                gpu.finish(self.device)
             self._look()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rynn_brain_ros.models.image_grid import TOKEN_PX
+from rynn_brain_ros.models.local.memory import CONTEXT_TOKENS
 from rynn_brain_ros.models.local.pictures import shown_size
 from rynn_brain_ros.models.local.prompt import ImageKey, Prompt, expand
 from rynn_brain_ros.values import (
@@ -16,9 +17,6 @@ from rynn_brain_ros.values import (
     TextPart,
     UnreadableQuestionError,
 )
-
-MAX_PROMPT_TOKENS = 16384
-"""The longest sequence of RynnBrain's training."""
 
 
 class Tokenizer(Protocol):
@@ -56,8 +54,8 @@ class Chat:
         image_token: int,
         *,
         token_px: int = TOKEN_PX,
-        max_image_tokens: int = MAX_PROMPT_TOKENS,
-        max_tokens: int = MAX_PROMPT_TOKENS,
+        max_image_tokens: int = CONTEXT_TOKENS,
+        max_tokens: int = CONTEXT_TOKENS,
         enable_thinking: bool | None = None,
     ) -> None:
         self.tokenizer, self._image_token = tokenizer, image_token

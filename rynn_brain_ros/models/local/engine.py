@@ -7,24 +7,27 @@ stops at the closing tag of what was asked, and gives up within one layer when t
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from rynn_brain_ros.language import compose, strict_answer
+from rynn_brain_ros.models.local import gpu
 from rynn_brain_ros.models.local.backbone import Backbone, ImageFeatures
 from rynn_brain_ros.models.local.chat import Chat, Picture
 from rynn_brain_ros.models.local.constraint import Constraint, Vocabulary, check_installed
+from rynn_brain_ros.models.local.failures import cause, told_as
 from rynn_brain_ros.models.local.frame_cache import FrameCache, FrameCacheStats
 from rynn_brain_ros.models.local.loading import Loaded, load
-from rynn_brain_ros.models.local.memory import FRAME_CACHE_BYTES
+from rynn_brain_ros.models.local.memory import CONTEXT_TOKENS, FRAME_CACHE_BYTES
 from rynn_brain_ros.models.local.pictures import pixels
 from rynn_brain_ros.models.local.prefix import Prefix
 from rynn_brain_ros.models.local.prompt import Prompt
@@ -37,12 +40,15 @@ from rynn_brain_ros.values import (
     Cancel,
     EngineError,
     EngineInfo,
+    EngineLostError,
     FinishReason,
     Query,
+    RynnBrainError,
     UnsupportedTaskError,
 )
 
 _LOG = logging.getLogger(__name__)
+_Computed = TypeVar("_Computed")
 _LOOK_S = 0.02
 """How often a waiting question looks whether it was cancelled."""
 _NO_RESUME = (
@@ -66,7 +72,8 @@ class LocalEngine:
     ``constrain``: an answer that points at something is held to `language.strict_answer` while it
     is written, and so can always be read. The probabilities that it carries stay the model's own,
     so that what it was held to looks as unlikely as the model found it. ``notes`` says what the
-    caches cannot do with this model.
+    caches cannot do with this model, ``trouble`` why nothing more can be answered in this process;
+    it is empty otherwise.
     """
 
     def __init__(
@@ -78,8 +85,10 @@ class LocalEngine:
         constrain: bool = True,
     ) -> None:
         checkpoint, profile = loaded.checkpoint, loaded.profile
-        backbone = Backbone(loaded.model)
-        resumes = not reuse_prefix or backbone.resumes()
+        device = loaded.model.device
+        with told_as(f"{checkpoint.name} cannot compute on {device}"), gpu.current(device):
+            backbone = Backbone(loaded.model)
+            resumes = not reuse_prefix or backbone.resumes()
         prefix = Prefix(backbone.new_cache, reuses=reuse_prefix and resumes)
         vocabulary = _vocabulary(loaded) if constrain else None
         sureness = Sureness(loaded.chat.tokenizer)
@@ -88,6 +97,7 @@ class LocalEngine:
         self._most_frames = profile.most_frames
         self._frames: FrameCache[ImageFeatures] = FrameCache(frame_cache_bytes)
         self._turn = threading.Lock()
+        self.trouble = ""
         self._tokens_read = self._tokens_reused = 0
         self.notes = (*backbone.notes, *(() if resumes else (_NO_RESUME,)))
         for note in self.notes:
@@ -130,7 +140,8 @@ class LocalEngine:
         cancel: Cancel | None = None,
     ) -> Answer:
         """Raises `UnsupportedTaskError`, `EngineError` for what cannot be shown or computed or
-        takes too long, and `InputError` for a question that no model was trained on."""
+        takes too long, `EngineLostError` where only another process could go on, and `InputError`
+        for a question that no model was trained on."""
         if query.task not in self._info.tasks:
             raise UnsupportedTaskError(
                 f"{self._info.model} was not trained to answer task {query.task.value}; it knows "
@@ -154,25 +165,31 @@ class LocalEngine:
     def follow(self, query: Query, tokens: Sequence[int]) -> tuple[int, ...]:
         """What it would write in the place of each of ``tokens``, had it written those before it:
         for comparing engines token by token. Raises as `ask` does."""
-        choices: list[int] = []
         with self._turn, torch.inference_mode():
             loaded = self._opened()
             prompt, pictures = loaded.prompt(query)
-            try:
+
+            def follow() -> tuple[int, ...]:
                 logits = self._read(loaded, prompt, pictures, Run(query, None))
-                for n_before in range(len(tokens)):
-                    if n_before:
-                        logits = loaded.step(prompt, tokens[:n_before])
-                    choices.append(int(logits.argmax()))
+                choices = [int(logits.argmax())] if tokens else []
+                for n_before in range(1, len(tokens)):
+                    choices.append(int(loaded.step(prompt, tokens[:n_before]).argmax()))
+                return tuple(choices)
+
+            try:
+                return self._computed(loaded, prompt, follow)
             finally:
-                loaded.prefix.settle()
-        return tuple(choices)
+                self._computed(loaded, prompt, loaded.prefix.settle)
 
     def close(self) -> None:
         """Gives the memory back; a question that is being answered is answered first."""
         with self._turn:
+            if self._loaded is None:
+                return
+            device = self._loaded.backbone.device
             self._loaded = None
             self._frames.clear()
+            gpu.give_back(device)  # the model refers to itself through the hooks of its layers
 
     # --- one question ------------------------------------------------------------------------
 
@@ -192,21 +209,26 @@ class LocalEngine:
     def _opened(self) -> _Opened:
         if self._loaded is None:
             raise EngineError(f"the engine of {self._info.model} is closed; open it again")
+        if self.trouble:
+            raise EngineLostError(self.trouble)
         return self._loaded
 
     def _answered(self, run: Run, writer: Writer) -> Answer:
         loaded = self._opened()
         prompt, pictures = loaded.prompt(run.query)
         run.prompt_tokens = len(prompt)
+        reason = FinishReason.CANCELLED
         try:
             with torch.inference_mode(), loaded.backbone.watched(run.look):
                 reason = self._write(loaded, prompt, pictures, writer, run)
-        except GivenUpError as error:
-            if not run.cancelled:
-                raise EngineError(_too_slow(self._info.model, run, writer)) from error
-            reason = FinishReason.CANCELLED
+        except GivenUpError:
+            too_slow = not run.cancelled
+        else:
+            too_slow = False
         finally:
-            loaded.prefix.settle()
+            self._computed(loaded, prompt, loaded.prefix.settle)
+        if too_slow:
+            raise EngineError(_too_slow(self._info.model, run, writer))
         writer.end()
         return self._answer(run, writer, reason)
 
@@ -218,33 +240,53 @@ class LocalEngine:
         writer: Writer,
         run: Run,
     ) -> FinishReason:
-        with self._computing(loaded, prompt):
-            logits = self._read(loaded, prompt, pictures, run)
         constraint = loaded.constraint(run.query)
-        n_most = run.query.budget.max_new_tokens
-        for n_written in range(n_most):
-            if n_written:
+        n_most = min(run.query.budget.max_new_tokens, CONTEXT_TOKENS - len(prompt))
+
+        def next_token() -> tuple[int, float]:
+            if writer.tokens:
+                logits = loaded.step(prompt, writer.tokens)
+            else:
+                logits = self._read(loaded, prompt, pictures, run)
+            token, chances = _chosen(logits, constraint, n_most - len(writer.tokens))
+            return token, loaded.sureness(chances, token)
+
+        while len(writer.tokens) < n_most:
+            if writer.tokens:
                 run.look()
-                with self._computing(loaded, prompt):
-                    logits = loaded.step(prompt, writer.tokens)
-            with self._computing(loaded, prompt):
-                token, chances = _chosen(logits, constraint, n_most - n_written)
+            token, sureness = self._computed(loaded, prompt, next_token)
             if token in loaded.stop_tokens:
                 return FinishReason.STOP
-            writer.write(token, loaded.sureness(chances, token))
+            writer.write(token, sureness)
             if writer.complete or (constraint is not None and constraint.complete):
                 return FinishReason.STOP
         return FinishReason.LENGTH
 
-    @contextlib.contextmanager
-    def _computing(self, loaded: _Opened, prompt: Prompt) -> Iterator[None]:
-        """What goes wrong inside is the model's: nothing that it left behind is used again."""
+    def _computed(
+        self, loaded: _Opened, prompt: Prompt, compute: Callable[[], _Computed]
+    ) -> _Computed:
+        """What goes wrong inside is the model's: nothing that it left behind is used again.
+
+        The error is raised behind the handler and chained to nothing: a traceback would keep the
+        tensors of the layers that failed for as long as anybody keeps the error, and a GPU that was
+        full would stay full.
+        """
         try:
-            yield
-        except (RuntimeError, MemoryError, ArithmeticError) as error:
-            loaded.prefix.clear()
-            self._frames.clear()
-            raise EngineError(_failed(self._info.model, len(prompt), error)) from error
+            with gpu.current(loaded.backbone.device):
+                return compute()
+        except (GivenUpError, RynnBrainError):
+            raise
+        except Exception as error:  # noqa: BLE001  # triton's have no class of their own
+            failure = _failed(self._info.model, len(prompt), error)
+            lost = _lost(self._info.model, error)
+            _LOG.warning("%s\n%s", failure, traceback.format_exc().rstrip())
+        loaded.prefix.clear()
+        self._frames.clear()
+        if gpu.is_lost(loaded.backbone.device):
+            self.trouble = lost
+            raise EngineLostError(lost)
+        gpu.give_back(loaded.backbone.device)
+        raise EngineError(failure)
 
     def _read(
         self, loaded: _Opened, prompt: Prompt, pictures: Sequence[Picture], run: Run
@@ -259,6 +301,7 @@ class LocalEngine:
             for picture, span in zip(pictures, prompt.images, strict=True)
             if span.end > start
         }
+        gpu.finish(loaded.backbone.device)
         run.encode_s = time.monotonic() - started
         loaded.prefix.begin()
         middle = loaded.prefix.pause(prompt)
@@ -270,6 +313,7 @@ class LocalEngine:
             start = middle
         logits = loaded.backbone.read(prompt, start, len(prompt), features, loaded.prefix.cache)
         loaded.prefix.took(prompt)
+        gpu.finish(loaded.backbone.device)
         run.prefill_s = time.monotonic() - started - run.encode_s
         return logits
 
@@ -358,8 +402,14 @@ def _too_slow(model: str, run: Run, writer: Writer) -> str:
 
 
 def _failed(model: str, n_tokens: int, error: BaseException) -> str:
-    said = (str(error).splitlines() or [type(error).__name__])[0]
     return (
-        f"{model} could not compute an answer to {n_tokens} tokens: {said}. If memory is short, "
-        "show fewer or smaller frames"
+        f"{model} could not compute an answer to {n_tokens} tokens: {cause(error)}. If memory is "
+        "short, show fewer or smaller frames"
+    )
+
+
+def _lost(model: str, error: BaseException) -> str:
+    return (
+        f"{model} cannot answer any more: its GPU failed ({cause(error)}) and takes no more work "
+        "from this process; start it again"
     )

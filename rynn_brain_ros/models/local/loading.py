@@ -20,9 +20,13 @@ from transformers.utils import import_utils
 from transformers.utils import logging as transformers_logging
 
 from rynn_brain_ros.models.image_grid import TOKEN_PX
-from rynn_brain_ros.models.local.chat import MAX_PROMPT_TOKENS, Chat
+from rynn_brain_ros.models.local import gpu
+from rynn_brain_ros.models.local.chat import Chat
 from rynn_brain_ros.models.local.checkpoint import Checkpoint, inspect
+from rynn_brain_ros.models.local.failures import told_as
 from rynn_brain_ros.models.local.memory import (
+    ANSWER_TOKENS,
+    CONTEXT_TOKENS,
     Request,
     available_bytes,
     check_fit_together,
@@ -43,12 +47,8 @@ from rynn_brain_ros.values import EngineError
 _LOG = logging.getLogger(__name__)
 _IMAGE = "<|image_pad|>"
 _SAFE = {"local_files_only": True, "trust_remote_code": False}
+_GPU_REMEDY = "; rynn-brain doctor says what torch can use, CUDA_VISIBLE_DEVICES= computes without"
 _TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-_BROKEN = (
-    *(OSError, ValueError, TypeError, KeyError, AttributeError, IndexError),
-    *(RuntimeError, ImportError, AssertionError, ZeroDivisionError),
-)
-"""What transformers raises, depending on what is wrong with a directory."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def load(
     patcher = read_patcher(path)
     profile = profile_for(checkpoint.name, checkpoint.kind, checkpoint.n_parameters / 1e9)
     model = read_model(request, progress)
-    with _named(path):
+    with told_as(f"transformers cannot load {path}"):
         tokenizer = _tokenizer(path)
         chat = _chat(checkpoint, profile, tokenizer, patcher)
         stop = _stop_tokens(model, tokenizer)
@@ -90,7 +90,8 @@ def load(
 def make_request(path: Path, device: str = "", dtype: str = "", quantization: str = "") -> Request:
     """What would be loaded. Raises `EngineError` for what cannot be, whatever the memory.
 
-    ``device`` is by default a GPU where there is one; ``quantization`` as it is stored. ``dtype``
+    ``device`` is by default the GPU with the most room where there is one; ``quantization`` as it
+    is stored. ``dtype``
     (``BF16``, ``F16``, ``F32``) is that of all that is not quantized: by default as stored, and 16
     bits beside quantized layers.
     """
@@ -103,7 +104,9 @@ def make_request(path: Path, device: str = "", dtype: str = "", quantization: st
             f"{checkpoint.name} stores its weights in {dtype}; this engine computes in "
             f"{', '.join(_TORCH_DTYPES)}: convert the checkpoint"
         )
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if not device:
+        with told_as("the GPUs cannot be used", _GPU_REMEDY):
+            device = gpu.roomiest()
     _check_version(checkpoint)
     check_possible(checkpoint, quantization, machine(device))
     return Request(checkpoint, device, dtype, quantization)
@@ -123,9 +126,12 @@ def read_model(request: Request, progress: Progress = untold) -> Any:
     checkpoint, device = request.checkpoint, request.device
     check_fits(request, *_room(device), possible(checkpoint, machine(device)))
     _LOG.info("loading %s onto %s in %s", checkpoint.name, device, request.quantization)
-    with _named(checkpoint.path), telling(progress, "loading weights"):
+    loading = told_as(f"transformers cannot load {checkpoint.path}")
+    on_device = gpu.current(torch.device(device))
+    with on_device, loading, telling(progress, "loading weights"):
         model = _model(request)
-    _refuse_damaged(checkpoint, model)
+    with told_as(f"{checkpoint.name} was loaded and cannot be read on {device}"):
+        _refuse_damaged(checkpoint, model)
     return model
 
 
@@ -135,21 +141,9 @@ def machine(device: str) -> Machine:
     if import_utils.is_kernels_available():
         packages.add("kernels")
     on_gpu = device.startswith("cuda")
-    return Machine(
-        torch.cuda.get_device_capability(device) if on_gpu else None, frozenset(packages)
-    )
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except _BROKEN as error:
-        raise EngineError(f"transformers cannot load {path}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    with told_as(f"{device} cannot be used", _GPU_REMEDY):
+        capability = torch.cuda.get_device_capability(device) if on_gpu else None
+    return Machine(capability, frozenset(packages))
 
 
 @contextlib.contextmanager
@@ -184,7 +178,8 @@ def _check_version(checkpoint: Checkpoint) -> None:
 def _room(device: str) -> tuple[int | None, str]:
     """(free bytes, what they are of)."""
     if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(device)[0]), f"the memory of {device}"
+        with told_as(f"{device} cannot be used", _GPU_REMEDY):
+            return gpu.room(device)
     return available_bytes(), "main memory"
 
 
@@ -238,16 +233,12 @@ def _try_out(request: Request, model: Any) -> None:
     """The first product shows whether the library of a quantization works on this device."""
     if request.quantization == "none":
         return
-    token = torch.zeros((1, 1), dtype=torch.long, device=request.device)
-    try:
-        with torch.inference_mode():
-            model.model.language_model(input_ids=token)
-    except _BROKEN as error:
-        raise EngineError(
-            f"{request.checkpoint.name} was loaded in {request.quantization} and cannot compute "
-            f"on {request.device}: {_first_line(error)}. Use another quantization, or a build of "
-            "its library that is made for this machine"
-        ) from error
+    trouble = f"{request.checkpoint.name} was loaded in {request.quantization} and cannot compute"
+    remedy = ". Use another quantization, or a build of its library that is made for this machine"
+    on_device = gpu.current(torch.device(request.device))
+    with told_as(f"{trouble} on {request.device}", remedy), on_device, torch.inference_mode():
+        token = torch.zeros((1, 1), dtype=torch.long, device=request.device)
+        model.model.language_model(input_ids=token)
 
 
 def _tokenizer(path: Path) -> Any:
@@ -285,8 +276,8 @@ def _chat(checkpoint: Checkpoint, profile: Profile, tokenizer: Any, patcher: Pat
         token_px=side,
         max_image_tokens=patcher.max_tokens,
         max_tokens=min(
-            MAX_PROMPT_TOKENS,
-            int(checkpoint.config["text_config"].get("max_position_embeddings", MAX_PROMPT_TOKENS)),
+            CONTEXT_TOKENS - ANSWER_TOKENS,
+            int(checkpoint.config["text_config"].get("max_position_embeddings", CONTEXT_TOKENS)),
         ),
         enable_thinking=profile.enable_thinking,
     )

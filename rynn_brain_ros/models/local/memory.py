@@ -12,8 +12,11 @@ from rynn_brain_ros.models.local.weights import DTYPE_BYTES
 from rynn_brain_ros.models.profiles import fits
 from rynn_brain_ros.values import EngineError
 
-CONTEXT_TOKENS = 12288
-"""Room that is kept for keys and values: training's visual budget of 10240 tokens, and words."""
+CONTEXT_TOKENS = 16384
+"""A question and its answer together, at most: the longest sequence of RynnBrain's training. Room
+for the keys and values of so many is kept."""
+ANSWER_TOKENS = 512
+"""Of these, what a question must leave for its answer."""
 FRAME_CACHE_BYTES = 1 << 30
 """The most that remembered pictures may take."""
 _FRAME_TOKENS = 10240
@@ -21,6 +24,12 @@ _HEADROOM_SHARE, _HEADROOM_BYTES = 0.05, 256 << 20
 """Of the weights, and beside them: fragments, and what the libraries need. Estimated."""
 _REPACK_BYTES = 8
 """Per weight of a layer while bitsandbytes packs its 4 bits for a CPU, one layer at a time."""
+SHARED = "main memory, which the GPU shares"
+"""As on a Jetson."""
+_ELSEWHERE = (
+    "; CUDA_VISIBLE_DEVICES says which GPUs may be used (the one with the most room is), and with "
+    "CUDA_VISIBLE_DEVICES= the processor computes, in main memory"
+)
 _MEMINFO = Path("/proc/meminfo")
 _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
@@ -145,7 +154,8 @@ def _remedy(request: Request, available: int, possible: Iterable[str]) -> str:
                 f"local:{request.checkpoint.path}#{other.quantization}"
             )
     smaller = "; ".join(fits(available)[:3]) or "no checkpoint of the family"
-    return f"What would fit: {smaller}. Free memory, or choose one of these"
+    elsewhere = "" if request.device == "cpu" else _ELSEWHERE
+    return f"What would fit: {smaller}. Free memory, or choose one of these{elsewhere}"
 
 
 def _activations(model: Checkpoint) -> int:

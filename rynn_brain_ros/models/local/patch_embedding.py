@@ -6,7 +6,8 @@ in ten thousand of its results rounds to the neighbour, and behind the last laye
 hundred is another than stock transformers writes.
 
 It cannot stay in builds of torch that convolve one patch after the other: minutes instead of
-milliseconds (pytorch issue 174051 with torch 2.9, transformers issue 45750 with some cuDNN).
+milliseconds (pytorch issue 174051 with torch 2.9, transformers issue 45750 with some cuDNN); nor on
+GPUs for which cuDNN has no convolution in this dtype (bfloat16 before Ampere).
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from rynn_brain_ros.models.local.failures import cause
+from rynn_brain_ros.models.local.gpu import finish
 
 _SLOW_RATIO = 30.0
 """Conv3d takes 2 to 5 times as long as the product where it works, thousands where it does not."""
@@ -35,14 +39,20 @@ def settle(projection: Any, seconds: Seconds | None = None) -> tuple[str, ...]:
     measure = seconds or _seconds
     patches = torch.zeros((_TRIED_PATCHES, *weight.shape[1:]), dtype=weight.dtype).to(weight.device)
     with torch.inference_mode():
-        ratio = measure(projection, patches) / measure(_product(projection), patches)
-    if ratio < _SLOW_RATIO:
-        return ()
+        try:
+            conv_s = measure(projection, patches)
+        except RuntimeError as error:
+            trouble, remedy = f"does not work here ({cause(error)})", ""
+        else:
+            ratio = conv_s / measure(_product(projection), patches)
+            if ratio < _SLOW_RATIO:
+                return ()
+            trouble = f"is {ratio:.0f} times slower here than it need be"
+            remedy = ". pip install -U 'torch>=2.10' for the same tokens"
     projection.forward = _product(projection)
     return (
-        f"the Conv3d of torch {torch.__version__} is {ratio:.0f} times slower here than it need "
-        "be, so a product of matrices takes its place: about one token in a hundred differs from "
-        "stock transformers. pip install -U 'torch>=2.10' for the same tokens",
+        f"the Conv3d of torch {torch.__version__} {trouble}, so a product of matrices takes its "
+        f"place: about one token in a hundred differs from stock transformers{remedy}",
     )
 
 
@@ -60,13 +70,8 @@ def _seconds(compute: Callable[[torch.Tensor], torch.Tensor], values: torch.Tens
 
 
 def _once(compute: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> float:
-    _finish(values.device)
+    finish(values.device)
     began = time.perf_counter()
     compute(values)
-    _finish(values.device)
+    finish(values.device)
     return time.perf_counter() - began
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -1,11 +1,13 @@
 """Pixels → patches, as Qwen's image processor cuts them, with the checkpoint's own settings.
 
-The same arithmetic in the same order as transformers' Pillow processor, so the numbers are the
-same bits. It needs neither Pillow nor torchvision, which that processor needs in some versions.
+The same arithmetic as transformers' Pillow processor, once for each byte that there is, so the
+numbers are the same bits. It needs neither Pillow nor torchvision, which that processor needs in
+some versions.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,15 +49,23 @@ class Patcher:
     def cut(self, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
         """Patches [rows · columns, 3 · time · size · size] of an image [height, width, 3] that is
         on the grid, in groups of one visual token, and the grid (1, rows, columns) in patches."""
-        scaled = (rgb.astype(np.float64) * self.rescale_factor).astype(np.float32)
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        channels = ((scaled - mean) / std).transpose(2, 0, 1)
         size, merge = self.patch_size, self.merge_size
         rows, columns = rgb.shape[0] // size, rgb.shape[1] // size
-        tiles = channels.reshape(3, rows // merge, merge, size, columns // merge, merge, size)
-        tiles = tiles.transpose(1, 4, 2, 5, 0, 3, 6)[:, :, :, :, :, None]
-        repeated = np.repeat(tiles, self.temporal_patch_size, axis=5)
-        return repeated.reshape(rows * columns, -1), (1, rows, columns)
+        tiles = rgb.reshape(rows // merge, merge, size, columns // merge, merge, size, 3)
+        tiles = tiles.transpose(6, 0, 3, 1, 4, 2, 5).reshape(3, rows * columns, 1, size, size)
+        shape = (rows * columns, 3, self.temporal_patch_size, size, size)
+        patches = np.empty(shape, np.float32)
+        for channel, (values, tile) in enumerate(zip(self._values, tiles, strict=True)):
+            patches[:, channel] = values[tile]
+        return patches.reshape(rows * columns, -1), (1, rows, columns)
+
+    @functools.cached_property
+    def _values(self) -> NDArray[np.float32]:
+        """What each byte becomes, [channel, 256]: there are no others to compute."""
+        scaled = (np.arange(256, dtype=np.float64) * self.rescale_factor).astype(np.float32)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        values: NDArray[np.float32] = (scaled - mean[:, None]) / std[:, None]
+        return values
 
 
 def read_patcher(path: Path) -> Patcher:

@@ -20,6 +20,9 @@ from rynn_brain_ros.models.local.prompt import Prompt
 CHUNK_TOKENS = 64
 """Linear attention reads in chunks of so many (transformers' and flash-linear-attention's own
 default). Going on in the middle of one would round sums otherwise than reading all at once."""
+_LEAST_SHARE = 0.25
+"""Of a prompt, below which its beginning is read again. Behind kept tokens attention needs a mask,
+with which GPUs have no flash kernel: it costs about twice as much, for the whole prompt."""
 _EMPTY = Prompt(np.empty(0, dtype=np.int64))
 _States = list[tuple[torch.Tensor, torch.Tensor] | None]
 
@@ -57,7 +60,8 @@ class Prefix:
     def keep(self, prompt: Prompt) -> int:
         """Cuts back to what ``prompt`` shares, and returns how many of its tokens are read.
 
-        At least its last token is left to be read, since its logits are wanted. An answer that was
+        At least its last token is left to be read, since its logits are wanted. A small share is
+        read again, too. An answer that was
         written is read again: token by token, 16 bits rounded it otherwise than in a prompt.
         """
         most = min(self._n_prompt, len(prompt) - 1) if self.reuses else 0
@@ -66,6 +70,8 @@ class Prefix:
             usable = [s for s in self._snapshots if s.length <= common]
             self._snapshots = usable
             common = usable[-1].length if usable else 0
+        if common < _LEAST_SHARE * len(prompt):
+            common = 0
         if common < len(self.read):
             self._back_to(common)
         return common
