@@ -276,9 +276,8 @@ class _Reader:
         found: list[Phrase] = []
         while True:
             before = self._at
-            if found:
-                self._skip({"and", ","})
-            phrase = self._phrase()
+            is_next = not found or self._skip({"and", ","})
+            phrase = self._phrase() if is_next else None
             if phrase is None:
                 self._at = before if found else self._at
                 return _share_shapes(found)
@@ -294,7 +293,9 @@ class _Reader:
             if word in _ALL:
                 many, count = True, _ALL[word] or count
         if self._take("everything"):
-            return Phrase(Noun(None, None), many=True)
+            color = _COLOR_OF.get(self._peek())
+            self._at += color is not None
+            return Phrase(Noun(color, None), many=True)
         noun, end = noun_at(self._tokens, self._at)
         if noun is None:
             self._at = before if self._peek() else self._at
@@ -316,9 +317,12 @@ class _Reader:
         self._at += taken
         return taken
 
-    def _skip(self, words: frozenset[str] | set[str]) -> None:
+    def _skip(self, words: frozenset[str] | set[str]) -> bool:
+        """Whether there was any."""
+        before = self._at
         while self._peek() in words and not self._at_preposition():
             self._at += 1
+        return self._at > before
 
     def _at_preposition(self) -> bool:
         """ "next" of "next to" is no connecting word."""

@@ -127,6 +127,8 @@ def test_things_are_taken_one_after_the_other():
         ("sing a song", "I do not know"),
         ("put the red banana into the bowl", "banana"),
         ("put the red cube", ""),
+        ("give the green ball the red cube", "I cannot make orders"),
+        ("put one red cube into the bowl", "I cannot make orders"),
     ],
 )
 def test_what_it_cannot_tell_it_says_and_gives_no_step(task: str, words: str):
@@ -135,6 +137,16 @@ def test_what_it_cannot_tell_it_says_and_gives_no_step(task: str, words: str):
     assert words in text
     assert text.endswith("<no object>")
     assert not parse(text, 1, task=Task.PLAN).groundings
+
+
+def test_everything_of_a_colour_is_not_everything():
+    ball, cube = ("green", "ball", 250, 400), ("blue", "cube", 300, 330)
+    lifted, inside = ("green", "ball", 250, 100), ("green", "ball", 420, 322)
+    pictures = (drawn(ball, cube, BOWL), drawn(lifted, cube, BOWL), drawn(inside, cube, BOWL))
+    texts = chain("put everything green into the bowl", *pictures)
+    assert [text.split()[0] for text in texts] == ["Pick", "Place", "Done."]
+    x = parse(texts[0], 1, task=Task.PLAN).groundings[0].points[0][0]
+    assert abs(x - 1000 * 250 / 639) < 12
 
 
 @pytest.mark.parametrize(
