@@ -110,7 +110,16 @@ def _aims(order: Order, seen: _Seen) -> list[_Aim]:
     """The things that an order is about, as they were seen before anything was moved."""
     place = _meant(order.reference, seen, None)[0] if order.reference is not None else None
     things = [thing for phrase in order.things for thing in _meant(phrase, seen, place)]
+    for thing in things:
+        _check_followed(thing, seen)
     return [_Aim(thing, order.relation, place, order.preposition) for thing in things]
+
+
+def _check_followed(thing: Blob, seen: _Seen) -> None:
+    """Once it has moved a thing is found again by its colour, and so would another one be."""
+    alike = sum(blob.color == thing.color for blob in seen.blobs)
+    if alike > 1:
+        raise _Problem(f"I see {alike} {thing.color} things and follow a thing by its colour only.")
 
 
 def _meant(phrase: Phrase, seen: _Seen, place: Blob | None) -> list[Blob]:

@@ -150,6 +150,15 @@ def test_everything_of_a_colour_is_not_everything():
 
 
 @pytest.mark.parametrize(
+    "task", ["pick up the red cube", "put both red cubes into the bowl", "push the red cube away"]
+)
+def test_nothing_is_done_with_a_thing_whose_colour_another_one_has(task: str):
+    others = [("red", "cube", 300, 400)] if "both" in task else [("red", "bowl", 300, 400)]
+    text = said(task, drawn(CUBE, *others, BOWL))
+    assert text == "I see 2 red things and follow a thing by its colour only. <no object>"
+
+
+@pytest.mark.parametrize(
     ("words", "wanted"),
     [
         ("to the left", (-1, 0)),
