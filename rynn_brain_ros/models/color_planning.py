@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rynn_brain_ros.language import format_grounding, parse
 from rynn_brain_ros.memory import decode_color
 from rynn_brain_ros.models.color_pushing import has_come, push_end
-from rynn_brain_ros.models.color_vision import Blob, find_blobs, fitting
+from rynn_brain_ros.models.color_vision import Blob, find_blobs, fitting, none_of
 from rynn_brain_ros.models.color_words import (
     NotUnderstood,
     Noun,
@@ -127,7 +127,7 @@ def _meant(phrase: Phrase, seen: _Seen, place: Blob | None) -> list[Blob]:
         return [_only(seen, phrase.noun)]
     found = [blob for blob in seen.fitting(phrase.noun) if blob is not place]
     if not found:
-        raise _Problem(f"I see no {phrase.noun}.")
+        raise _Problem(none_of(seen.blobs, phrase.noun))
     if phrase.either:
         return [max(found, key=lambda blob: blob.area_px)]
     if phrase.count is not None and len(found) != phrase.count:
@@ -138,7 +138,7 @@ def _meant(phrase: Phrase, seen: _Seen, place: Blob | None) -> list[Blob]:
 def _only(seen: _Seen, noun: Noun) -> Blob:
     found = seen.fitting(noun)
     if not found:
-        raise _Problem(f"I see no {noun}.")
+        raise _Problem(none_of(seen.blobs, noun))
     if len(found) > 1:
         raise _Problem(f"I see {len(found)} {noun}s and cannot tell which one is meant.")
     return found[0]

@@ -52,6 +52,11 @@ class Noun:
         return f"{self.color or 'coloured'} {self.shape or 'thing'}"
 
 
+def with_article(noun: Noun) -> str:
+    words = str(noun)
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
 _WORDS = re.compile(
     r"\b(?:(?P<color>{c})\s+)?(?P<shape>{s})\b|\b(?P<lone>{c})\b".format(
         c="|".join(_COLOR_OF), s="|".join((*_SHAPE_OF, *_SINGULAR))

@@ -149,6 +149,13 @@ def test_everything_of_a_colour_is_not_everything():
     assert abs(x - 1000 * 250 / 639) < 12
 
 
+def test_a_shape_that_is_not_there_is_not_replaced_by_another_of_its_colour():
+    text = said("pick up the red mug", drawn(CUBE, BOWL))
+    assert text == "I see no red mug; I see a red cube. <no object>"
+    text = said("put the red cube onto the yellow plate", drawn(CUBE, BOWL))
+    assert text == "I see no yellow plate; I see a yellow bowl. <no object>"
+
+
 @pytest.mark.parametrize(
     "task", ["pick up the red cube", "put both red cubes into the bowl", "push the red cube away"]
 )

@@ -57,7 +57,9 @@ def test_what_the_readme_asks_for_is_done_and_else_refused_with_nothing_moved(
     code = main([*words, "--out", str(tmp_path), "--json"])
     summary = json.loads(capsys.readouterr().out)
     if "banana" in words[-1]:  # of which the README says that it is refused
-        assert (code, summary["turns"], summary["cause"]) == (1, 1, "no_grounding")
+        assert (code, summary["cause"]) == (1, "no_grounding")
+        turns = (tmp_path / "turns.jsonl").read_text(encoding="utf-8").splitlines()
+        assert not any(json.loads(turn)["moves"] for turn in turns)
     else:
         assert (code, summary["confirmed"], summary["misplaced"]) == (0, True, [])
 
