@@ -101,7 +101,9 @@ def plan(query: Query) -> str:
     first = query.history[0].frames if query.history else query.frames
     try:
         seen = _Seen.of(first[-1])
-        return _next_step(query, [aim for order in orders for aim in _aims(order, seen)])
+        aims = [aim for order in orders for aim in _aims(order, seen)]
+        _check_each_once(aims)
+        return _next_step(query, aims)
     except _Problem as problem:
         return f"{problem} <no object>"
 
@@ -120,6 +122,14 @@ def _check_followed(thing: Blob, seen: _Seen) -> None:
     alike = sum(blob.color == thing.color for blob in seen.blobs)
     if alike > 1:
         raise _Problem(f"I see {alike} {thing.color} things and follow a thing by its colour only.")
+
+
+def _check_each_once(aims: list[_Aim]) -> None:
+    """A thing that is brought to where it is not to stay would be brought there for ever."""
+    for number, aim in enumerate(aims):
+        used = [blob for other in aims[:number] for blob in (other.thing, other.place)]
+        if any(blob is aim.thing for blob in (*used, aim.place)):
+            raise _Problem(f"I do one thing with each thing; the {aim.thing.color} one has two.")
 
 
 def _meant(phrase: Phrase, seen: _Seen, place: Blob | None) -> list[Blob]:
