@@ -44,6 +44,7 @@ _STILL = 0.05
 _NEAR_WIDTHS = 0.9
 """Free space left beside a neighbour, in widths of the smaller of the two."""
 _FREE_ENOUGH = 0.09
+_SOLID = ("cube", "cylinder", "ball")
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,16 @@ def _aims(order: Order, seen: _Seen) -> list[_Aim]:
     """The things that an order is about, as they were seen before anything was moved."""
     place = _meant(order.reference, seen, None)[0] if order.reference is not None else None
     things = [thing for phrase in order.things for thing in _meant(phrase, seen, place)]
+    if place is not None and order.relation in (Relation.IN, Relation.POURED):
+        _check_hollow(place)
     for thing in things:
         _check_followed(thing, seen)
     return [_Aim(thing, order.relation, place, order.preposition) for thing in things]
+
+
+def _check_hollow(place: Blob) -> None:
+    if place.shape in _SOLID:
+        raise _Problem(f"Nothing goes into a {place.shape}.")
 
 
 def _check_followed(thing: Blob, seen: _Seen) -> None:

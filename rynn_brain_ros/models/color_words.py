@@ -205,6 +205,7 @@ class _Reader:
     def __init__(self, tokens: Sequence[str]) -> None:
         self._tokens, self._at = tuple(tokens), 0
         self._last: tuple[Phrase, ...] = ()
+        self._last_place: Phrase | None = None
 
     def read(self) -> tuple[Order, ...] | NotUnderstood:
         orders: list[Order] = []
@@ -214,7 +215,7 @@ class _Reader:
             if order is None:
                 return self._stuck()
             orders.append(order)
-            self._last = order.things
+            self._last, self._last_place = order.things, order.reference
             if self._at < len(self._tokens) and self._peek() not in _CONNECTING:
                 return self._stuck()
             self._skip(_CONNECTING)
@@ -289,8 +290,9 @@ class _Reader:
             found.append(phrase)
 
     def _phrase(self) -> Phrase | None:
-        if self._take(*_IT):
-            return self._last[0] if len(self._last) == 1 else None
+        if self._take(*_IT):  # of a thing and its place either may be meant
+            is_plain = len(self._last) == 1 and self._last_place is None
+            return self._last[0] if is_plain else None
         before, many, count, either = self._at, False, None, False
         while self._peek() in (*ARTICLES, *_ALL, *EITHER):
             word = self._next()
@@ -341,6 +343,8 @@ class _Reader:
         strange = [token for token in self._tokens if token not in known]
         if strange:
             return NotUnderstood(f"I do not know {strange[0]!r}. {_KNOWN}")
+        if self._at and self._tokens[self._at - 1] in _IT:
+            return NotUnderstood(f"I cannot tell what {self._tokens[self._at - 1]!r} means here.")
         return NotUnderstood(f"I cannot make orders of these words. {_KNOWN}")
 
 

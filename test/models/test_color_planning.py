@@ -127,6 +127,10 @@ def test_things_are_taken_one_after_the_other():
         ("sing a song", "I do not know"),
         ("put the red banana into the bowl", "banana"),
         ("put the red cube", ""),
+        ("put the red cube next to the bowl, then put the green cube into it", "what 'it' means"),
+        ("put it into the bowl", "what 'it' means"),
+        ("put the red cube into the green box", "Nothing goes into a cube"),
+        ("pour the red cube into the green one", "Nothing goes into a cube"),
         ("put the red cube onto the green cube, then put it into the bowl", "one thing with each"),
         ("put the red cube into the bowl, then push the bowl to the left", "one thing with each"),
         ("put the red cube next to the red cube", "one thing with each"),
@@ -140,6 +144,12 @@ def test_what_it_cannot_tell_it_says_and_gives_no_step(task: str, words: str):
     assert words in text
     assert text.endswith("<no object>")
     assert not parse(text, 1, task=Task.PLAN).groundings
+
+
+def test_it_is_the_thing_of_an_order_that_named_no_place():
+    ball: Spot = ("green", "ball", 250, 400)
+    task = "push the red cube to the right, then put the green ball next to it"
+    assert said(task, drawn(CUBE, ball)).startswith("Push <object>")
 
 
 def test_everything_of_a_colour_is_not_everything():
