@@ -139,8 +139,7 @@ class NotUnderstood:
 
 _POLITE = re.compile(
     r"\b(?:please|kindly|thanks|thank you|for me|(?:hey |hello )?robot|let's"
-    r"|(?:can|could|would|will) you|i(?: would|'d)? (?:want|like|need) you to|you should"
-    r"|(?:from|off) the table)\b",
+    r"|(?:can|could|would|will) you|i(?: would|'d)? (?:want|like|need) you to|you should)\b",
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"[^\W_]+(?:'[a-z]+)?|[^\w\s]")
@@ -167,6 +166,8 @@ _PREPOSITIONS: dict[tuple[str, ...], Relation] = {
     ("beside",): Relation.BESIDE,
 }
 _ALL = {"all": None, "every": None, "each": None, "both": 2, "two": 2, "three": 3, "four": 4}
+_OFF_THE_TABLE = (("from", "the", "table"), ("off", "the", "table"))
+"""Leaves nothing out where a thing is taken. Pushed off it a thing falls."""
 EITHER = ("either", "any")
 ARTICLES = frozenset({"the", "a", "an", "this", "these", "those", "my", "your", "of"})
 _IT = ("it", "them")
@@ -226,6 +227,8 @@ class _Reader:
             self._take("up")
             things = self._things()
             self._take("up")
+            if self._tokens[self._at : self._at + 3] in _OFF_THE_TABLE:
+                self._at += 3
             return Order(things, Relation.HELD) if things else None
         if self._take(*PUSH):
             return self._push()

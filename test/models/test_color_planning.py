@@ -109,6 +109,13 @@ def test_picking_up_alone_is_done_when_the_thing_is_in_the_air():
     assert [text.split()[0] for text in texts] == ["Pick", "Done."]
 
 
+@pytest.mark.parametrize(
+    "task", ["take the red cube off the table", "pick the cube up from the table"]
+)
+def test_off_the_table_is_said_of_what_is_taken(task: str):
+    assert said(task, drawn(CUBE)).startswith("Pick up")
+
+
 def test_things_are_taken_one_after_the_other():
     ball: Spot = ("blue", "ball", 250, 400)
     inside: Spot = ("red", "cube", 420, 322)
@@ -127,6 +134,7 @@ def test_things_are_taken_one_after_the_other():
         ("sing a song", "I do not know"),
         ("put the red banana into the bowl", "banana"),
         ("put the red cube", ""),
+        ("push the red cube off the table to the right", "I do not know 'off'"),
         ("put the red cube next to the bowl, then put the green cube into it", "what 'it' means"),
         ("put it into the bowl", "what 'it' means"),
         ("put the red cube into the green box", "Nothing goes into a cube"),
