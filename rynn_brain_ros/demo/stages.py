@@ -37,7 +37,7 @@ from rynn_brain_ros.sim.table_tasks import (
 )
 from rynn_brain_ros.sim.viewing import Viewpoint, Window, check_screen
 from rynn_brain_ros.sim.world import World
-from rynn_brain_ros.values import Actuator, InputError, Task
+from rynn_brain_ros.values import Actuator, InputError, RefusalCode, Task
 from rynn_brain_ros.view.plane import Background
 
 T = TypeVar("T")
@@ -82,11 +82,12 @@ class Stage:
 
     def judge(self, episode: Episode, measured: Measured) -> bool:
         """Whether the right thing happened: the task is truly done and said to be, or, where it
-        cannot be done, nothing was claimed, and nothing moved but to look around."""
+        cannot be done, the engine said so, and nothing moved but to look around."""
         if self.answerable:
             return episode.confirmed and measured.done is not False
         moved = any(turn.moved for turn in episode.turns)
-        return not episode.confirmed and (self.looks_around or not moved)
+        declined = episode.cause == RefusalCode.NO_GROUNDING.value
+        return declined and (self.looks_around or not moved)
 
     def close(self) -> None:
         if self.window is not None:

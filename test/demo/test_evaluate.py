@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,15 +20,20 @@ from rynn_brain_ros.demo import (
     play_and_score,
     write_evaluation,
 )
+from rynn_brain_ros.demo.running import play
+from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.planning.episode import Episode, Move, TurnRecord
 from rynn_brain_ros.values import (
+    Answer,
     Cause,
     Decision,
+    EngineLostError,
     FrameSet,
     InputError,
     Motion,
     Outcome,
     OutputError,
+    Query,
     Skill,
     Status,
 )
@@ -90,6 +96,7 @@ def test_looking_around_for_what_is_not_in_the_room_is_not_wrong():
         measured = stage.measure()
         assert stage.judge(ended(moved=True, confirmed=False), measured)
         assert not stage.judge(ended(moved=True, confirmed=True), measured)
+        assert not stage.judge(ended(True, False, cause="engine_lost"), measured)
     finally:
         stage.close()
 
@@ -124,12 +131,39 @@ def test_what_is_right_depends_on_what_could_be_done(
         stage.close()
 
 
-def ended(moved: bool, confirmed: bool) -> Episode:
+class Mute(ColorBaselineEngine):
+    """Whatever it is asked, its server is gone, or nothing comes of it."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    def ask(self, query: Query, on_text: Any = None, cancel: Any = None) -> Answer:
+        if self._error is not None:
+            raise self._error
+        return replace(super().ask(query, on_text, cancel), text="")
+
+
+@pytest.mark.parametrize(
+    "error", [None, EngineLostError("the server is gone")], ids=["mute", "lost"]
+)
+@pytest.mark.parametrize(
+    ("world", "kind"), [("table", "absent"), ("table", "ambiguous"), ("room", "absent")]
+)
+def test_an_engine_that_says_nothing_has_not_declined(world: str, kind: str, error):
+    stage = make_stage(StageConfig(world=world, kind=kind))
+    try:
+        episode = play(stage, Engines.one(Mute(error))).episode
+        assert not stage.judge(episode, stage.measure())
+    finally:
+        stage.close()
+
+
+def ended(moved: bool, confirmed: bool, cause: str = "no_grounding") -> Episode:
     outcome = Outcome(Cause.DONE, "", 0, 1) if moved else None
     motion = Motion(Skill.PICK, "base", (0.0, 0.0, 0.0), ())
     turn = TurnRecord(0, 0, FrameSet(), moves=(Move(motion, Decision(0, ()), outcome),))
     status = Status.SUCCEEDED if confirmed else Status.REFUSED
-    return Episode("do", "e", (turn,), status, "", "", confirmed, 0, 1)
+    return Episode("do", "e", (turn,), status, cause * (not confirmed), "", confirmed, 0, 1)
 
 
 @pytest.mark.parametrize("world", ["table", "room"])
