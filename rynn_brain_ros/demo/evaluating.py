@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from rynn_brain_ros.demo.demonstrating import UNJUDGED
 from rynn_brain_ros.demo.piloted import Driver, act_alone, open_driver
 from rynn_brain_ros.demo.running import play
 from rynn_brain_ros.demo.stages import (
@@ -108,9 +109,11 @@ def _played(
     episode = play(stage, engines, driver=driver).episode
     wall_s = time.perf_counter() - began
     measured = stage.measure()
+    verdict = stage.judge(episode, measured)
     return replace(
         _scored(config, stage, measured, wall_s, (episode.start_ns, episode.end_ns)),
-        success=stage.judge(episode, measured),
+        success=verdict is True,
+        judged=verdict is not None,
         claimed=episode.confirmed,
         cause=episode.cause,
         refusals=tuple(refusal.code.value for refusal in episode.refusals),
@@ -138,6 +141,7 @@ def _scored(
         instruction=stage.task,
         kind=config.kind,
         success=measured.done is True,
+        judged=measured.done is not None,
         claimed=False,
         cause="",
         wrong_moves=measured.misplaced,
@@ -177,7 +181,8 @@ def write_evaluation(
         **summary(scores),
         "report": str(page),
     }
-    return (title, "", *score_table(scores), "", f"Picture: {page}"), told
+    unjudged = () if all(score.judged for score in scores) else ("", UNJUDGED)
+    return (title, "", *score_table(scores), *unjudged, "", f"Picture: {page}"), told
 
 
 def _actors(config: Evaluation) -> str:

@@ -80,11 +80,12 @@ class Stage:
     from_above: Callable[[], Background | None] = lambda: None
     window: Window | None = None
 
-    def judge(self, episode: Episode, measured: Measured) -> bool:
+    def judge(self, episode: Episode, measured: Measured) -> bool | None:
         """Whether the right thing happened: the task is truly done and said to be, or, where it
-        cannot be done, the engine said so, and nothing moved but to look around."""
+        cannot be done, the engine said so, and nothing moved but to look around. ``None`` where
+        nobody knows what the words wanted."""
         if self.answerable:
-            return episode.confirmed and measured.done is not False
+            return None if measured.done is None else episode.confirmed and measured.done
         moved = any(turn.moved for turn in episode.turns)
         declined = episode.cause == RefusalCode.NO_GROUNDING.value
         return declined and (self.looks_around or not moved)
@@ -232,7 +233,7 @@ def _table(config: StageConfig) -> Stage:
         contents=_listed("On the table", [thing.name for thing in task.scene.things]),
         measure=measure,
         traced_frame="panda_tcp",
-        answerable=task.answerable,
+        answerable=task.answerable or not known,
         take=world.take_from_hand,
         window=_window(world, _TABLE_VIEW) if config.view else None,
     )
@@ -267,7 +268,7 @@ def _room(config: StageConfig) -> Stage:
         contents=_listed("In the room", sorted(world.things())),
         measure=measure,
         traced_frame="base_link",
-        answerable=task.answerable,
+        answerable=task.answerable or not known,
         looks_around=True,
         from_above=lambda: _from_above(world),
         window=_window(world, _room_view(task.scene)) if config.view else None,

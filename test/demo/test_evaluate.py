@@ -20,6 +20,7 @@ from rynn_brain_ros.demo import (
     play_and_score,
     write_evaluation,
 )
+from rynn_brain_ros.demo.demonstrating import UNJUDGED
 from rynn_brain_ros.demo.running import play
 from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.planning.episode import Episode, Move, TurnRecord
@@ -106,6 +107,17 @@ def test_the_score_tells_the_instruction_that_was_given():
         Evaluation(replace(ABSENT, task="take the pink elephant"), 1, "color-baseline")
     )
     assert score.instruction == "take the pink elephant"
+    assert (score.success, score.judged) == (False, False)
+
+
+def test_of_other_words_than_the_tasks_nobody_knows_the_truth(tmp_path: Path):
+    """The kind says that there is nothing to be done, and that is not said of these words."""
+    config = Evaluation(replace(ABSENT, task="pick up any object"), 1, "color-baseline")
+    score = play_and_score(config)
+    assert (score.success, score.judged, score.claimed) == (False, False, True)
+    lines, told = write_evaluation(config, [score], tmp_path)
+    assert (told["successes"], told["unjudged"], told["success_rate"]) == (0, 1, None)
+    assert UNJUDGED in lines
 
 
 @pytest.mark.parametrize(
@@ -114,6 +126,7 @@ def test_the_score_tells_the_instruction_that_was_given():
         ("one", True, True, True, True),
         ("one", True, True, False, False),
         ("one", True, False, True, False),
+        ("one", True, True, None, None),
         ("absent", False, False, None, True),
         ("absent", True, False, None, False),
         ("absent", False, True, None, False),
@@ -121,7 +134,7 @@ def test_the_score_tells_the_instruction_that_was_given():
     ],
 )
 def test_what_is_right_depends_on_what_could_be_done(
-    kind: str, moved: bool, confirmed: bool, done: bool | None, success: bool
+    kind: str, moved: bool, confirmed: bool, done: bool | None, success: bool | None
 ):
     stage = make_stage(StageConfig(kind=kind))
     try:
