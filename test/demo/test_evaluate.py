@@ -22,7 +22,7 @@ from rynn_brain_ros.demo import (
 )
 from rynn_brain_ros.demo.demonstrating import UNJUDGED
 from rynn_brain_ros.demo.running import play
-from rynn_brain_ros.models import ColorBaselineEngine, Engines
+from rynn_brain_ros.models import ColorBaselineEngine, Engines, RecordedAnswer, save_recorded
 from rynn_brain_ros.planning.episode import Episode, Move, TurnRecord
 from rynn_brain_ros.values import (
     Answer,
@@ -38,6 +38,7 @@ from rynn_brain_ros.values import (
     Skill,
     Status,
 )
+from rynn_brain_ros.view.evaluation import EpisodeScore
 
 ABSENT = StageConfig(kind="absent", seed=3)
 
@@ -214,6 +215,36 @@ def test_what_cannot_be_is_one_sentence(arguments: list[str], words: str, tmp_pa
 def test_an_unknown_world_is_told_with_those_that_are_known():
     with pytest.raises(InputError, match="unknown world 'moon': use table or room"):
         make_stage(StageConfig(world="moon"))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_played(tmp_path: Path, capsys):
+    (tmp_path / "out").write_text("mine")
+    arguments = ["evaluate", "--engine", "color-baseline", "--episodes", "100000"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a file is in its place" in line or "a part of this path is a file" in line
+
+
+def test_what_was_played_is_told_where_the_page_cannot_be_written(tmp_path: Path, capsys):
+    (tmp_path / "evaluation.html").mkdir()
+    arguments = ["--engine", "color-baseline", "--kind", "absent", "--seed", "3", "--episodes", "1"]
+    assert main(["evaluate", *arguments, "--out", str(tmp_path)]) == 4
+    printed = capsys.readouterr()
+    assert json.loads(printed.out.splitlines()[-1])["successes"] == 1
+    assert "cannot write" in printed.err
+
+
+def test_an_engine_that_is_gone_in_the_middle_leaves_what_was_played(tmp_path: Path):
+    answers, told = tmp_path / "answers.jsonl", []
+    save_recorded(answers, [RecordedAnswer("RynnBrain-8B", (), "Done.")])
+
+    def played(score: EpisodeScore) -> None:
+        told.append(score.seed)
+        answers.unlink(missing_ok=True)
+
+    with pytest.raises(InputError, match=r"answers\.jsonl"):
+        evaluate(Evaluation(ABSENT, 8, f"recorded:{answers}", jobs=1), played)
+    assert told[0] == 3 and len(told) < 8
 
 
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path):
