@@ -29,7 +29,7 @@ from rynn_brain_ros.demo.stages import (
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.models import Engines, open_engines
 from rynn_brain_ros.planning.episode import Episode
-from rynn_brain_ros.values import RynnBrainError
+from rynn_brain_ros.values import Motion, RynnBrainError, Step
 from rynn_brain_ros.view.evaluation import EpisodeScore, evaluation_page, score_table, summary
 
 
@@ -122,7 +122,8 @@ def _played(
     config: StageConfig, stage: Stage, engines: Engines, driver: Driver | None
 ) -> EpisodeScore:
     began = time.perf_counter()
-    episode = play(stage, engines, driver=driver).episode
+    approve = _yes if config.kind == "hand_over" else None
+    episode = play(stage, engines, approve=approve, driver=driver).episode
     wall_s = time.perf_counter() - began
     measured = stage.measure()
     verdict = stage.judge(episode, measured)
@@ -136,6 +137,11 @@ def _played(
         turns=len(episode.turns),
         stage_s=_stage_seconds(episode),
     )
+
+
+def _yes(step: Step | None, motion: Motion) -> bool:
+    """The person that a hand-over needs: who asked for the thing takes it."""
+    return True
 
 
 def _alone(config: StageConfig, stage: Stage, driver: Driver) -> EpisodeScore:

@@ -92,6 +92,11 @@ def test_a_thing_in_the_room_is_found_and_driven_to_as_is_seen():
     assert (score.collisions, score.limit_violations) == (0, 0)
 
 
+def test_what_is_handed_over_is_taken():
+    score = play_and_score(Evaluation(StageConfig(kind="hand_over"), 1, "color-baseline"))
+    assert (score.success, score.claimed, score.refusals) == (True, True, ())
+
+
 def test_looking_around_for_what_is_not_in_the_room_is_not_wrong():
     stage = make_stage(StageConfig(world="room", kind="absent"))
     try:
