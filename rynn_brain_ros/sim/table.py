@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rynn_brain_ros.sim.contacts import ContactWatch
 from rynn_brain_ros.sim.panda import (
@@ -75,6 +76,8 @@ class TableWorld:
         self._periods = 0
         self._controllers: list[Controller] = []
         self._watch = ContactWatch(self.model, (thing.name for thing in scene.things))
+        self._bodies = {thing.name: self.model.body(thing.name).id for thing in scene.things}
+        self._first_m = self._highest_m = self._heights_m()
         self._renderer: SceneRenderer | None = None
         self._frozen: dict[str, Picture] = {}
         self._hole: str | None = None
@@ -93,6 +96,7 @@ class TableWorld:
                 controller(self.control_period_s)
             self._mj.mj_step(self.model, self.data, nstep=self._steps)
             self._watch.count(self.data)
+            self._highest_m = np.maximum(self._highest_m, self._heights_m())
             self._periods += 1
 
     def add_controller(self, controller: Controller) -> None:
@@ -169,6 +173,11 @@ class TableWorld:
     def thing_size(self, name: str) -> Vector3:
         """x, y, z in metres in its own frame; `InputError` for a thing that is not there."""
         return self.scene.thing(name).size_m
+
+    def risen_m(self, name: str) -> float:
+        """How much higher than at first its middle ever was."""
+        risen = dict(zip(self._bodies, self._highest_m - self._first_m, strict=True))
+        return float(risen[name])
 
     def held_thing(self) -> str | None:
         """The thing that both fingers press on."""
@@ -249,6 +258,9 @@ class TableWorld:
         if self._renderer is None:
             self._renderer = SceneRenderer(self.model, self.width, self.height)
         return self._renderer
+
+    def _heights_m(self) -> NDArray[np.float64]:
+        return np.array(self.data.xpos[list(self._bodies.values()), 2])
 
     def _link(self, name: str) -> RigidTransform:
         body = self.model.body(name)
