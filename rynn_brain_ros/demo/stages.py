@@ -24,6 +24,7 @@ from rynn_brain_ros.sim.room_tasks import absent as absent_in_room
 from rynn_brain_ros.sim.sensing import CameraStream
 from rynn_brain_ros.sim.skill_tasks import hand_over, open_drawer, pour, push_towards
 from rynn_brain_ros.sim.table import TableWorld
+from rynn_brain_ros.sim.table_furnishing import DRAWER
 from rynn_brain_ros.sim.table_layout import random_scene
 from rynn_brain_ros.sim.table_tasks import (
     Relation,
@@ -213,7 +214,7 @@ def _table(config: StageConfig) -> Stage:
     known = asked == task.instruction
     named = {name for goal in task.goals for name in (goal.thing, goal.reference)} - {""}
     # Nobody knows which things other words mean: fingers may touch any.
-    targets = tuple(named) if known else tuple(start)
+    targets = tuple(named) if known else (*start, DRAWER)
 
     def measure() -> Measured:
         return Measured(

@@ -75,7 +75,8 @@ class TableWorld:
         self._mj.mj_step(self.model, self.data, nstep=_SETTLE_PERIODS * self._steps)
         self._periods = 0
         self._controllers: list[Controller] = []
-        self._watch = ContactWatch(self.model, (thing.name for thing in scene.things))
+        movable = [thing.name for thing in scene.things]
+        self._watch = ContactWatch(self.model, movable + [DRAWER] * (scene.drawer is not None))
         self._bodies = {thing.name: self.model.body(thing.name).id for thing in scene.things}
         self._first_m = self._highest_m = self._heights_m()
         self._renderer: SceneRenderer | None = None
@@ -180,7 +181,7 @@ class TableWorld:
         return float(risen[name])
 
     def held_thing(self) -> str | None:
-        """The thing that both fingers press on."""
+        """The thing that both fingers press on, or the drawer."""
         return self._watch.held(self.data)
 
     def drawer_out_m(self) -> float:
@@ -203,12 +204,13 @@ class TableWorld:
         )
 
     def touched(self) -> frozenset[tuple[str, str]]:
-        """(robot's body, thing or ``table``) that press on each other now."""
+        """(robot's body, thing, ``drawer``, ``chest`` or ``table``) that press on each other
+        now."""
         return self._watch.touches(self.data)
 
     def collisions(self, *targets: str) -> int:
-        """Control periods so far in which the arm pressed on the table or on a thing, other than
-        with the fingers on one of the ``targets``."""
+        """Control periods so far in which the arm pressed on the table, the chest or a thing,
+        other than with the fingers on one of the ``targets``."""
         return self._watch.collisions(targets)
 
     # --- a person --------------------------------------------------------------------------------
@@ -216,7 +218,7 @@ class TableWorld:
     def take_from_hand(self) -> None:
         """A person takes what the hand holds, out of its fingers and out of the scene."""
         held = self.held_thing()
-        if held is not None:
+        if held in self._bodies:
             self.given |= {held}
             self.move_thing(held, _WITH_PERSON_M)
 
