@@ -221,7 +221,7 @@ def _table(config: StageConfig) -> Stage:
             done=task.is_done(world) if known else None,
             misplaced=task.misplaced(world, start) if known else (),
             collisions=world.collisions(*targets),
-            violations=arm.peaks.violations,
+            violations=arm.peaks.violations + world.streamed.peaks.violations,
         )
 
     return Stage(

@@ -31,6 +31,7 @@ from rynn_brain_ros.sim.rendering import (
     pinhole_info,
     with_grain,
 )
+from rynn_brain_ros.sim.servos import Account
 from rynn_brain_ros.sim.table_furnishing import DRAWER, bead_name
 from rynn_brain_ros.sim.table_scene import (
     FOVY_DEG,
@@ -54,7 +55,8 @@ _WITH_PERSON_M: Vector3 = (1.6, -1.4, -0.7)
 
 class TableWorld:
     """A `World`. ``model`` and ``data`` are MuJoCo's own, for those who move the arm: its
-    actuators are those of `panda.panda_spec`. ``given`` are the things that a person has taken.
+    actuators are those of `panda.panda_spec`. ``given`` are the things that a person has taken,
+    ``streamed`` is what a `CommandedArm` was told.
 
     The arm begins at READY with an open hand, and the things have come to rest. Draw pictures
     from one thread, and close it. Raises `InputError` where MuJoCo is missing, and on the first
@@ -83,6 +85,7 @@ class TableWorld:
         self._frozen: dict[str, Picture] = {}
         self._hole: str | None = None
         self.given: frozenset[str] = frozenset()
+        self.streamed = Account()
 
     # --- time -----------------------------------------------------------------------------------
 
