@@ -216,7 +216,8 @@ def tell_evaluation(
         **summary(scores),
         "report": str(page),
     }
-    unjudged = () if all(score.judged for score in scores) else ("", UNJUDGED)
+    believed = any(score.claimed and not score.judged for score in scores)
+    unjudged = ("", UNJUDGED) if believed else ()
     lines = (_title(config, scores), "", *score_table(scores), *unjudged, "", f"Picture: {page}")
     return lines, told
 
