@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -29,9 +29,11 @@ from rynn_brain_ros.demo import (
     WORLDS,
     Evaluation,
     StageConfig,
+    check_out,
     check_stage,
     evaluate,
     run_demo,
+    tell_evaluation,
     write_evaluation,
 )
 from rynn_brain_ros.models import ENGINES_SPELLINGS, open_engines
@@ -243,16 +245,28 @@ def _evaluate(options: argparse.Namespace) -> int:
         contract=options.contract or "sim_table",
         alone=options.alone,
     )
+    check_out(options.out)
+    scores: list[EpisodeScore] = []
     hidden = options.json or not sys.stderr.isatty()
     with tqdm(total=options.episodes, unit="episode", disable=hidden, leave=False) as bar:
 
-        def played(_: EpisodeScore) -> None:
+        def played(score: EpisodeScore) -> None:
+            scores.append(score)
             bar.update()
 
-        scores = evaluate(config, played)
-    lines, summary = write_evaluation(config, scores, options.out)
+        try:
+            evaluate(config, played)
+        finally:
+            bar.close()
+            if scores:
+                _tell(config, sorted(scores, key=lambda score: score.seed), options)
+    return DONE
+
+
+def _tell(config: Evaluation, scores: Sequence[EpisodeScore], options: argparse.Namespace) -> None:
+    lines, summary = tell_evaluation(config, scores, options.out)
     if not options.json:
         for line in lines:
             print(line)
-    print(json.dumps(summary))
-    return DONE
+    print(json.dumps(summary), flush=True)
+    write_evaluation(config, scores, options.out)

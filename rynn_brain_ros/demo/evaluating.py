@@ -7,14 +7,15 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from rynn_brain_ros.demo.demonstrating import UNJUDGED
 from rynn_brain_ros.demo.piloted import Driver, act_alone, has_gpu, is_folder, open_driver
 from rynn_brain_ros.demo.running import play
 from rynn_brain_ros.demo.stages import (
@@ -28,6 +29,7 @@ from rynn_brain_ros.demo.stages import (
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.models import Engines, open_engines
 from rynn_brain_ros.planning.episode import Episode
+from rynn_brain_ros.values import Motion, RynnBrainError, Step
 from rynn_brain_ros.view.evaluation import EpisodeScore, evaluation_page, score_table, summary
 
 
@@ -51,8 +53,9 @@ def evaluate(
 ) -> tuple[EpisodeScore, ...]:
     """The scores in the order of their seeds; ``done`` hears each as it is there.
 
-    Raises `InputError` where the stage cannot be made, `EngineError` where engine or policy cannot
-    be opened, and `PolicyError` for one of another contract.
+    After an error none is begun, and it is raised when those that had begun are told. Raises
+    `InputError` where the stage cannot be made, `EngineError` where engine or policy cannot be
+    opened, and `PolicyError` for one of another contract.
     """
     seeds = range(config.stage.seed, config.stage.seed + config.episodes)
     cores = os.cpu_count() or 1
@@ -67,8 +70,7 @@ def evaluate(
             for seed in seeds
         ]
         try:
-            for future in as_completed(futures):
-                score = future.result()
+            for score in _finished(futures):
                 scores[score.seed] = score
                 done(score)
         finally:  # after an error nobody waits for the rest
@@ -79,6 +81,21 @@ def evaluate(
 def usual_jobs(policy: str, cores: int, gpu: Callable[[], bool] = has_gpu) -> int:
     """One for each core; but every process holds the policy anew, and a GPU would soon be full."""
     return 1 if is_folder(policy) and gpu() else cores
+
+
+def _finished(futures: Sequence[Future[EpisodeScore]]) -> Iterator[EpisodeScore]:
+    """As they come; the first error ends it, after what has begun by then."""
+    failed: RynnBrainError | None = None
+    for future in as_completed(futures):
+        try:
+            if not future.cancelled():
+                yield future.result()
+        except RynnBrainError as error:
+            failed = failed or error
+            for other in futures:
+                other.cancel()
+    if failed is not None:
+        raise failed
 
 
 def share_cores(n_threads: int) -> None:
@@ -110,18 +127,26 @@ def _played(
     config: StageConfig, stage: Stage, engines: Engines, driver: Driver | None
 ) -> EpisodeScore:
     began = time.perf_counter()
-    episode = play(stage, engines, driver=driver).episode
+    approve = _yes if config.kind == "hand_over" else None
+    episode = play(stage, engines, approve=approve, driver=driver).episode
     wall_s = time.perf_counter() - began
     measured = stage.measure()
+    verdict = stage.judge(episode, measured)
     return replace(
         _scored(config, stage, measured, wall_s, (episode.start_ns, episode.end_ns)),
-        success=stage.judge(episode, measured),
+        success=verdict is True,
+        judged=verdict is not None,
         claimed=episode.confirmed,
         cause=episode.cause,
         refusals=tuple(refusal.code.value for refusal in episode.refusals),
         turns=len(episode.turns),
         stage_s=_stage_seconds(episode),
     )
+
+
+def _yes(step: Step | None, motion: Motion) -> bool:
+    """The person that a hand-over needs: who asked for the thing takes it."""
+    return True
 
 
 def _alone(config: StageConfig, stage: Stage, driver: Driver) -> EpisodeScore:
@@ -143,6 +168,7 @@ def _scored(
         instruction=stage.task,
         kind=config.kind,
         success=measured.done is True,
+        judged=measured.done is not None,
         claimed=False,
         cause="",
         wrong_moves=measured.misplaced,
@@ -165,14 +191,27 @@ def _stage_seconds(episode: Episode) -> Mapping[str, float]:
     return {name: statistics.fmean(values) for name, values in known.items() if values}
 
 
+def check_out(out: Path) -> None:
+    """Makes the folder. Raises `OutputError` where nothing can be written there, before hours of
+    work that nobody could keep."""
+    probe = _page(out).with_suffix(".probe")
+    write_whole(probe, b"")
+    probe.unlink(missing_ok=True)
+
+
 def write_evaluation(
     config: Evaluation, scores: Sequence[EpisodeScore], out: Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """The table for people and the summary for programs; the picture goes to ``out``."""
-    stage = config.stage
-    page = out / "evaluation.html"
-    title = f"{len(scores)} episodes of {stage.world}, {stage.kind}, by {_actors(config)}"
-    write_whole(page, evaluation_page(title, scores).encode())
+    """What `tell_evaluation` tells; the picture goes to ``out``. Raises `OutputError`."""
+    write_whole(_page(out), evaluation_page(_title(config, scores), scores).encode())
+    return tell_evaluation(config, scores, out)
+
+
+def tell_evaluation(
+    config: Evaluation, scores: Sequence[EpisodeScore], out: Path
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The table for people and the summary for programs."""
+    stage, page = config.stage, _page(out)
     told = {
         "world": stage.world,
         "kind": stage.kind,
@@ -182,7 +221,19 @@ def write_evaluation(
         **summary(scores),
         "report": str(page),
     }
-    return (title, "", *score_table(scores), "", f"Picture: {page}"), told
+    believed = any(score.claimed and not score.judged for score in scores)
+    unjudged = ("", UNJUDGED) if believed else ()
+    lines = (_title(config, scores), "", *score_table(scores), *unjudged, "", f"Picture: {page}")
+    return lines, told
+
+
+def _page(out: Path) -> Path:
+    return out / "evaluation.html"
+
+
+def _title(config: Evaluation, scores: Sequence[EpisodeScore]) -> str:
+    stage = config.stage
+    return f"{len(scores)} episodes of {stage.world}, {stage.kind}, by {_actors(config)}"
 
 
 def _actors(config: Evaluation) -> str:

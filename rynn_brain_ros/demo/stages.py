@@ -24,6 +24,7 @@ from rynn_brain_ros.sim.room_tasks import absent as absent_in_room
 from rynn_brain_ros.sim.sensing import CameraStream
 from rynn_brain_ros.sim.skill_tasks import hand_over, open_drawer, pour, push_towards
 from rynn_brain_ros.sim.table import TableWorld
+from rynn_brain_ros.sim.table_furnishing import DRAWER
 from rynn_brain_ros.sim.table_layout import random_scene
 from rynn_brain_ros.sim.table_tasks import (
     Relation,
@@ -37,7 +38,7 @@ from rynn_brain_ros.sim.table_tasks import (
 )
 from rynn_brain_ros.sim.viewing import Viewpoint, Window, check_screen
 from rynn_brain_ros.sim.world import World
-from rynn_brain_ros.values import Actuator, InputError, Task
+from rynn_brain_ros.values import Actuator, InputError, RefusalCode, Task
 from rynn_brain_ros.view.plane import Background
 
 T = TypeVar("T")
@@ -80,13 +81,15 @@ class Stage:
     from_above: Callable[[], Background | None] = lambda: None
     window: Window | None = None
 
-    def judge(self, episode: Episode, measured: Measured) -> bool:
+    def judge(self, episode: Episode, measured: Measured) -> bool | None:
         """Whether the right thing happened: the task is truly done and said to be, or, where it
-        cannot be done, nothing was claimed, and nothing moved but to look around."""
+        cannot be done, the engine said so, and nothing moved but to look around. ``None`` where
+        nobody knows what the words wanted."""
         if self.answerable:
-            return episode.confirmed and measured.done is not False
+            return None if measured.done is None else episode.confirmed and measured.done
         moved = any(turn.moved for turn in episode.turns)
-        return not episode.confirmed and (self.looks_around or not moved)
+        declined = episode.cause == RefusalCode.NO_GROUNDING.value
+        return declined and (self.looks_around or not moved)
 
     def close(self) -> None:
         if self.window is not None:
@@ -211,14 +214,14 @@ def _table(config: StageConfig) -> Stage:
     known = asked == task.instruction
     named = {name for goal in task.goals for name in (goal.thing, goal.reference)} - {""}
     # Nobody knows which things other words mean: fingers may touch any.
-    targets = tuple(named) if known else tuple(start)
+    targets = tuple(named) if known else (*start, DRAWER)
 
     def measure() -> Measured:
         return Measured(
             done=task.is_done(world) if known else None,
             misplaced=task.misplaced(world, start) if known else (),
             collisions=world.collisions(*targets),
-            violations=arm.peaks.violations,
+            violations=arm.peaks.violations + world.streamed.peaks.violations,
         )
 
     return Stage(
@@ -231,7 +234,7 @@ def _table(config: StageConfig) -> Stage:
         contents=_listed("On the table", [thing.name for thing in task.scene.things]),
         measure=measure,
         traced_frame="panda_tcp",
-        answerable=task.answerable,
+        answerable=task.answerable or not known,
         take=world.take_from_hand,
         window=_window(world, _TABLE_VIEW) if config.view else None,
     )
@@ -266,7 +269,7 @@ def _room(config: StageConfig) -> Stage:
         contents=_listed("In the room", sorted(world.things())),
         measure=measure,
         traced_frame="base_link",
-        answerable=task.answerable,
+        answerable=task.answerable or not known,
         looks_around=True,
         from_above=lambda: _from_above(world),
         window=_window(world, _room_view(task.scene)) if config.view else None,

@@ -17,8 +17,8 @@ from rynn_brain_ros.memory import decode_color
 from rynn_brain_ros.models.color_navigation import navigate
 from rynn_brain_ros.models.color_planning import plan
 from rynn_brain_ros.models.color_questions import read_question
-from rynn_brain_ros.models.color_vision import Blob, find_blobs, fitting
-from rynn_brain_ros.models.color_words import NotUnderstood, Noun, nouns
+from rynn_brain_ros.models.color_vision import Blob, find_blobs, fitting, none_of
+from rynn_brain_ros.models.color_words import NotUnderstood, Noun, nouns, with_article
 from rynn_brain_ros.values import (
     Affordance,
     Answer,
@@ -102,10 +102,10 @@ def _point(query: Query, named: tuple[Noun, ...]) -> str:
     noun = named[0]
     sighting = _find(query.frames, noun)
     if sighting is None:
-        return f"I see no {noun}. <no object>"
+        return f"{none_of(_blobs(query.frames[-1], noun), noun)} <no object>"
     with_frame = len(query.frames) > 1
     if query.task is Task.DESCRIBE:
-        return f"I see {_with_article(noun)} in frame {sighting.frame}."
+        return f"I see {with_article(noun)} in frame {sighting.frame}."
     if query.task is Task.THINK:
         return _think(sighting, _box(sighting), with_frame)
     grounding = _ground(query, named, sighting)
@@ -194,13 +194,12 @@ def _best_blob(frame: SelectedFrame, noun: Noun) -> Blob | None:
 
 
 def _fitting(frame: SelectedFrame, noun: Noun) -> tuple[Blob, ...]:
-    return fitting(find_blobs(decode_color(frame.frame.color), noun.color), noun)
+    return fitting(_blobs(frame, noun), noun)
+
+
+def _blobs(frame: SelectedFrame, noun: Noun) -> tuple[Blob, ...]:
+    return find_blobs(decode_color(frame.frame.color), noun.color)
 
 
 def _norm(unit: Point2) -> Point2:
     return (round(unit[0] * 1000), round(unit[1] * 1000))
-
-
-def _with_article(noun: Noun) -> str:
-    words = str(noun)
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

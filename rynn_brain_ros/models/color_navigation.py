@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from rynn_brain_ros.language import format_actions, format_grounding, parse
 from rynn_brain_ros.memory import decode_color
+from rynn_brain_ros.models.color_questions import read_question
 from rynn_brain_ros.models.color_vision import Blob, far_floor, find_blobs
-from rynn_brain_ros.models.color_words import Noun, nouns
+from rynn_brain_ros.models.color_words import NotUnderstood, Noun
 from rynn_brain_ros.values import (
     Box,
     Point2,
@@ -51,11 +52,13 @@ _ENOUGH_VIEWS = 7
 
 def navigate(query: Query) -> str:
     """Up to four arrows, STOP, a place to go to, or a sentence without any where it gives up."""
-    named = nouns(query.instruction)
-    if not named or named[-1].color is None:
-        return "I find things by their colour only, and the task names none. <no object>"
-    target = _seen(query.frames[-1], named[-1])
-    return _approach(query, target) if target is not None else _search(query, named[-1])
+    named = read_question(query.instruction, Task.NAVIGATE)
+    if isinstance(named, NotUnderstood):
+        return f"{named.text} {_NOTHING}"
+    if named[0].color is None:
+        return f"I find things by their colour only, and the task names none. {_NOTHING}"
+    target = _seen(query.frames[-1], named[0])
+    return _approach(query, target) if target is not None else _search(query, named[0])
 
 
 # --- what is in view ------------------------------------------------------------------------------

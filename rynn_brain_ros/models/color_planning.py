@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rynn_brain_ros.language import format_grounding, parse
 from rynn_brain_ros.memory import decode_color
 from rynn_brain_ros.models.color_pushing import has_come, push_end
-from rynn_brain_ros.models.color_vision import Blob, find_blobs, fitting
+from rynn_brain_ros.models.color_vision import Blob, find_blobs, fitting, none_of
 from rynn_brain_ros.models.color_words import (
     NotUnderstood,
     Noun,
@@ -44,6 +44,7 @@ _STILL = 0.05
 _NEAR_WIDTHS = 0.9
 """Free space left beside a neighbour, in widths of the smaller of the two."""
 _FREE_ENOUGH = 0.09
+_SOLID = ("cube", "cylinder", "ball")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ def plan(query: Query) -> str:
     first = query.history[0].frames if query.history else query.frames
     try:
         seen = _Seen.of(first[-1])
-        return _next_step(query, [aim for order in orders for aim in _aims(order, seen)])
+        aims = [aim for order in orders for aim in _aims(order, seen)]
+        _check_each_once(aims)
+        return _next_step(query, aims)
     except _Problem as problem:
         return f"{problem} <no object>"
 
@@ -110,7 +113,31 @@ def _aims(order: Order, seen: _Seen) -> list[_Aim]:
     """The things that an order is about, as they were seen before anything was moved."""
     place = _meant(order.reference, seen, None)[0] if order.reference is not None else None
     things = [thing for phrase in order.things for thing in _meant(phrase, seen, place)]
+    if place is not None and order.relation in (Relation.IN, Relation.POURED):
+        _check_hollow(place)
+    for thing in things:
+        _check_followed(thing, seen)
     return [_Aim(thing, order.relation, place, order.preposition) for thing in things]
+
+
+def _check_hollow(place: Blob) -> None:
+    if place.shape in _SOLID:
+        raise _Problem(f"Nothing goes into a {place.shape}.")
+
+
+def _check_followed(thing: Blob, seen: _Seen) -> None:
+    """Once it has moved a thing is found again by its colour, and so would another one be."""
+    alike = sum(blob.color == thing.color for blob in seen.blobs)
+    if alike > 1:
+        raise _Problem(f"I see {alike} {thing.color} things and follow a thing by its colour only.")
+
+
+def _check_each_once(aims: list[_Aim]) -> None:
+    """A thing that is brought to where it is not to stay would be brought there for ever."""
+    for number, aim in enumerate(aims):
+        used = [blob for other in aims[:number] for blob in (other.thing, other.place)]
+        if any(blob is aim.thing for blob in (*used, aim.place)):
+            raise _Problem(f"I do one thing with each thing; the {aim.thing.color} one has two.")
 
 
 def _meant(phrase: Phrase, seen: _Seen, place: Blob | None) -> list[Blob]:
@@ -118,7 +145,7 @@ def _meant(phrase: Phrase, seen: _Seen, place: Blob | None) -> list[Blob]:
         return [_only(seen, phrase.noun)]
     found = [blob for blob in seen.fitting(phrase.noun) if blob is not place]
     if not found:
-        raise _Problem(f"I see no {phrase.noun}.")
+        raise _Problem(none_of(seen.blobs, phrase.noun))
     if phrase.either:
         return [max(found, key=lambda blob: blob.area_px)]
     if phrase.count is not None and len(found) != phrase.count:
@@ -129,7 +156,7 @@ def _meant(phrase: Phrase, seen: _Seen, place: Blob | None) -> list[Blob]:
 def _only(seen: _Seen, noun: Noun) -> Blob:
     found = seen.fitting(noun)
     if not found:
-        raise _Problem(f"I see no {noun}.")
+        raise _Problem(none_of(seen.blobs, noun))
     if len(found) > 1:
         raise _Problem(f"I see {len(found)} {noun}s and cannot tell which one is meant.")
     return found[0]

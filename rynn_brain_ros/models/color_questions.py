@@ -41,11 +41,10 @@ _ASKING = frozenset(
     | {"find", "locate", "show", "point", "detect", "mark", "identify", "look", "search", "any"}
     | {"describe", "tell"}
 )
-_DOING = frozenset(
-    {*TAKE, *PUT, *PUSH, *GIVE, "grip", "hold", "touch", "reach", "pour"}
-    | {"go", "drive", "walk", "navigate", "approach", "move"}
-)
+_GOING = {"go", "drive", "walk", "navigate", "approach", "move"}
+_DOING = frozenset({*TAKE, *PUT, *PUSH, *GIVE, "grip", "hold", "touch", "reach", "pour"} | _GOING)
 _BEFORE = {
+    Task.NAVIGATE: _GOING,
     Task.AREA: {*TAKE, "free", "empty", "space", "room", "spot", "area"}
     | {"on", "onto", "in", "into", "inside", "top"},
     Task.TRAJECTORY: {*_DOING, "from", "draw", "path", "trajectory", "way"},
@@ -67,7 +66,8 @@ _RELATIONS = frozenset(
 
 
 def read_question(instruction: str, task: Task) -> tuple[Noun, ...] | NotUnderstood:
-    """The thing that is asked for, of a trajectory and an order also those after it."""
+    """The thing that is asked for or to be gone to, of a trajectory and an order also those after
+    it."""
     orders = read_orders(instruction)
     if not isinstance(orders, NotUnderstood):
         return _ordered(orders, task)
@@ -84,6 +84,8 @@ def read_question(instruction: str, task: Task) -> tuple[Noun, ...] | NotUnderst
 
 
 def _ordered(orders: Sequence[Order], task: Task) -> tuple[Noun, ...] | NotUnderstood:
+    if task is Task.NAVIGATE:
+        return NotUnderstood("I go to a thing, and do nothing with it.")
     first = orders[0]
     reference = () if first.reference is None else (first.reference.noun,)
     if task is Task.AREA and first.relation is not Relation.HELD:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rynn_brain_ros.models.color_words import ACHROMATIC, CHROMATIC, Noun
+from rynn_brain_ros.models.color_words import ACHROMATIC, CHROMATIC, Noun, with_article
 
 Mask = NDArray[np.bool_]
 Bounds = tuple[float, float, float, float]
@@ -35,19 +35,17 @@ _ROUND, _DISC = 0.96, 0.835
 _FLAT = 1.15
 _EVEN = 0.075
 """Spread of a plate's brightness at most, per mean: up to 0.05 were seen, bowls from 0.12 on."""
-_LIT_TOP = 1.18
+_LIT_TOP = _LIT_RIM = 1.08
+"""Brighter than the side below it: tops of solid things from 1.14 on. Brighter than what is below
+it: the far rim of mugs, never the far edge of a solid top, up to 1.02."""
 _SLENDER = 0.128
 _LONG = 1.455
+_MARGIN_PX = 5
+"""Colours mix at an outline; more, in a smaller picture that was made larger."""
 _LEAST_WIDTH_PX = 12
 """The shape of anything narrower is not told, here or in a smaller picture's own pixels."""
-_TAKEN_FOR = {
-    "cube": ("mug", "cylinder"),
-    "cylinder": ("mug", "cube"),
-    "mug": ("cube", "cylinder"),
-    "bowl": ("plate",),
-    "plate": ("bowl",),
-}
-"""Shapes that an outline alone may be mistaken for, where the colour leaves no doubt."""
+_TAKEN_FOR = {"cube": "cylinder", "cylinder": "cube"}
+"""Shapes that are as good for whoever grips them, where an outline may deceive."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,15 @@ def fitting(blobs: Sequence[Blob], noun: Noun) -> tuple[Blob, ...]:
     exact = [blob for blob in named if blob.shape == noun.shape]
     if exact or noun.color is None:
         return tuple(exact)
-    alike = (*_TAKEN_FOR.get(noun.shape, ()), "")
+    alike = ("", _TAKEN_FOR.get(noun.shape))
     return tuple(blob for blob in named if blob.shape in alike)
+
+
+def none_of(blobs: Sequence[Blob], noun: Noun) -> str:
+    """A sentence for where nothing is `fitting`, with what else has that colour."""
+    others = {blob.shape for blob in blobs if blob.color == noun.color and blob.shape}
+    listed = " and ".join(with_article(Noun(noun.color, shape)) for shape in sorted(others))
+    return f"I see no {noun}; I see {listed}." if others else f"I see no {noun}."
 
 
 def _color_numbers(hsv: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -173,7 +178,8 @@ def _components(
         component = labels == index
         part = np.s_[y : y + h, x : x + w]
         is_told = w >= least_px and not touches_border
-        shape = _shape(component[part], value[part]) if is_told else ""
+        margin = round(_MARGIN_PX * least_px / _LEAST_WIDTH_PX)
+        shape = _shape(component[part], value[part], margin) if is_told else ""
         blobs.append(Blob(color, component, area, shape))
     return blobs
 
@@ -250,12 +256,13 @@ def _circularity(hull: NDArray[np.int32]) -> float:
     return float(4 * np.pi * cv2.contourArea(hull) / perimeter**2) if perimeter > 0 else 0.0
 
 
-def _shape(part: Mask, value: NDArray[np.uint8]) -> str:
+def _shape(part: Mask, value: NDArray[np.uint8], margin: int) -> str:
     """What a blob looks like from above at a slant, in a light from above.
 
     ``part`` is its mask within its bounds, ``value`` the brightness there. Balls are round. What
-    is flat and wide is a plate if it is evenly lit, else a bowl. Solid things have a top brighter
-    than their sides, mugs a hole there. A cylinder is rounder than a cube as slender as it.
+    is flat and wide is a plate if it is evenly lit within ``margin`` pixels of its outline, else a
+    bowl. Solid things have a top brighter than their sides, mugs a rim and a hole there. A cylinder
+    is rounder than a cube as slender as it.
     """
     height, width = part.shape
     hull = _hull(part)
@@ -264,10 +271,11 @@ def _shape(part: Mask, value: NDArray[np.uint8]) -> str:
     if round_ness >= _ROUND and part.sum() >= _DISC * np.pi * radius**2:
         return "ball"
     if width / height >= _FLAT:
-        inner = value[cv2.erode(part.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0]
+        inner = value[cv2.erode(part.astype(np.uint8), np.ones((margin, margin), np.uint8)) > 0]
         evenly = inner.size > 0 and float(inner.std()) < _EVEN * float(inner.mean())
         return "plate" if evenly else "bowl"
-    if _brightness(part, value, 0.08, 0.25) < _LIT_TOP * _brightness(part, value, 0.55, 0.9):
+    rim, top = _brightness(part, value, 0.0, 0.08), _brightness(part, value, 0.08, 0.25)
+    if rim > _LIT_RIM * top or top < _LIT_TOP * _brightness(part, value, 0.55, 0.9):
         return "mug"
     slender = width / height < round_ness - _SLENDER
     return "cylinder" if slender and _is_long(hull) else "cube"

@@ -52,6 +52,11 @@ class Noun:
         return f"{self.color or 'coloured'} {self.shape or 'thing'}"
 
 
+def with_article(noun: Noun) -> str:
+    words = str(noun)
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
 _WORDS = re.compile(
     r"\b(?:(?P<color>{c})\s+)?(?P<shape>{s})\b|\b(?P<lone>{c})\b".format(
         c="|".join(_COLOR_OF), s="|".join((*_SHAPE_OF, *_SINGULAR))
@@ -134,8 +139,7 @@ class NotUnderstood:
 
 _POLITE = re.compile(
     r"\b(?:please|kindly|thanks|thank you|for me|(?:hey |hello )?robot|let's"
-    r"|(?:can|could|would|will) you|i(?: would|'d)? (?:want|like|need) you to|you should"
-    r"|(?:from|off) the table)\b",
+    r"|(?:can|could|would|will) you|i(?: would|'d)? (?:want|like|need) you to|you should)\b",
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"[^\W_]+(?:'[a-z]+)?|[^\w\s]")
@@ -162,6 +166,8 @@ _PREPOSITIONS: dict[tuple[str, ...], Relation] = {
     ("beside",): Relation.BESIDE,
 }
 _ALL = {"all": None, "every": None, "each": None, "both": 2, "two": 2, "three": 3, "four": 4}
+_OFF_THE_TABLE = (("from", "the", "table"), ("off", "the", "table"))
+"""Leaves nothing out where a thing is taken. Pushed off it a thing falls."""
 EITHER = ("either", "any")
 ARTICLES = frozenset({"the", "a", "an", "this", "these", "those", "my", "your", "of"})
 _IT = ("it", "them")
@@ -200,6 +206,7 @@ class _Reader:
     def __init__(self, tokens: Sequence[str]) -> None:
         self._tokens, self._at = tuple(tokens), 0
         self._last: tuple[Phrase, ...] = ()
+        self._last_place: Phrase | None = None
 
     def read(self) -> tuple[Order, ...] | NotUnderstood:
         orders: list[Order] = []
@@ -209,7 +216,7 @@ class _Reader:
             if order is None:
                 return self._stuck()
             orders.append(order)
-            self._last = order.things
+            self._last, self._last_place = order.things, order.reference
             if self._at < len(self._tokens) and self._peek() not in _CONNECTING:
                 return self._stuck()
             self._skip(_CONNECTING)
@@ -220,6 +227,8 @@ class _Reader:
             self._take("up")
             things = self._things()
             self._take("up")
+            if self._tokens[self._at : self._at + 3] in _OFF_THE_TABLE:
+                self._at += 3
             return Order(things, Relation.HELD) if things else None
         if self._take(*PUSH):
             return self._push()
@@ -276,17 +285,17 @@ class _Reader:
         found: list[Phrase] = []
         while True:
             before = self._at
-            if found:
-                self._skip({"and", ","})
-            phrase = self._phrase()
+            is_next = not found or self._skip({"and", ","})
+            phrase = self._phrase() if is_next else None
             if phrase is None:
                 self._at = before if found else self._at
                 return _share_shapes(found)
             found.append(phrase)
 
     def _phrase(self) -> Phrase | None:
-        if self._take(*_IT):
-            return self._last[0] if len(self._last) == 1 else None
+        if self._take(*_IT):  # of a thing and its place either may be meant
+            is_plain = len(self._last) == 1 and self._last_place is None
+            return self._last[0] if is_plain else None
         before, many, count, either = self._at, False, None, False
         while self._peek() in (*ARTICLES, *_ALL, *EITHER):
             word = self._next()
@@ -294,7 +303,9 @@ class _Reader:
             if word in _ALL:
                 many, count = True, _ALL[word] or count
         if self._take("everything"):
-            return Phrase(Noun(None, None), many=True)
+            color = _COLOR_OF.get(self._peek())
+            self._at += color is not None
+            return Phrase(Noun(color, None), many=True)
         noun, end = noun_at(self._tokens, self._at)
         if noun is None:
             self._at = before if self._peek() else self._at
@@ -316,9 +327,12 @@ class _Reader:
         self._at += taken
         return taken
 
-    def _skip(self, words: frozenset[str] | set[str]) -> None:
+    def _skip(self, words: frozenset[str] | set[str]) -> bool:
+        """Whether there was any."""
+        before = self._at
         while self._peek() in words and not self._at_preposition():
             self._at += 1
+        return self._at > before
 
     def _at_preposition(self) -> bool:
         """ "next" of "next to" is no connecting word."""
@@ -332,6 +346,8 @@ class _Reader:
         strange = [token for token in self._tokens if token not in known]
         if strange:
             return NotUnderstood(f"I do not know {strange[0]!r}. {_KNOWN}")
+        if self._at and self._tokens[self._at - 1] in _IT:
+            return NotUnderstood(f"I cannot tell what {self._tokens[self._at - 1]!r} means here.")
         return NotUnderstood(f"I cannot make orders of these words. {_KNOWN}")
 
 

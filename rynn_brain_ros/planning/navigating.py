@@ -101,7 +101,9 @@ class Navigation:
             return record, _said(response) if _arrived(record) else ""
         if not actions:
             text = f"no way was told: {_said(response)[:120]!r}"
-            return replace(record, refusal=Refusal(RefusalCode.NO_GROUNDING, text)), ""
+            # Who says nothing declines nothing.
+            code = RefusalCode.NO_GROUNDING if _said(response) else RefusalCode.UNKNOWN_SKILL
+            return replace(record, refusal=Refusal(code, text)), ""
         record, driven = self._drive(run, record, response)
         if actions[len(driven) :][:1] == (STOP,) and record.refusal is None and not run.cancelled:
             record = self._confirm(run, record)

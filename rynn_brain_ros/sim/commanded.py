@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from rynn_brain_ros.sim.arm import ArmWorld
 from rynn_brain_ros.sim.panda import FINGERS, HAND, JOINTS
+from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.values import InputError
 
 GRIP_N = 40.0
@@ -18,10 +18,11 @@ class CommandedArm:
     """Takes positions by joint: panda_joint1…7 [rad] and panda_finger_joint1 [m], any of them.
 
     The servos are led to each in a straight line within a control period, and hold the last. The
-    fingers close with at most `GRIP_N`. Nobody else may move the arm meanwhile.
+    fingers close with at most `GRIP_N`. The world's ``streamed`` counts what is beyond the arm's
+    limits. Nobody else may move the arm meanwhile.
     """
 
-    def __init__(self, world: ArmWorld) -> None:
+    def __init__(self, world: TableWorld) -> None:
         model, data = world.model, world.data
         self._data = data
         self._ids = np.array([model.actuator(name).id for name in JOINTS])
@@ -31,6 +32,8 @@ class CommandedArm:
         self._hand = data.actuator(HAND)
         model.actuator(HAND).forcerange[:] = (-GRIP_N, GRIP_N)
         self._begun = self._wanted = np.array(data.ctrl[self._ids])
+        self._account = world.streamed
+        self._account.begin(self._wanted)
         world.add_controller(self._control)
 
     @property
@@ -57,6 +60,7 @@ class CommandedArm:
         self._wanted = wanted
 
     def _control(self, dt_s: float) -> None:
+        self._account.add(self._wanted, dt_s)
         self._data.act[self._states] = 0.0
         self._data.ctrl[self._ids] = self._begun
         self._data.ctrl[self._ramps] = (self._wanted - self._begun) / dt_s

@@ -10,6 +10,7 @@ import numpy as np
 
 from rynn_brain_ros.sim.panda import FINGER_BODIES
 from rynn_brain_ros.sim.rendering import load_mujoco
+from rynn_brain_ros.sim.table_furnishing import CHEST
 
 Touch = tuple[str, str]
 """The robot's body and what it presses on, both by name."""
@@ -46,7 +47,7 @@ class ContactWatch:
     def held(self, data: Any) -> str | None:
         """The thing that both fingers press on."""
         by_finger = [{b for a, b in self.touches(data) if a == finger} for finger in FINGER_BODIES]
-        return min(set.intersection(*by_finger) - {TABLE}, default=None)
+        return min(set.intersection(*by_finger) - {TABLE, CHEST}, default=None)
 
     def collisions(self, targets: Collection[str]) -> int:
         """Control periods so far in which the robot pressed on anything but with its fingers on
@@ -58,11 +59,13 @@ class ContactWatch:
         )
 
     def _owner_of(self, geom: int, things: frozenset[str]) -> str:
-        """The thing, the robot's body or the table that a geom belongs to; empty for the room."""
+        """The thing, the robot's body, the table or the chest that a geom belongs to; empty for
+        the room."""
         body = str(self._model.body(self._model.geom_bodyid[geom]).name)
         if body in things or body.startswith("panda_"):
             return body
-        return TABLE if self._model.geom(geom).name == TABLE else ""
+        name = str(self._model.geom(geom).name)
+        return CHEST if name.startswith(CHEST) else TABLE if name == TABLE else ""
 
     def _names(self, pair: Any) -> Touch:
         a, b = (self._owner[int(geom)] for geom in pair)

@@ -21,6 +21,8 @@ from rynn_brain_ros.sim.panda import (
 from rynn_brain_ros.sim.rendering import load_mujoco
 
 Floats = NDArray[np.float64]
+_ROUNDING = 1e-6
+"""Who keeps to a limit exactly does not violate it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,33 @@ class Peaks:
     violations: int = 0
 
 
+class Account:
+    """What was commanded of the arm's joints, control period by control period."""
+
+    def __init__(self) -> None:
+        self.peaks = Peaks()
+
+    def begin(self, position: Floats) -> None:
+        """The arm is at rest there."""
+        self.position, self._velocity = np.array(position), np.zeros(len(JOINTS))
+
+    def add(self, position: Floats, dt_s: float) -> None:
+        """Call `begin` before."""
+        velocity = (position - self.position) / dt_s
+        acceleration = (velocity - self._velocity) / dt_s
+        self.position, self._velocity = np.array(position), velocity
+        fast = float((np.abs(velocity) / MAX_VELOCITY).max())
+        hard = float((np.abs(acceleration) / MAX_ACCELERATION).max())
+        margin = float(np.minimum(position - LOWER, UPPER - position).min())
+        self.peaks = Peaks(
+            max(self.peaks.velocity, fast),
+            max(self.peaks.acceleration, hard),
+            min(self.peaks.margin_rad, margin),
+            self.peaks.commands + 1,
+            self.peaks.violations + (max(fast, hard) > 1 + _ROUNDING or margin < 0),
+        )
+
+
 class Servos:
     """Sends joint commands to the model's position servos and keeps account of them.
 
@@ -48,8 +77,12 @@ class Servos:
         self._ramps = np.array([model.actuator(f"{name}_ramp").id for name in JOINTS])
         self._states = model.actuator_actadr[self._ramps]
         self._dofs = np.array([model.joint(name).dofadr[0] for name in JOINTS])
-        self.peaks = Peaks()
+        self._account = Account()
         self.begin()
+
+    @property
+    def peaks(self) -> Peaks:
+        return self._account.peaks
 
     @property
     def commanded(self) -> Floats:
@@ -63,14 +96,14 @@ class Servos:
 
     def begin(self) -> None:
         """The arm is at rest, wherever somebody else may have commanded it meanwhile."""
-        self._position = self._lead = self.commanded
-        self._velocity = np.zeros(len(JOINTS))
+        self._lead = self.commanded
+        self._account.begin(self._lead)
 
     def send(self, state: Floats, dt_s: float) -> None:
         """``state`` [4, 7]: position to jerk, to be reached in ``dt_s``. Damping and inertia are
         fed forward, so that the servos do not trail behind."""
         position, velocity, acceleration, _ = state
-        self._account(position, dt_s)
+        self._account.add(position, dt_s)
         force, motion = np.zeros(self._model.nv), np.zeros(self._model.nv)
         motion[self._dofs] = acceleration
         self._mj.mj_mulM(self._model, self._data, force, motion)
@@ -79,18 +112,3 @@ class Servos:
         self._data.ctrl[self._ids] = self._lead
         self._data.ctrl[self._ramps] = (lead - self._lead) / dt_s
         self._lead = lead
-
-    def _account(self, position: Floats, dt_s: float) -> None:
-        velocity = (position - self._position) / dt_s
-        acceleration = (velocity - self._velocity) / dt_s
-        self._position, self._velocity = np.array(position), velocity
-        fast = float((np.abs(velocity) / MAX_VELOCITY).max())
-        hard = float((np.abs(acceleration) / MAX_ACCELERATION).max())
-        margin = float(np.minimum(position - LOWER, UPPER - position).min())
-        self.peaks = Peaks(
-            max(self.peaks.velocity, fast),
-            max(self.peaks.acceleration, hard),
-            min(self.peaks.margin_rad, margin),
-            self.peaks.commands + 1,
-            self.peaks.violations + (fast > 1 or hard > 1 or margin < 0),
-        )

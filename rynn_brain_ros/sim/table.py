@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rynn_brain_ros.sim.contacts import ContactWatch
 from rynn_brain_ros.sim.panda import (
@@ -30,6 +31,7 @@ from rynn_brain_ros.sim.rendering import (
     pinhole_info,
     with_grain,
 )
+from rynn_brain_ros.sim.servos import Account
 from rynn_brain_ros.sim.table_furnishing import DRAWER, bead_name
 from rynn_brain_ros.sim.table_scene import (
     FOVY_DEG,
@@ -53,7 +55,8 @@ _WITH_PERSON_M: Vector3 = (1.6, -1.4, -0.7)
 
 class TableWorld:
     """A `World`. ``model`` and ``data`` are MuJoCo's own, for those who move the arm: its
-    actuators are those of `panda.panda_spec`. ``given`` are the things that a person has taken.
+    actuators are those of `panda.panda_spec`. ``given`` are the things that a person has taken,
+    ``streamed`` is what a `CommandedArm` was told.
 
     The arm begins at READY with an open hand, and the things have come to rest. Draw pictures
     from one thread, and close it. Raises `InputError` where MuJoCo is missing, and on the first
@@ -74,11 +77,15 @@ class TableWorld:
         self._mj.mj_step(self.model, self.data, nstep=_SETTLE_PERIODS * self._steps)
         self._periods = 0
         self._controllers: list[Controller] = []
-        self._watch = ContactWatch(self.model, (thing.name for thing in scene.things))
+        movable = [thing.name for thing in scene.things]
+        self._watch = ContactWatch(self.model, movable + [DRAWER] * (scene.drawer is not None))
+        self._bodies = {thing.name: self.model.body(thing.name).id for thing in scene.things}
+        self._first_m = self._highest_m = self._heights_m()
         self._renderer: SceneRenderer | None = None
         self._frozen: dict[str, Picture] = {}
         self._hole: str | None = None
         self.given: frozenset[str] = frozenset()
+        self.streamed = Account()
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -93,6 +100,7 @@ class TableWorld:
                 controller(self.control_period_s)
             self._mj.mj_step(self.model, self.data, nstep=self._steps)
             self._watch.count(self.data)
+            self._highest_m = np.maximum(self._highest_m, self._heights_m())
             self._periods += 1
 
     def add_controller(self, controller: Controller) -> None:
@@ -170,8 +178,13 @@ class TableWorld:
         """x, y, z in metres in its own frame; `InputError` for a thing that is not there."""
         return self.scene.thing(name).size_m
 
+    def risen_m(self, name: str) -> float:
+        """How much higher than at first its middle ever was."""
+        risen = dict(zip(self._bodies, self._highest_m - self._first_m, strict=True))
+        return float(risen[name])
+
     def held_thing(self) -> str | None:
-        """The thing that both fingers press on."""
+        """The thing that both fingers press on, or the drawer."""
         return self._watch.held(self.data)
 
     def drawer_out_m(self) -> float:
@@ -194,12 +207,13 @@ class TableWorld:
         )
 
     def touched(self) -> frozenset[tuple[str, str]]:
-        """(robot's body, thing or ``table``) that press on each other now."""
+        """(robot's body, thing, ``drawer``, ``chest`` or ``table``) that press on each other
+        now."""
         return self._watch.touches(self.data)
 
     def collisions(self, *targets: str) -> int:
-        """Control periods so far in which the arm pressed on the table or on a thing, other than
-        with the fingers on one of the ``targets``."""
+        """Control periods so far in which the arm pressed on the table, the chest or a thing,
+        other than with the fingers on one of the ``targets``."""
         return self._watch.collisions(targets)
 
     # --- a person --------------------------------------------------------------------------------
@@ -207,7 +221,7 @@ class TableWorld:
     def take_from_hand(self) -> None:
         """A person takes what the hand holds, out of its fingers and out of the scene."""
         held = self.held_thing()
-        if held is not None:
+        if held in self._bodies:
             self.given |= {held}
             self.move_thing(held, _WITH_PERSON_M)
 
@@ -249,6 +263,9 @@ class TableWorld:
         if self._renderer is None:
             self._renderer = SceneRenderer(self.model, self.width, self.height)
         return self._renderer
+
+    def _heights_m(self) -> NDArray[np.float64]:
+        return np.array(self.data.xpos[list(self._bodies.values()), 2])
 
     def _link(self, name: str) -> RigidTransform:
         body = self.model.body(name)

@@ -61,7 +61,7 @@ class Drawer:
     out_m: float = 0.0
 
 
-DRAWER = "drawer"
+DRAWER, CHEST = "drawer", "chest"
 TRAVEL_M = 0.12
 _CHEST_M: Vector3 = (0.20, 0.16, 0.075)
 """Width, depth, height."""
@@ -80,10 +80,10 @@ def add_drawer(spec: Any, drawer: Drawer) -> None:
     width, depth, height = _CHEST_M
     wood = {"type": box, "material": paint_name(drawer.color), "solref": (0.005, 1.0)}
     boards: dict[str, tuple[Vector3, Vector3]] = {
-        "chest top": ((0, depth / 2, height - _BOARD_M / 2), (width, depth, _BOARD_M)),
-        "chest back": ((0, depth, height / 2), (width, _BOARD_M, height)),
-        "chest left": ((-width / 2, depth / 2, height / 2), (_BOARD_M, depth, height)),
-        "chest right": ((width / 2, depth / 2, height / 2), (_BOARD_M, depth, height)),
+        f"{CHEST} top": ((0, depth / 2, height - _BOARD_M / 2), (width, depth, _BOARD_M)),
+        f"{CHEST} back": ((0, depth, height / 2), (width, _BOARD_M, height)),
+        f"{CHEST} left": ((-width / 2, depth / 2, height / 2), (_BOARD_M, depth, height)),
+        f"{CHEST} right": ((width / 2, depth / 2, height / 2), (_BOARD_M, depth, height)),
     }
     for name, (middle, size) in boards.items():
         place = (x + middle[0], y + middle[1], middle[2])

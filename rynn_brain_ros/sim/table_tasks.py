@@ -39,7 +39,8 @@ class Relation(str, Enum):
     NEXT_TO = "next_to"
     HELD = "held"
     NEARER = "nearer"
-    """It is at least `MOVED_M` nearer to the reference than it was at first, and was not lifted."""
+    """It is at least `MOVED_M` nearer to the reference than it was at first, and never was
+    `LIFTED_M` higher."""
     POURED = "poured"
     """Most of what was in it is in the reference, and nothing beside."""
     GIVEN = "given"
@@ -83,13 +84,14 @@ class TableTask:
         return self.answerable and enough(goal.is_true(world) for goal in self.goals)
 
     def misplaced(self, world: TableWorld, start: Mapping[str, RigidTransform]) -> tuple[str, ...]:
-        """Things that the task did not name and that are farther than `MOVED_M` from where they
-        were in ``start``, which is `TableWorld.things` of before."""
-        named = {goal.thing for goal in self.goals} | {goal.reference for goal in self.goals}
+        """Things that the task does not move and that are farther than `MOVED_M` from where they
+        were in ``start``, which is `TableWorld.things` of before: a bowl is not to be carried off
+        with what is put into it."""
+        moved = {goal.thing for goal in self.goals}
         return tuple(
             name
             for name, pose in world.things().items()
-            if name not in named and _distance_m(pose, start[name]) > MOVED_M
+            if name not in moved and _distance_m(pose, start[name]) > MOVED_M
         )
 
 
@@ -121,9 +123,11 @@ def _is_on(world: TableWorld, thing: str, reference: str) -> bool:
 
 
 def _is_next_to(world: TableWorld, thing: str, reference: str) -> bool:
+    """On the table, too, and neither in nor under the other."""
     feet = sum(foot_radius_m(world.scene.thing(name)) for name in (thing, reference))
+    wider_m = max(_radius_m(world, name) for name in (thing, reference))
     return (
-        _horizontal_m(world, thing, reference) < feet + NEXT_TO_M
+        wider_m < _horizontal_m(world, thing, reference) < feet + NEXT_TO_M
         and abs(_bottom_m(world, thing) - _bottom_m(world, reference)) < _REST_M
     )
 
@@ -131,7 +135,8 @@ def _is_next_to(world: TableWorld, thing: str, reference: str) -> bool:
 def _is_nearer(world: TableWorld, thing: str, reference: str) -> bool:
     first = math.dist(world.scene.thing(thing).xy_m, world.scene.thing(reference).xy_m)
     nearer_m = first - _horizontal_m(world, thing, reference)
-    return nearer_m > MOVED_M and abs(_bottom_m(world, thing)) < _REST_M
+    was_lifted = world.risen_m(thing) > LIFTED_M
+    return nearer_m > MOVED_M and abs(_bottom_m(world, thing)) < _REST_M and not was_lifted
 
 
 def _is_poured(world: TableWorld, thing: str, reference: str) -> bool:

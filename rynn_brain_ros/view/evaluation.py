@@ -23,10 +23,11 @@ _Z95 = 1.959963984540054  # two-sided 95 % of a normal distribution
 class EpisodeScore:
     """One evaluated episode against the truth.
 
-    ``success`` is what the truth says, ``claimed`` what the brain says; ``cause`` the short name
-    of why it ended. ``refusals`` are the codes of everything refused on the way, ``wrong_moves``
-    says of each motion on a wrong thing what it did. ``robot_s`` is the robot's time, ``wall_s``
-    is wall time, ``stage_s`` that of a turn by stage (look, ask, …), all in seconds.
+    ``success`` is what the truth says, ``claimed`` what the brain says; where nobody ``judged`` the
+    truth is not known, and it is no success. ``cause`` is the short name of why it ended.
+    ``refusals`` are the codes of everything refused on the way, ``wrong_moves`` says of each motion
+    on a wrong thing what it did. ``robot_s`` is the robot's time, ``wall_s`` is wall time,
+    ``stage_s`` that of a turn by stage (look, ask, …), all in seconds.
     """
 
     seed: int
@@ -43,11 +44,12 @@ class EpisodeScore:
     robot_s: float = math.nan
     wall_s: float = math.nan
     stage_s: Mapping[str, float] = field(default_factory=dict)
+    judged: bool = True
 
     @property
     def false_claim(self) -> bool:
         """It says that it succeeded, and it did not."""
-        return self.claimed and not self.success
+        return self.claimed and self.judged and not self.success
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -68,9 +70,10 @@ def summary(scores: Sequence[EpisodeScore]) -> dict[str, Any]:
     ``kinds`` holds episodes and successes by kind, ``stage_s`` the median seconds per stage over
     the episodes that tell it.
     """
-    n, won = len(scores), sum(score.success for score in scores)
+    n, won = sum(score.judged for score in scores), sum(score.success for score in scores)
     return {
-        "episodes": n,
+        "episodes": len(scores),
+        "unjudged": len(scores) - n,
         "successes": won,
         "success_rate": won / n if n else None,
         "success_interval_95": list(wilson(won, n)) if n else None,
@@ -136,7 +139,7 @@ def _cells(score: EpisodeScore) -> tuple[str, ...]:
     """One for each of `_COLUMNS`."""
     return (
         str(score.seed),
-        "✓" if score.success else "✗",
+        ("✓" if score.success else "✗") if score.judged else "?",
         score.kind,
         score.instruction,
         plain(score.cause) + (", claimed" if score.false_claim else ""),
@@ -178,6 +181,7 @@ def _figures(scores: Sequence[EpisodeScore]) -> list[tuple[str, str]]:
     stages = ", ".join(f"{name} {seconds(value)}" for name, value in told["stage_s"].items())
     return [
         ("succeeded", _success(told)),
+        *([("not judged", str(told["unjudged"]))] if told["unjudged"] else []),
         ("claimed and not true", str(told["false_claims"])),
         ("wrong moves", str(told["wrong_moves"])),
         ("collisions", str(told["collisions"])),
@@ -190,10 +194,11 @@ def _figures(scores: Sequence[EpisodeScore]) -> list[tuple[str, str]]:
 
 
 def _success(told: Mapping[str, Any]) -> str:
-    if not told["episodes"]:
-        return "no episode was scored"
+    n = told["episodes"] - told["unjudged"]
+    if not n:
+        return "no episode was scored" if not told["episodes"] else "nobody knows"
     low, high = told["success_interval_95"]
-    share = f"{told['successes']} of {told['episodes']}, {told['success_rate']:.0%}"
+    share = f"{told['successes']} of {n}, {told['success_rate']:.0%}"
     return f"{share} (95% interval {100 * low:.0f}–{100 * high:.0f}%)"
 
 
@@ -212,6 +217,7 @@ def evaluation_picture(scores: Sequence[EpisodeScore]) -> str:
 
 
 def _panels(scores: Sequence[EpisodeScore]) -> tuple[str, str, str]:
+    scores = [score for score in scores if score.judged]
     wins: dict[str, tuple[int, int]] = {}
     for score in scores:
         won, lost = wins.get(score.cause, (0, 0))
@@ -266,7 +272,7 @@ def _table(scores: Sequence[EpisodeScore]) -> str:
     titles = [title or "success" for title in _COLUMNS]
     head = "".join(f"<th>{title}</th>" for title in titles)
     rows = "".join(
-        f'<tr class="{"won" if score.success else "failed"}">'
+        f'<tr class="{"won" if score.success else "failed" if score.judged else ""}">'
         + "".join(
             f'<td data-label="{title}"><div>{escape(cell)}</div></td>'
             for title, cell in zip(titles, _cells(score), strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,18 +20,25 @@ from rynn_brain_ros.demo import (
     play_and_score,
     write_evaluation,
 )
+from rynn_brain_ros.demo.demonstrating import UNJUDGED
+from rynn_brain_ros.demo.running import play
+from rynn_brain_ros.models import ColorBaselineEngine, Engines, RecordedAnswer, save_recorded
 from rynn_brain_ros.planning.episode import Episode, Move, TurnRecord
 from rynn_brain_ros.values import (
+    Answer,
     Cause,
     Decision,
+    EngineLostError,
     FrameSet,
     InputError,
     Motion,
     Outcome,
     OutputError,
+    Query,
     Skill,
     Status,
 )
+from rynn_brain_ros.view.evaluation import EpisodeScore
 
 ABSENT = StageConfig(kind="absent", seed=3)
 
@@ -84,12 +92,18 @@ def test_a_thing_in_the_room_is_found_and_driven_to_as_is_seen():
     assert (score.collisions, score.limit_violations) == (0, 0)
 
 
+def test_what_is_handed_over_is_taken():
+    score = play_and_score(Evaluation(StageConfig(kind="hand_over"), 1, "color-baseline"))
+    assert (score.success, score.claimed, score.refusals) == (True, True, ())
+
+
 def test_looking_around_for_what_is_not_in_the_room_is_not_wrong():
     stage = make_stage(StageConfig(world="room", kind="absent"))
     try:
         measured = stage.measure()
         assert stage.judge(ended(moved=True, confirmed=False), measured)
         assert not stage.judge(ended(moved=True, confirmed=True), measured)
+        assert not stage.judge(ended(True, False, cause="engine_lost"), measured)
     finally:
         stage.close()
 
@@ -99,6 +113,17 @@ def test_the_score_tells_the_instruction_that_was_given():
         Evaluation(replace(ABSENT, task="take the pink elephant"), 1, "color-baseline")
     )
     assert score.instruction == "take the pink elephant"
+    assert (score.success, score.judged) == (False, False)
+
+
+def test_of_other_words_than_the_tasks_nobody_knows_the_truth(tmp_path: Path):
+    """The kind says that there is nothing to be done, and that is not said of these words."""
+    config = Evaluation(replace(ABSENT, task="pick up any object"), 1, "color-baseline")
+    score = play_and_score(config)
+    assert (score.success, score.judged, score.claimed) == (False, False, True)
+    lines, told = write_evaluation(config, [score], tmp_path)
+    assert (told["successes"], told["unjudged"], told["success_rate"]) == (0, 1, None)
+    assert UNJUDGED in lines
 
 
 @pytest.mark.parametrize(
@@ -107,6 +132,7 @@ def test_the_score_tells_the_instruction_that_was_given():
         ("one", True, True, True, True),
         ("one", True, True, False, False),
         ("one", True, False, True, False),
+        ("one", True, True, None, None),
         ("absent", False, False, None, True),
         ("absent", True, False, None, False),
         ("absent", False, True, None, False),
@@ -114,7 +140,7 @@ def test_the_score_tells_the_instruction_that_was_given():
     ],
 )
 def test_what_is_right_depends_on_what_could_be_done(
-    kind: str, moved: bool, confirmed: bool, done: bool | None, success: bool
+    kind: str, moved: bool, confirmed: bool, done: bool | None, success: bool | None
 ):
     stage = make_stage(StageConfig(kind=kind))
     try:
@@ -124,12 +150,39 @@ def test_what_is_right_depends_on_what_could_be_done(
         stage.close()
 
 
-def ended(moved: bool, confirmed: bool) -> Episode:
+class Mute(ColorBaselineEngine):
+    """Whatever it is asked, its server is gone, or nothing comes of it."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    def ask(self, query: Query, on_text: Any = None, cancel: Any = None) -> Answer:
+        if self._error is not None:
+            raise self._error
+        return replace(super().ask(query, on_text, cancel), text="")
+
+
+@pytest.mark.parametrize(
+    "error", [None, EngineLostError("the server is gone")], ids=["mute", "lost"]
+)
+@pytest.mark.parametrize(
+    ("world", "kind"), [("table", "absent"), ("table", "ambiguous"), ("room", "absent")]
+)
+def test_an_engine_that_says_nothing_has_not_declined(world: str, kind: str, error):
+    stage = make_stage(StageConfig(world=world, kind=kind))
+    try:
+        episode = play(stage, Engines.one(Mute(error))).episode
+        assert not stage.judge(episode, stage.measure())
+    finally:
+        stage.close()
+
+
+def ended(moved: bool, confirmed: bool, cause: str = "no_grounding") -> Episode:
     outcome = Outcome(Cause.DONE, "", 0, 1) if moved else None
     motion = Motion(Skill.PICK, "base", (0.0, 0.0, 0.0), ())
     turn = TurnRecord(0, 0, FrameSet(), moves=(Move(motion, Decision(0, ()), outcome),))
     status = Status.SUCCEEDED if confirmed else Status.REFUSED
-    return Episode("do", "e", (turn,), status, "", "", confirmed, 0, 1)
+    return Episode("do", "e", (turn,), status, cause * (not confirmed), "", confirmed, 0, 1)
 
 
 @pytest.mark.parametrize("world", ["table", "room"])
@@ -167,6 +220,36 @@ def test_what_cannot_be_is_one_sentence(arguments: list[str], words: str, tmp_pa
 def test_an_unknown_world_is_told_with_those_that_are_known():
     with pytest.raises(InputError, match="unknown world 'moon': use table or room"):
         make_stage(StageConfig(world="moon"))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_played(tmp_path: Path, capsys):
+    (tmp_path / "out").write_text("mine")
+    arguments = ["evaluate", "--engine", "color-baseline", "--episodes", "100000"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a file is in its place" in line or "a part of this path is a file" in line
+
+
+def test_what_was_played_is_told_where_the_page_cannot_be_written(tmp_path: Path, capsys):
+    (tmp_path / "evaluation.html").mkdir()
+    arguments = ["--engine", "color-baseline", "--kind", "absent", "--seed", "3", "--episodes", "1"]
+    assert main(["evaluate", *arguments, "--out", str(tmp_path)]) == 4
+    printed = capsys.readouterr()
+    assert json.loads(printed.out.splitlines()[-1])["successes"] == 1
+    assert "cannot write" in printed.err
+
+
+def test_an_engine_that_is_gone_in_the_middle_leaves_what_was_played(tmp_path: Path):
+    answers, told = tmp_path / "answers.jsonl", []
+    save_recorded(answers, [RecordedAnswer("RynnBrain-8B", (), "Done.")])
+
+    def played(score: EpisodeScore) -> None:
+        told.append(score.seed)
+        answers.unlink(missing_ok=True)
+
+    with pytest.raises(InputError, match=r"answers\.jsonl"):
+        evaluate(Evaluation(ABSENT, 8, f"recorded:{answers}", jobs=1), played)
+    assert told[0] == 3 and len(told) < 8
 
 
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path):

@@ -139,6 +139,7 @@ def test_what_was_demonstrated_is_done_again_from_pictures_state_and_the_brains_
     played, measured, success = drive(AgainPolicy(shown))
     assert success, played.episode.text
     assert measured.done
+    assert measured.violations == 0
     outcomes = outcomes_of(played)
     assert [outcome.cause for outcome in outcomes] == [Cause.DONE, Cause.DONE]
     assert outcomes[0].gripper_width_m > 0.02

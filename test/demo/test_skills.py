@@ -170,7 +170,21 @@ def test_a_drawer_is_pulled_open_by_its_handle():
     assert stage.world.drawer_out_m() == pytest.approx(0.1, abs=0.01)
     assert result.episode.confirmed
     assert result.measured.done
-    assert result.measured.violations == 0
+    assert (result.measured.violations, result.measured.collisions) == (0, 0)
+
+
+def test_a_drawer_that_the_hand_still_holds_is_not_pulled_open_yet():
+    held: list[tuple[str | None, bool | None]] = []
+
+    def look(stage: Stage):
+        def note() -> None:
+            held.append((stage.world.held_thing(), stage.measure().done))
+
+        return at(MotionStageName.RELEASE, note)
+
+    _, result = do("drawer", drag("Pull", 0.1), meddle=look)
+    assert held == [("drawer", False)]
+    assert result.measured.done
 
 
 def test_a_drawer_is_pushed_shut_by_its_handle():

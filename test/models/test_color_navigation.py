@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from rynn_brain_ros.language import parse
 from rynn_brain_ros.memory import select
@@ -182,6 +183,29 @@ def test_asked_again_on_the_spot_it_still_gives_up():
 
 def test_a_task_without_a_colour_is_not_guessed():
     assert driven(AHEAD, task="go to the kitchen") == ()
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("do not go to the red door", "'not'"),
+        ("stay away from the red door", "'stay'"),
+        ("go to the orange table, not to the red door", "'not'"),
+        ("go to the table left of the red door", "'left of'"),
+        ("go to the red door and the blue sofa", "one thing at a time"),
+        ("pick up the red cube", "do nothing with it"),
+        ("push the red door", "'push'"),
+    ],
+)
+def test_it_goes_nowhere_for_words_that_are_only_half_understood(task: str, words: str):
+    reading = said(AHEAD, task=task)
+    assert not reading.actions and not reading.groundings
+    assert words in reading.answer_text
+
+
+@pytest.mark.parametrize("task", ["Could you please drive up to the red one?", "find the red door"])
+def test_it_goes_to_what_is_asked_for_in_other_words(task: str):
+    assert said(AHEAD, task=task).groundings
 
 
 # --- the floor ------------------------------------------------------------------------------------

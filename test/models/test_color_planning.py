@@ -109,6 +109,13 @@ def test_picking_up_alone_is_done_when_the_thing_is_in_the_air():
     assert [text.split()[0] for text in texts] == ["Pick", "Done."]
 
 
+@pytest.mark.parametrize(
+    "task", ["take the red cube off the table", "pick the cube up from the table"]
+)
+def test_off_the_table_is_said_of_what_is_taken(task: str):
+    assert said(task, drawn(CUBE)).startswith("Pick up")
+
+
 def test_things_are_taken_one_after_the_other():
     ball: Spot = ("blue", "ball", 250, 400)
     inside: Spot = ("red", "cube", 420, 322)
@@ -127,6 +134,16 @@ def test_things_are_taken_one_after_the_other():
         ("sing a song", "I do not know"),
         ("put the red banana into the bowl", "banana"),
         ("put the red cube", ""),
+        ("push the red cube off the table to the right", "I do not know 'off'"),
+        ("put the red cube next to the bowl, then put the green cube into it", "what 'it' means"),
+        ("put it into the bowl", "what 'it' means"),
+        ("put the red cube into the green box", "Nothing goes into a cube"),
+        ("pour the red cube into the green one", "Nothing goes into a cube"),
+        ("put the red cube onto the green cube, then put it into the bowl", "one thing with each"),
+        ("put the red cube into the bowl, then push the bowl to the left", "one thing with each"),
+        ("put the red cube next to the red cube", "one thing with each"),
+        ("give the green ball the red cube", "I cannot make orders"),
+        ("put one red cube into the bowl", "I cannot make orders"),
     ],
 )
 def test_what_it_cannot_tell_it_says_and_gives_no_step(task: str, words: str):
@@ -135,6 +152,38 @@ def test_what_it_cannot_tell_it_says_and_gives_no_step(task: str, words: str):
     assert words in text
     assert text.endswith("<no object>")
     assert not parse(text, 1, task=Task.PLAN).groundings
+
+
+def test_it_is_the_thing_of_an_order_that_named_no_place():
+    ball: Spot = ("green", "ball", 250, 400)
+    task = "push the red cube to the right, then put the green ball next to it"
+    assert said(task, drawn(CUBE, ball)).startswith("Push <object>")
+
+
+def test_everything_of_a_colour_is_not_everything():
+    ball, cube = ("green", "ball", 250, 400), ("blue", "cube", 300, 330)
+    lifted, inside = ("green", "ball", 250, 100), ("green", "ball", 420, 322)
+    pictures = (drawn(ball, cube, BOWL), drawn(lifted, cube, BOWL), drawn(inside, cube, BOWL))
+    texts = chain("put everything green into the bowl", *pictures)
+    assert [text.split()[0] for text in texts] == ["Pick", "Place", "Done."]
+    x = parse(texts[0], 1, task=Task.PLAN).groundings[0].points[0][0]
+    assert abs(x - 1000 * 250 / 639) < 12
+
+
+def test_a_shape_that_is_not_there_is_not_replaced_by_another_of_its_colour():
+    text = said("pick up the red mug", drawn(CUBE, BOWL))
+    assert text == "I see no red mug; I see a red cube. <no object>"
+    text = said("put the red cube onto the yellow plate", drawn(CUBE, BOWL))
+    assert text == "I see no yellow plate; I see a yellow bowl. <no object>"
+
+
+@pytest.mark.parametrize(
+    "task", ["pick up the red cube", "put both red cubes into the bowl", "push the red cube away"]
+)
+def test_nothing_is_done_with_a_thing_whose_colour_another_one_has(task: str):
+    others = [("red", "cube", 300, 400)] if "both" in task else [("red", "bowl", 300, 400)]
+    text = said(task, drawn(CUBE, *others, BOWL))
+    assert text == "I see 2 red things and follow a thing by its colour only. <no object>"
 
 
 @pytest.mark.parametrize(

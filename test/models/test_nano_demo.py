@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from rynn_brain_ros.models import Engines, open_engine
 from rynn_brain_ros.sim.table_tasks import Relation, TaskGoal
 from rynn_brain_ros.values import Engine
 
+DEMO = "rynn-brain demo "
+COLOR = f"{DEMO}--engine color-baseline"
 README = Path(__file__).parent.parent.parent / "README.md"
 
 
@@ -36,6 +40,28 @@ def test_the_readme_shows_what_the_demo_prints(tmp_path: Path, capsys, monkeypat
     printed = capsys.readouterr().out.strip()
     # Numbers differ a little between graphics drivers and versions of the image codecs.
     assert _without_numbers(printed) in _without_numbers(README.read_text(encoding="utf-8"))
+
+
+def _shown() -> list[list[str]]:
+    """Words of the README's demos that are told a task and ask nobody."""
+    lines = README.read_text(encoding="utf-8").replace("\ncolor ", f"\n{COLOR} ").splitlines()
+    commands = (shlex.split(line, comments=True) for line in lines if line.startswith(DEMO))
+    return [words[1:] for words in commands if " " in words[-1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", _shown(), ids=lambda words: words[-1])
+def test_what_the_readme_asks_for_is_done_and_else_refused_with_nothing_moved(
+    words: list[str], tmp_path: Path, capsys
+):
+    code = main([*words, "--out", str(tmp_path), "--json"])
+    summary = json.loads(capsys.readouterr().out)
+    if "banana" in words[-1]:  # of which the README says that it is refused
+        assert (code, summary["cause"]) == (1, "no_grounding")
+        turns = (tmp_path / "turns.jsonl").read_text(encoding="utf-8").splitlines()
+        assert not any(json.loads(turn)["moves"] for turn in turns)
+    else:
+        assert (code, summary["confirmed"], summary["misplaced"]) == (0, True, [])
 
 
 def _without_numbers(text: str) -> str:

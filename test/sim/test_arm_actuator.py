@@ -78,7 +78,7 @@ def test_the_joints_do_not_trail_behind_their_commands(world: ArmOnTable, arm: A
     arm.send("goal", ReachGoal(hand_down(0.5, -0.3, 0.2)))
     for _ in range(50):
         world.step(0.02)
-        assert np.abs(world.joints - arm._servos._position).max() < 3e-3
+        assert np.abs(world.joints - arm._servos._account.position).max() < 3e-3
 
 
 def test_a_path_is_followed_to_its_end(world: ArmOnTable, arm: ArmActuator):

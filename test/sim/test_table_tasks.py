@@ -134,6 +134,23 @@ def test_on_top_is_not_next_to(world: TableWorld):
     assert not holds(world, "red cube", Relation.NEXT_TO, "blue cube")
 
 
+@pytest.mark.parametrize("vessel", ["yellow bowl", "purple plate"])
+def test_in_a_vessel_is_not_next_to_it(world: TableWorld, vessel: str):
+    drop(world, "red cube", vessel, dz_m=0.06)
+    assert not holds(world, "red cube", Relation.NEXT_TO, vessel)
+    assert not holds(world, vessel, Relation.NEXT_TO, "red cube")
+
+
+def test_nearer_is_what_was_moved_along_the_table_and_not_carried(world: TableWorld):
+    x, y, z = world.things()["red cube"].translation_m
+    world.move_thing("red cube", (x, y + 0.1, z))
+    world.step(0.2)
+    assert holds(world, "red cube", Relation.NEARER, "yellow bowl")
+    world.move_thing("red cube", (x, y + 0.1, z + 0.1))
+    world.step(1.0)
+    assert not holds(world, "red cube", Relation.NEARER, "yellow bowl")
+
+
 def test_between_the_fingers_in_the_air_is_held(world: TableWorld):
     assert not holds(world, "red cube", Relation.HELD)
     grip(world, "red cube")
@@ -166,12 +183,22 @@ def test_a_task_is_done_when_all_its_goals_are(world: TableWorld):
 def test_only_what_the_task_did_not_name_is_misplaced(world: TableWorld):
     task = TableTask("", SCENE, (TaskGoal("red cube", Relation.ON, "blue cube"),))
     start = world.things()
-    for name in ("red cube", "blue cube", "orange cylinder"):
+    for name in ("red cube", "orange cylinder"):
         x, y, z = start[name].translation_m
         world.move_thing(name, (x - 2 * MOVED_M, y, z))
     x, y, z = start["green ball"].translation_m
     world.move_thing("green ball", (x + MOVED_M / 2, y, z))
     assert task.misplaced(world, start) == ("orange cylinder",)
+
+
+def test_a_bowl_that_went_off_with_what_was_put_into_it_is_misplaced(world: TableWorld):
+    task = TableTask("", SCENE, (TaskGoal("red cube", Relation.IN, "yellow bowl"),))
+    start = world.things()
+    drop(world, "red cube", "yellow bowl", dz_m=0.08)
+    assert task.is_done(world) and task.misplaced(world, start) == ()
+    x, y, z = start["yellow bowl"].translation_m
+    world.move_thing("yellow bowl", (x, y - 2 * MOVED_M, z))
+    assert task.misplaced(world, start) == ("yellow bowl",)
 
 
 def color_shapes(task: TableTask) -> list[tuple[str, str]]:

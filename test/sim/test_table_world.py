@@ -23,6 +23,7 @@ pytest.importorskip("mujoco")
 from rynn_brain_ros.sim.objects import PAINT, SHAPES, foot_radius_m
 from rynn_brain_ros.sim.panda import READY, TCP_SITE
 from rynn_brain_ros.sim.table import TableWorld
+from rynn_brain_ros.sim.table_furnishing import Drawer
 from rynn_brain_ros.sim.table_layout import GAP_M, MIN_VISIBLE, random_scene, visibility
 from rynn_brain_ros.sim.table_scene import TableScene
 
@@ -287,6 +288,17 @@ def test_an_arm_pressed_onto_the_table_collides(world: TableWorld):
         world.step(0.1)
     assert world.collisions(*world.things()) > 10
     assert any(other == "table" for _, other in world.touched())
+
+
+def test_an_arm_pressed_onto_the_chest_collides():
+    chest = TableWorld(TableScene((), drawer=Drawer(xy_m=(0.6, -0.08))))
+    for part in np.linspace(0.0, 1.0, 20):
+        turn_joint(chest, 2, READY[1] + 2.0 * float(part))
+        turn_joint(chest, 4, READY[3] + 0.9 * float(part))
+        chest.step(0.1)
+    assert any(other == "chest" for _, other in chest.touched())
+    assert chest.held_thing() is None
+    assert chest.collisions() > 10
 
 
 def test_an_arm_that_waits_collides_with_nothing(world: TableWorld):

@@ -73,6 +73,18 @@ def test_a_claim_is_false_only_where_the_truth_denies_it():
     assert summary(SCORES)["false_claims"] == 1
 
 
+def test_what_nobody_judged_is_neither_a_success_nor_a_false_claim():
+    unjudged = replace(WON, seed=4, success=False, judged=False)
+    told = summary((WON, unjudged))
+    assert (told["episodes"], told["unjudged"], told["successes"]) == (2, 1, 1)
+    assert (told["success_rate"], told["false_claims"]) == (1.0, 0)
+    lines = score_table((WON, unjudged))
+    assert lines[2].split()[:2] == ["4", "?"]
+    assert "not judged: 1" in lines
+    assert "succeeded: nobody knows" in score_table((unjudged,))
+    assert "nobody knows" in Page(evaluation_page("t", (unjudged,))).text
+
+
 def test_kinds_are_told_apart():
     assert summary(SCORES)["kinds"]["absent"] == {"episodes": 1, "successes": 1}
 
