@@ -50,13 +50,14 @@ def load_checkpoint(
             f"error: {path} is another network than is trained here: {error}"
         ) from None
     embedding = model.get_input_embeddings().weight
-    new = {word: token for word, token in tokenizer.get_vocab().items() if token >= len(knew)}
+    new = tuple(range(len(knew), len(tokenizer)))
     with torch.no_grad():
-        for word, token in new.items():
+        for token in new:
+            word = tokenizer.convert_ids_to_tokens(token)
             pieces = knew(word, add_special_tokens=False)["input_ids"]
             embedding[token] = embedding[pieces].mean(0)
     told: dict[str, Any] = json.loads((path / PROVENANCE).read_text(encoding="utf-8"))
-    return told, tuple(new.values())
+    return told, new
 
 
 def provenance(recipe: dict[str, Any], minutes: float) -> dict[str, Any]:
