@@ -161,7 +161,7 @@ def _result(engine: Engine, case: Case, limits: DriftLimits) -> CaseResult:
     except (EngineError, InputError) as error:  # a prompt that the generation does not know
         return CaseResult(case, expected=expected, failures=(f"no answer: {error}",))
     got = _read(query, answer.text, answer.finish_reason)
-    drift = measure(expected, got, case.expected.finish_reason, answer.finish_reason)
+    drift = measure(expected, got, case.expected.finish_reason, answer.finish_reason, query.task)
     return CaseResult(case, answer, expected, got, drift, tuple(drift.failures(limits)))
 
 

@@ -161,7 +161,7 @@ _MEASURES: tuple[tuple[str, Callable[[Mapping[str, Any]], str | None]], ...] = (
     ("same key frame", _of("key_frames")),
     ("in the format", _of("format")),
     ("same abstention", _of("abstention")),
-    ("same counts, arrows, end", _of("decisions")),
+    ("same orders, counts, arrows, end", _of("decisions")),
     ("same words", _of("same_words")),
     ("median time of an answer", _two("median_s", "median_s", "{:.2f} s")),
     ("verdict", lambda n: "passed" if n["verdict"] else "FAILED"),

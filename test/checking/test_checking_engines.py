@@ -266,6 +266,24 @@ def test_what_is_not_an_engines_task_is_skipped_and_does_not_count(cases: CaseSe
     assert result.not_asked == "3 of 3 not asked: affordance is not this engine's task"
 
 
+def test_an_engine_that_plans_another_deed_does_not_pass(cases: CaseSet):
+    area = "<area> <frame 0>: (400, 500) </area>"
+    planned = CaseSet(
+        cases.path,
+        tuple(
+            Case(
+                replace(c.query, task=Task.PLAN), replace(c.expected, text=f"Place it into {area}.")
+            )
+            for c in cases.cases
+        ),
+    )
+    limits = DriftLimits(min_cases=3)
+    assert check("same", ScriptedEngine(f"Put it in {area}."), planned, limits).passed
+    other = check("other", ScriptedEngine(f"Push it next to {area}."), planned, limits)
+    assert not other.passed
+    assert other.results[0].failures == ("expected the order 'place into', got 'push next to'",)
+
+
 class Mixed(ScriptedEngine):
     """Says who it is anew with every answer; fails in the middle."""
 
