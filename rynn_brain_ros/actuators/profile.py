@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pyquaternion import Quaternion
 
-from rynn_brain_ros.config import configure, setting
+from rynn_brain_ros.config import configure, read_yaml, setting
 from rynn_brain_ros.geometry import GraspLimits
 from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.executive import ExecutiveConfig
@@ -251,11 +250,11 @@ def read_profile(spec: str) -> RobotProfile:
     """
     path = _find(spec)
     try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+        plain = read_yaml(path.read_text(encoding="utf-8"))
         if not isinstance(plain, dict):
             raise ConfigError("it holds no settings")
         return _profile(plain)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"{path} is no robot's profile: {error}") from error
 
 

@@ -116,6 +116,14 @@ def test_what_is_left_out_has_its_default(tmp_path: Path):
         ("name: mine\nbase: {speed_m_s: .nan}\n", "'speed_m_s' is nan"),
         ("name: mine\nbase: []\n", "section 'base' holds"),
         ("name: mine\nbase: {}\nlimits: {dry_run: false}\n", "limits.dry_run is said when"),
+        (
+            "name: mine\nbase: {}\nlimits: {max_speed: 0.1}\nlimits: {}\n",
+            "line 4: the key 'limits' is given twice",
+        ),
+        (
+            "name: mine\nbase:\n  speed_m_s: 0.1\n  speed_m_s: 5.0\n",
+            "line 4: the key 'speed_m_s' is given twice",
+        ),
         ("- 1\n", "it holds no settings"),
         ("a: [\n", "is no robot's profile"),
         (
