@@ -43,7 +43,7 @@ from rynn_brain_ros.cli.replaying import (
 from rynn_brain_ros.config import configure, settings
 from rynn_brain_ros.files import refuse_to_replace
 from rynn_brain_ros.models import ENGINE_SPELLINGS, open_engine
-from rynn_brain_ros.replay import ReplayConfig
+from rynn_brain_ros.replay import ReplayConfig, RunKind, check_run_folder
 from rynn_brain_ros.values import InputError
 
 
@@ -156,6 +156,7 @@ def _check_engine(options: argparse.Namespace) -> int:
         DriftLimits, {item.name: getattr(options, item.name) for item in settings(DriftLimits)}
     )
     cases = load_cases(options.cases)
+    check_run_folder(options.out, RunKind.CHECK)  # before engines that may take minutes to open
     with progress_bar() as progress:
         checks = check_specs(options.engines, cases, limits, progress)
     record = check_record(checks, cases)

@@ -21,6 +21,7 @@ class RunKind(str, Enum):
 
     REPLAY = "replay"
     EPISODE = "episode"
+    CHECK = "check"
 
 
 def check_run_folder(path: Path, kind: RunKind) -> None:
@@ -43,7 +44,11 @@ def check_run_folder(path: Path, kind: RunKind) -> None:
         )
 
 
-_ONE = {RunKind.REPLAY: "a replay", RunKind.EPISODE: "an episode"}
+_ONE = {
+    RunKind.REPLAY: "a replay",
+    RunKind.EPISODE: "an episode",
+    RunKind.CHECK: "a check of engines",
+}
 
 
 def claim_run_folder(path: Path, kind: RunKind, old: Iterable[str]) -> None:
