@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rynn_brain_ros.config import checked, setting, settings
+from rynn_brain_ros.geometry.grasping import angle_between
 from rynn_brain_ros.planning.steps import different_orders, told_order
 from rynn_brain_ros.values import (
     AnyGrounding,
@@ -253,11 +254,3 @@ def corner_distance(a: Sequence[Point2], b: Sequence[Point2]) -> float:
     mine = np.array(a)
     turns = (np.roll(np.array(b)[::way], shift, axis=0) for way in (1, -1) for shift in range(4))
     return min(float(np.linalg.norm(mine - turned, axis=1).max()) for turned in turns)
-
-
-def angle_between(a_deg: float, b_deg: float) -> float:
-    """0…90: a grasp turned by 180° is the same grasp. An angle that is not told is none."""
-    if not (math.isfinite(a_deg) and math.isfinite(b_deg)):
-        return 0.0 if math.isfinite(a_deg) == math.isfinite(b_deg) else 90.0
-    turn = abs(a_deg - b_deg) % 180.0
-    return min(turn, 180.0 - turn)

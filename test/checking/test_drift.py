@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from rynn_brain_ros.checking.drift import (
     DriftLimits,
-    angle_between,
     corner_distance,
     iou,
     measure,
     path_distance,
     set_distance,
 )
+from rynn_brain_ros.geometry.grasping import angle_between
 from rynn_brain_ros.language import format_grounding, parse
 from rynn_brain_ros.values import (
     Affordance,
