@@ -232,6 +232,22 @@ def test_an_argument_that_cannot_be_is_one_sentence(arguments: list[str], words:
     assert line.startswith("rynn-brain: ") and words in line
 
 
+def test_a_link_to_itself_is_one_sentence(tmp_path: Path, small_bag: Path, capsys):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    expect = ["--expect", str(loop), "--out", str(tmp_path / "out")]
+    assert main(["replay", str(small_bag), "--ask", "x", *expect]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rynn-brain: ") and "loop" in line
+
+
+def test_what_the_system_refuses_is_one_sentence_and_no_drift(tmp_path: Path):
+    command = [sys.executable, "-m", "rynn_brain_ros.cli", "parse"]
+    with (tmp_path / "unreadable").open("wb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (2, b"rynn-brain: [Errno 9] Bad file descriptor\n")
+
+
 # --- parse ---------------------------------------------------------------------------------------
 
 

@@ -30,7 +30,14 @@ from rynn_brain_ros.cli import (
     serving,
     serving_policies,
 )
-from rynn_brain_ros.cli.common import INTERRUPTED, NOT_WRITTEN, READER_GONE, exit_code, say
+from rynn_brain_ros.cli.common import (
+    BAD_INPUT,
+    INTERRUPTED,
+    NOT_WRITTEN,
+    READER_GONE,
+    exit_code,
+    say,
+)
 from rynn_brain_ros.values import RynnBrainError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -57,11 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"rynn-brain: {error}")
         return exit_code(error)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
+        if error.errno not in _NO_ROOM:  # not 1, which says that answers drifted
+            say(f"rynn-brain: {error}")
+            return BAD_INPUT
         _discard_output()
         say(f"rynn-brain: cannot write the output: {error.strerror}")
         return NOT_WRITTEN
+    except RuntimeError as error:
+        if "Symlink loop" not in str(error):  # of Path.resolve, until Python 3.13
+            raise
+        say(f"rynn-brain: {error}")
+        return BAD_INPUT
 
 
 def _discard_output() -> None:

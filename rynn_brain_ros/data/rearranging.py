@@ -17,6 +17,7 @@ from rynn_brain_ros.data.layout import OURS, DatasetSpec, not_written, remove
 from rynn_brain_ros.data.reader import Dataset, Episode
 from rynn_brain_ros.data.video import CODEC, codec
 from rynn_brain_ros.data.writer import DatasetWriter, differences
+from rynn_brain_ros.files import refuse_a_file
 from rynn_brain_ros.values import InputError
 
 Done = Callable[[], None]
@@ -62,6 +63,7 @@ def split(
 def _write(
     spec: DatasetSpec, episodes: Iterable[tuple[Dataset, Episode]], out: Path, done: Done
 ) -> int:
+    refuse_a_file(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty: choose another folder")
     writer, folder = DatasetWriter(out, spec), out / OURS / "staging"

@@ -151,6 +151,26 @@ def test_what_cannot_be_done_is_told(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["file", "file/below"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["dataset", "merge", "SET", "--out", "OUT"],
+        ["dataset", "split", "SET", "a=1", "--out", "OUT"],
+        ["convert", "BAG", "--contract", "YAML", "--out", "OUT"],
+    ],
+)
+def test_a_file_where_a_folder_is_to_be_is_told(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments, name: str
+):
+    (tmp_path / "file").write_text("mine")
+    places = {"SET": str(made / "set"), "BAG": str(made / "0.mcap"), "OUT": str(tmp_path / name)}
+    places["YAML"] = str(made / "tiny.yaml")
+    assert main([places.get(a, a) for a in arguments]) == 4
+    assert f"{tmp_path / 'file'} is a file, not a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.shared
 def test_a_part_of_a_foreign_video_is_encoded_again(shared_data: Path, tmp_path: Path):
     """Six episodes in one AV1 file."""
