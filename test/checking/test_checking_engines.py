@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
@@ -296,6 +297,42 @@ def test_an_engine_that_plans_another_deed_does_not_pass(cases: CaseSet):
     other = check("other", ScriptedEngine(f"Push it next to {area}."), planned, limits)
     assert not other.passed
     assert other.results[0].failures == ("expected the order 'place into', got 'push next to'",)
+
+
+def test_an_interrupted_check_tells_what_was_asked_and_gives_no_verdict(
+    cases_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    class Stopped(ScriptedEngine):
+        def ask(self, query: Query, on_text=None, cancel=None) -> Answer:
+            if len(self.queries) == 2:
+                raise KeyboardInterrupt
+            return super().ask(query, on_text, cancel)
+
+    engine = Stopped(POINT.format(1, 400, 500))
+    monkeypatch.setattr(sys.modules[check.__module__], "open_engine", lambda *_: engine)
+    assert run(cases_file, tmp_path / "check", "mine") == 130
+    told = capsys.readouterr()
+    assert "cases passed" in told.out and "of 2" in told.out
+    assert "no verdict was written" in told.err
+    assert not (tmp_path / "check").exists()
+
+
+@pytest.mark.parametrize("command", ["check-engine", "record-answers"])
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_where_nothing_can_be_written_is_told_before_an_engine_opens(
+    command: str, name: str, cases_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").write_text("mine")
+    engine = f"recorded:{tmp_path}/none.jsonl"
+    if command == "check-engine":
+        code = run(cases_file, tmp_path / name, engine)
+    else:
+        out = ("--out", str(tmp_path / name / "cases.jsonl"))
+        code = main([command, "BAG", "--ask", CUBE, "--engine", engine, *out])
+    said = capsys.readouterr().err
+    assert (code, "none.jsonl" in said) == (4, False)
+    assert f"{tmp_path / 'file'} is a file, not a folder" in said
 
 
 class Mixed(ScriptedEngine):
