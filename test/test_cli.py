@@ -207,6 +207,7 @@ def test_inspect_of_no_bag_is_one_sentence(name: str, tmp_path: Path, capsys):
         (["replay", "b", "--fixed-frame", "map", "--think"], "--think, --fixed-frame need --ask"),
         (["replay", "b", "--task", "describe", "--abstain"], "--task, --abstain need --ask"),
         (["replay", "b", "--tol-px", "2", "--out", "o"], "--tol-px, --out need --ask"),
+        (["replay", "b", "--ask", "x", "--tol-m", "1"], "--tol-m needs --expect"),
         (["record-answers", "b", "--out", "o.jsonl", "--ask", ""], "--ask is empty"),
         (["record-answers", "b", "--out", "o.jsonl", "--at", "1"], "--at needs --ask or --q"),
         (
