@@ -135,7 +135,11 @@ def test_split_and_merge_lose_nothing(made: Path, tmp_path: Path):
         (["split", "SET", "train", "--out", "OUT"], "'train' is not NAME=SHARE"),
         (["split", "SET", "../x=1", "--out", "OUT"], "no name for a folder"),
         (["split", "SET", "a=0", "--out", "OUT"], "a share above 0"),
-        (["split", "SET", *(f"p{i}=1" for i in range(5)), "--out", "OUT"], "too few for a part"),
+        (["split", "SET", "a=0.9", "b=0.9", "--out", "OUT"], "the shares are 1.8 in sum"),
+        (["split", "SET", "a=nan", "--out", "OUT"], "a share above 0"),
+        (["split", "SET", "a=inf", "--out", "OUT"], "a share above 0"),
+        (["split", "SET", "a=0.5", "a=0.5", "--out", "OUT"], "'a' is named twice"),
+        (["split", "SET", *(f"p{i}=0.2" for i in range(5)), "--out", "OUT"], "too few for a part"),
         (["visualize", "SET", "--episode", "9"], "no episode 9; there are 4"),
         (["inspect", "OUT"], "no LeRobot data set"),
         (["merge", "SET", "--out", "SET"], "not empty"),
@@ -149,6 +153,7 @@ def test_what_cannot_be_done_is_told(
     places = {"SET": str(made / "set"), "OUT": str(tmp_path / "out")}
     assert main(["dataset", *(places.get(a, a) for a in arguments)]) == 2
     assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
