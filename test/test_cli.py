@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -240,6 +241,21 @@ def test_a_link_to_itself_is_one_sentence(tmp_path: Path, small_bag: Path, capsy
     assert main(["replay", str(small_bag), "--ask", "x", *expect]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("rynn-brain: ") and "loop" in line
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_error(closed: str):
+    command = f"{sys.executable} -m rynn_brain_ros.cli parse {closed}"
+    done = subprocess.run(["sh", "-c", command], input=b"", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_server_whose_input_is_closed_ends_as_its_parent_would():
+    pytest.importorskip("uvicorn")
+    serve = "rynn_brain_ros.cli serve color-baseline --port 0 --until-eof"
+    command = ["sh", "-c", f"exec {sys.executable} -m {serve} <&-"]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode in (0, -signal.SIGTERM)
 
 
 def test_what_the_system_refuses_is_one_sentence_and_no_drift(tmp_path: Path):

@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rynn_brain_ros import __version__
 from rynn_brain_ros.cli import (
@@ -44,6 +45,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without arrows is no error
             stream.reconfigure(errors="backslashreplace")
@@ -75,6 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         say(f"rynn-brain: {error}")
         return BAD_INPUT
+
+
+def _open_closed_streams() -> None:
+    """Where a command was started without one, as some services do, Python has ``None``."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _discard_output() -> None:
