@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import yaml
+
 from rynn_brain_ros.values import ConfigError, Task
 
 C = TypeVar("C")
@@ -93,6 +95,32 @@ def checked(item: Setting, value: Any) -> Any:
         high = "…" if item.maximum is None else f"{item.maximum:g}"
         raise ConfigError(f"setting {item.name!r} is {value!r}; it must be within {low} to {high}")
     return value
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML's own loader keeps the last of two equal keys, and with it only half of what a person
+    wrote: a second ``limits:`` further down would drop every limit of the first."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"line {line}: the key {key.value!r} is given twice")
+            if isinstance(key, yaml.ScalarNode):
+                seen.add((key.tag, key.value))
+        return node
+
+
+def read_yaml(text: str) -> Any:
+    """What a person wrote in YAML. Raises `ConfigError`, also where a key is given twice."""
+    try:
+        return yaml.load(text, _OnceLoader)
+    except RecursionError as error:
+        raise ConfigError("this is no YAML that can be read: it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        raise ConfigError(f"this is no YAML: {error}") from error
 
 
 @dataclass(frozen=True)

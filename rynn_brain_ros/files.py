@@ -45,6 +45,19 @@ def refuse_to_replace(path: Path) -> None:
         )
 
 
+def refuse_a_file(folder: Path) -> None:
+    """Before the work whose result will lie in ``folder``, which may not exist yet. Raises
+    `OutputError` where it, or what it would lie in, is a file or may not be written."""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}; {remedy(error)}") from error
+    if not there.is_dir():
+        raise OutputError(f"cannot write to {folder}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to {folder}: you may not write in {there}")
+
+
 def remedy(error: OSError) -> str:
     """What a person can do about a file that could not be written."""
     return {

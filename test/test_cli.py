@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -207,6 +208,7 @@ def test_inspect_of_no_bag_is_one_sentence(name: str, tmp_path: Path, capsys):
         (["replay", "b", "--fixed-frame", "map", "--think"], "--think, --fixed-frame need --ask"),
         (["replay", "b", "--task", "describe", "--abstain"], "--task, --abstain need --ask"),
         (["replay", "b", "--tol-px", "2", "--out", "o"], "--tol-px, --out need --ask"),
+        (["replay", "b", "--ask", "x", "--tol-m", "1"], "--tol-m needs --expect"),
         (["record-answers", "b", "--out", "o.jsonl", "--ask", ""], "--ask is empty"),
         (["record-answers", "b", "--out", "o.jsonl", "--at", "1"], "--at needs --ask or --q"),
         (
@@ -230,6 +232,37 @@ def test_an_argument_that_cannot_be_is_one_sentence(arguments: list[str], words:
     assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("rynn-brain: ") and words in line
+
+
+def test_a_link_to_itself_is_one_sentence(tmp_path: Path, small_bag: Path, capsys):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    expect = ["--expect", str(loop), "--out", str(tmp_path / "out")]
+    assert main(["replay", str(small_bag), "--ask", "x", *expect]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rynn-brain: ") and "loop" in line
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_error(closed: str):
+    command = f"{sys.executable} -m rynn_brain_ros.cli parse {closed}"
+    done = subprocess.run(["sh", "-c", command], input=b"", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_server_whose_input_is_closed_ends_as_its_parent_would():
+    pytest.importorskip("uvicorn")
+    serve = "rynn_brain_ros.cli serve color-baseline --port 0 --until-eof"
+    command = ["sh", "-c", f"exec {sys.executable} -m {serve} <&-"]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode in (0, -signal.SIGTERM)
+
+
+def test_what_the_system_refuses_is_one_sentence_and_no_drift(tmp_path: Path):
+    command = [sys.executable, "-m", "rynn_brain_ros.cli", "parse"]
+    with (tmp_path / "unreadable").open("wb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (2, b"rynn-brain: [Errno 9] Bad file descriptor\n")
 
 
 # --- parse ---------------------------------------------------------------------------------------

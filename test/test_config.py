@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rynn_brain_ros.config import BrainConfig, configure, settings
+from rynn_brain_ros.config import BrainConfig, configure, read_yaml, settings
 from rynn_brain_ros.models import open_engine
 from rynn_brain_ros.values import ConfigError
 
@@ -26,6 +26,11 @@ def test_a_value_is_taken():
 def test_a_whole_number_serves_as_a_float():
     fps = configure(BrainConfig, {"fps": 5}).fps
     assert (fps, type(fps)) == (5.0, float)
+
+
+def test_what_a_merge_brings_may_be_given_anew():
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3}\nc: {<<: *b, x: 4}\n"
+    assert read_yaml(text)["c"] == {"x": 4, "y": 3}
 
 
 @pytest.mark.parametrize(

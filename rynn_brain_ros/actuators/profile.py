@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pyquaternion import Quaternion
 
-from rynn_brain_ros.config import configure, setting
+from rynn_brain_ros.config import configure, read_yaml, setting
 from rynn_brain_ros.geometry import GraspLimits
 from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.executive import ExecutiveConfig
@@ -106,13 +105,17 @@ class ArmProfile:
     )
 
     def __post_init__(self) -> None:
+        for name in ("links", "touch_links", "joints"):
+            _names(name, getattr(self, name))
+        if not self.joints:
+            raise ConfigError("setting 'joints' is empty: name the group's joints")
         for name in ("tool_offset_m", "tool_turn_deg", "hand_over_m"):
             _numbers(name, getattr(self, name), 3)
         if self.table_m:
             x0, x1, y0, y1, _ = _numbers("table_m", self.table_m, 5)
             if not (x0 < x1 and y0 < y1):
                 raise ConfigError(f"setting 'table_m' is {list(self.table_m)}: it has no inside")
-        for name, angles in self.postures:
+        for name, angles in _pairs("postures", self.postures):
             _numbers(f"postures.{name}", angles, len(self.joints))
 
     @property
@@ -251,11 +254,13 @@ def read_profile(spec: str) -> RobotProfile:
     """
     path = _find(spec)
     try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+        plain = read_yaml(path.read_text(encoding="utf-8"))
         if not isinstance(plain, dict):
             raise ConfigError("it holds no settings")
         return _profile(plain)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
+    except RecursionError as error:  # a list that holds itself
+        raise ConfigError(f"{path} is no robot's profile: it is nested too deeply") from error
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"{path} is no robot's profile: {error}") from error
 
 
@@ -317,6 +322,20 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(float(v) if type(v) is int else _frozen(v) for v in value)
     return value
+
+
+def _names(name: str, values: tuple[Any, ...]) -> None:
+    named = all(isinstance(value, str) and value.strip() for value in values)
+    if not named or len(set(values)) != len(values):
+        raise ConfigError(f"setting {name!r} is {list(values)}; it must be names, each one once")
+
+
+def _pairs(name: str, values: tuple[Any, ...]) -> tuple[Posture, ...]:
+    pairs = [value for value in values if isinstance(value, tuple) and len(value) == 2]
+    right = all(isinstance(key, str) and isinstance(held, tuple) for key, held in pairs)
+    if len(pairs) != len(values) or not right:
+        raise ConfigError(f"setting {name!r} is {list(values)}; it must be lists by name")
+    return tuple(pairs)
 
 
 def _numbers(name: str, values: tuple[Any, ...], count: int) -> tuple[float, ...]:

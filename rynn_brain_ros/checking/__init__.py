@@ -6,7 +6,13 @@ its answers drifted, `write_check` leaves the table's data, the pictures, the pa
 """
 
 from rynn_brain_ros.checking.cases import Case, CaseSet, load_cases, save_cases
-from rynn_brain_ros.checking.check import CaseResult, EngineCheck, check, check_specs
+from rynn_brain_ros.checking.check import (
+    CaseResult,
+    CheckInterrupted,
+    EngineCheck,
+    check,
+    check_specs,
+)
 from rynn_brain_ros.checking.drift import Drift, DriftLimits, measure
 from rynn_brain_ros.checking.gathering import GatheringInterrupted, gather, questions_of
 from rynn_brain_ros.checking.report import PAGE, check_record, check_table, write_check
@@ -16,6 +22,7 @@ __all__ = [
     "Case",
     "CaseResult",
     "CaseSet",
+    "CheckInterrupted",
     "Drift",
     "DriftLimits",
     "EngineCheck",

@@ -83,6 +83,14 @@ class EngineCheck:
         return _numbers([r for r in self.asked if r.got is not None], self.asked)
 
 
+class CheckInterrupted(KeyboardInterrupt):
+    """Ctrl-C, with what was asked until then: no grounds for a verdict."""
+
+    def __init__(self, checks: Sequence[EngineCheck]) -> None:
+        super().__init__()
+        self.checks = tuple(checks)
+
+
 def _reasons(check: EngineCheck) -> Iterable[str]:
     if check.unopened is not None:
         yield f"the engine could not be opened: {check.unopened}"
@@ -106,8 +114,15 @@ def check_specs(
 ) -> list[EngineCheck]:
     """Checks engines one after the other: two may not fit into memory together. One that cannot be
     opened is a check that failed; raises what the first one raised where none can, since nothing
-    was checked then."""
-    checks = [_check_spec(spec, cases, limits, progress) for spec in specs]
+    was checked then. Raises `CheckInterrupted` at Ctrl-C."""
+    checks: list[EngineCheck] = []
+    try:
+        for spec in specs:
+            checks.append(_check_spec(spec, cases, limits, progress))
+    except CheckInterrupted as stop:
+        raise CheckInterrupted((*checks, *stop.checks)) from stop
+    except KeyboardInterrupt as stop:
+        raise CheckInterrupted(checks) from stop
     errors = [check.unopened for check in checks if check.unopened is not None]
     if len(errors) < len(checks):
         return checks
@@ -135,11 +150,21 @@ def check(
     limits: DriftLimits,
     progress: Progress = untold,
 ) -> EngineCheck:
-    """Asks every case; one that fails is named, and the others are still asked."""
+    """Asks every case; one that fails is named, and the others are still asked. Raises
+    `CheckInterrupted` at Ctrl-C."""
     results: list[CaseResult] = []
-    for case in cases.cases:
-        progress(f"asking {spec}", len(results), len(cases.cases))
-        results.append(_result(engine, case, limits))
+    try:
+        for case in cases.cases:
+            progress(f"asking {spec}", len(results), len(cases.cases))
+            results.append(_result(engine, case, limits))
+    except KeyboardInterrupt as stop:
+        raise CheckInterrupted([_checked(spec, engine, results, limits)]) from stop
+    return _checked(spec, engine, results, limits)
+
+
+def _checked(
+    spec: str, engine: Engine, results: Sequence[CaseResult], limits: DriftLimits
+) -> EngineCheck:
     first = next((result.answer for result in results if result.answer is not None), None)
     info = engine.info
     identity = (
@@ -161,7 +186,7 @@ def _result(engine: Engine, case: Case, limits: DriftLimits) -> CaseResult:
     except (EngineError, InputError) as error:  # a prompt that the generation does not know
         return CaseResult(case, expected=expected, failures=(f"no answer: {error}",))
     got = _read(query, answer.text, answer.finish_reason)
-    drift = measure(expected, got, case.expected.finish_reason, answer.finish_reason)
+    drift = measure(expected, got, case.expected.finish_reason, answer.finish_reason, query.task)
     return CaseResult(case, answer, expected, got, drift, tuple(drift.failures(limits)))
 
 

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rynn_brain_ros.config import checked, setting, settings
+from rynn_brain_ros.geometry.grasping import angle_between
+from rynn_brain_ros.planning.steps import different_orders, told_order
 from rynn_brain_ros.values import (
     AnyGrounding,
     Area,
@@ -27,6 +29,7 @@ from rynn_brain_ros.values import (
     NoGrounding,
     Point2,
     Reading,
+    Task,
     Trajectory,
 )
 
@@ -70,9 +73,10 @@ class Drift:
     ``ious`` are of boxes, ``units`` of everything else with points, ``angles_deg`` of grasps: one
     for each pair told in the same frame, 1, 0 and 0 for answers that say the same. ``frames`` is
     (pairs that name the same frame, pairs). ``valid`` and ``abstained`` say whether format and
-    abstention agree, ``decided`` whether counts, arrows and `Done.` do; ``None`` where the
-    expected answer holds nothing of the kind. ``telling``: it says something that a motion could
-    stand on. ``missing`` and ``extra`` count groundings without partner.
+    abstention agree, ``decided`` whether counts, arrows, `Done.` and a plan's order do; ``None``
+    where the expected answer holds nothing of the kind. ``orders`` are the expected one and the
+    other in words, where they differ. ``telling``: it says something that a motion could stand on.
+    ``missing`` and ``extra`` count groundings without partner.
     """
 
     ious: tuple[float, ...] = ()
@@ -82,6 +86,7 @@ class Drift:
     valid: bool | None = None
     abstained: bool | None = None
     decided: bool | None = None
+    orders: tuple[str, str] | None = None
     missing: int = 0
     extra: int = 0
     same_words: bool = True
@@ -93,7 +98,9 @@ class Drift:
             yield "the answer is not in the format"
         if self.abstained is False:
             yield "one says that it is not there, the other does not"
-        if self.decided is False:
+        if self.orders is not None:
+            yield f"expected the order {self.orders[0]!r}, got {self.orders[1]!r}"
+        elif self.decided is False:
             yield "counts, arrows or the end differ"
         if self.missing or self.extra:
             yield f"groundings: {self.missing} missing, {self.extra} not expected"
@@ -113,8 +120,10 @@ def measure(
     got: Reading,
     expected_finish: FinishReason = FinishReason.STOP,
     got_finish: FinishReason = FinishReason.STOP,
+    task: Task | None = None,
 ) -> Drift:
-    """How far ``got`` is from ``expected``. Groundings are matched by kind, in their order."""
+    """How far ``got`` is from ``expected``. Groundings are matched by kind, in their order; of a
+    ``task`` plan also what the words order, since it is what a robot does."""
     pairs, missing, extra = _matched(_pointing(expected), _pointing(got))
     here = [(a, b) for a, b in pairs if a.frame == b.frame]
     boxes = [(a, b) for a, b in here if isinstance(a, Box) and isinstance(b, Box)]
@@ -124,6 +133,8 @@ def measure(
     ]
     was_valid, absent = is_valid(expected, expected_finish), _abstains(expected)
     decisions = (_decisions(expected), _decisions(got))
+    orders = different_orders(expected, got) if task is Task.PLAN else None
+    ordered = task is Task.PLAN and (orders is not None or told_order(expected) is not None)
     return Drift(
         ious=tuple(iou(a.bounds, b.bounds) for a, b in boxes),
         units=tuple(distance(a, b) for a, b in points),
@@ -131,7 +142,10 @@ def measure(
         frames=(len(here), len(pairs)),
         valid=is_valid(got, got_finish) if was_valid else None,
         abstained=absent == _abstains(got) if absent or _pointing(expected) else None,
-        decided=decisions[0] == decisions[1] if any(map(any, decisions)) else None,
+        decided=decisions[0] == decisions[1] and orders is None
+        if ordered or any(map(any, decisions))
+        else None,
+        orders=orders,
         missing=missing,
         extra=extra,
         same_words=_words(expected.answer_text) == _words(got.answer_text),
@@ -240,11 +254,3 @@ def corner_distance(a: Sequence[Point2], b: Sequence[Point2]) -> float:
     mine = np.array(a)
     turns = (np.roll(np.array(b)[::way], shift, axis=0) for way in (1, -1) for shift in range(4))
     return min(float(np.linalg.norm(mine - turned, axis=1).max()) for turned in turns)
-
-
-def angle_between(a_deg: float, b_deg: float) -> float:
-    """0…90: a grasp turned by 180° is the same grasp. An angle that is not told is none."""
-    if not (math.isfinite(a_deg) and math.isfinite(b_deg)):
-        return 0.0 if math.isfinite(a_deg) == math.isfinite(b_deg) else 90.0
-    turn = abs(a_deg - b_deg) % 180.0
-    return min(turn, 180.0 - turn)

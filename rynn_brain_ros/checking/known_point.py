@@ -103,7 +103,8 @@ def _frame_at(recorded: Recorded, at_s: float) -> Frame:
 def _point_problems(
     distance_mm: float, angle_deg: float, limits: CalibrationLimits, fixed: str, camera: str
 ) -> Iterator[str]:
-    if distance_mm > limits.max_mm or angle_deg > limits.max_deg:
+    near = distance_mm <= limits.max_mm and angle_deg <= limits.max_deg
+    if not near:  # so that NaN is not
         yield (
             f"the chain {fixed!r} → {camera!r} puts the point {distance_mm:.1f} mm and "
             f"{angle_deg:.2f}° away from where it is (allowed: {limits.max_mm:g} mm, "

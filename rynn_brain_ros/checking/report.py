@@ -16,8 +16,8 @@ from rynn_brain_ros.checking.cases import CaseSet
 from rynn_brain_ros.checking.check import CaseResult, EngineCheck
 from rynn_brain_ros.checking.pictures import compared
 from rynn_brain_ros.files import write_whole
+from rynn_brain_ros.replay import RunKind, claim_run_folder
 from rynn_brain_ros.safety.engine_verdict import FORMAT
-from rynn_brain_ros.values import OutputError
 from rynn_brain_ros.view.page import STORY_STYLE
 from rynn_brain_ros.view.parts import document, pairs
 
@@ -81,12 +81,9 @@ def write_check(
     out: Path, checks: Sequence[EngineCheck], cases: CaseSet, record: Mapping[str, Any]
 ) -> Path:
     """Writes the pictures, the page and, last, the verdict, each whole; what an earlier check left
-    in ``out`` goes first. Returns the verdict's path. Raises `OutputError`."""
-    try:
-        for old in (out / VERDICT, out / PAGE, *(out / PICTURES).glob("*.png")):
-            old.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error.strerror}") from error
+    in ``out`` goes first. Returns the verdict's path. Raises `OutputError`, also where no check
+    wrote what lies there."""
+    claim_run_folder(out, RunKind.CHECK, (VERDICT, PAGE, f"{PICTURES}/*.png"))
     named: dict[tuple[int, str], str] = {}
     for column, check in enumerate(checks):
         for result in check.asked:
@@ -161,7 +158,7 @@ _MEASURES: tuple[tuple[str, Callable[[Mapping[str, Any]], str | None]], ...] = (
     ("same key frame", _of("key_frames")),
     ("in the format", _of("format")),
     ("same abstention", _of("abstention")),
-    ("same counts, arrows, end", _of("decisions")),
+    ("same orders, counts, arrows, end", _of("decisions")),
     ("same words", _of("same_words")),
     ("median time of an answer", _two("median_s", "median_s", "{:.2f} s")),
     ("verdict", lambda n: "passed" if n["verdict"] else "FAILED"),

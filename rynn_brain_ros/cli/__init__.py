@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rynn_brain_ros import __version__
 from rynn_brain_ros.cli import (
@@ -30,13 +31,21 @@ from rynn_brain_ros.cli import (
     serving,
     serving_policies,
 )
-from rynn_brain_ros.cli.common import INTERRUPTED, NOT_WRITTEN, READER_GONE, exit_code, say
+from rynn_brain_ros.cli.common import (
+    BAD_INPUT,
+    INTERRUPTED,
+    NOT_WRITTEN,
+    READER_GONE,
+    exit_code,
+    say,
+)
 from rynn_brain_ros.values import RynnBrainError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without arrows is no error
             stream.reconfigure(errors="backslashreplace")
@@ -57,11 +66,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"rynn-brain: {error}")
         return exit_code(error)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
+        if error.errno not in _NO_ROOM:  # not 1, which says that answers drifted
+            say(f"rynn-brain: {error}")
+            return BAD_INPUT
         _discard_output()
         say(f"rynn-brain: cannot write the output: {error.strerror}")
         return NOT_WRITTEN
+    except RuntimeError as error:
+        if "Symlink loop" not in str(error):  # of Path.resolve, until Python 3.13
+            raise
+        say(f"rynn-brain: {error}")
+        return BAD_INPUT
+
+
+def _open_closed_streams() -> None:
+    """Where a command was started without one, as some services do, Python has ``None``."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _discard_output() -> None:

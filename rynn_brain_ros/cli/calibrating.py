@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -85,13 +86,16 @@ def _board(options: argparse.Namespace, limits: CalibrationLimits) -> BoardCheck
 def _point(options: argparse.Namespace, limits: CalibrationLimits) -> PointCheck:
     if not options.pixel or options.board_frame:
         raise InputError("--point needs --pixel U,V, where the picture shows it (no --board-frame)")
+    at_s = options.at or 0.0
+    if not 0 <= at_s < math.inf:
+        raise InputError(f"--at {at_s:g}: say how many seconds after the first picture, 0 or more")
     x, y, z = _numbers("--point", options.point, 3)
     u, v = _numbers("--pixel", options.pixel, 2)
     return check_point(
         options.bag,
         KnownPoint((x, y, z), (u, v)),
         limits,
-        at_s=options.at or 0.0,
+        at_s=at_s,
         camera=options.camera,
         fixed_frame=options.fixed_frame,
     )
@@ -102,7 +106,7 @@ def _numbers(name: str, text: str, n: int) -> list[float]:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != n:
+    if len(numbers) != n or not all(map(math.isfinite, numbers)):
         raise InputError(f"{name} {text!r}: give {n} numbers with commas between them")
     return numbers
 

@@ -12,6 +12,7 @@ from rynn_brain_ros.checking import (
     PAGE,
     Case,
     CaseSet,
+    CheckInterrupted,
     DriftLimits,
     EngineCheck,
     GatheringInterrupted,
@@ -41,9 +42,9 @@ from rynn_brain_ros.cli.replaying import (
     replay_config,
 )
 from rynn_brain_ros.config import configure, settings
-from rynn_brain_ros.files import refuse_to_replace
+from rynn_brain_ros.files import refuse_a_file, refuse_to_replace
 from rynn_brain_ros.models import ENGINE_SPELLINGS, open_engine
-from rynn_brain_ros.replay import ReplayConfig
+from rynn_brain_ros.replay import ReplayConfig, RunKind, check_run_folder
 from rynn_brain_ros.values import InputError
 
 
@@ -133,6 +134,7 @@ def _kept(out: Path, cases: Sequence[Case]) -> str:
 def _check_cases_file(out: Path) -> None:
     if out.suffix != ".jsonl":
         raise InputError(f"--out {out}: answers are kept in a file whose name ends in .jsonl")
+    refuse_a_file(out.parent)
     refuse_to_replace(out)
     refuse_to_replace(_part_of(out))
 
@@ -156,8 +158,14 @@ def _check_engine(options: argparse.Namespace) -> int:
         DriftLimits, {item.name: getattr(options, item.name) for item in settings(DriftLimits)}
     )
     cases = load_cases(options.cases)
-    with progress_bar() as progress:
-        checks = check_specs(options.engines, cases, limits, progress)
+    check_run_folder(options.out, RunKind.CHECK)  # before engines that may take minutes to open
+    try:
+        with progress_bar() as progress:
+            checks = check_specs(options.engines, cases, limits, progress)
+    except CheckInterrupted as stop:
+        print("\n".join(check_table(stop.checks) if stop.checks else ()))
+        say("interrupted: not all was asked, so no verdict was written")
+        return INTERRUPTED
     record = check_record(checks, cases)
     verdict = write_check(options.out, checks, cases, record)
     if options.json:

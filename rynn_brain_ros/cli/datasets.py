@@ -156,7 +156,12 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     splitting = commands.add_parser("split", help="one into parts")
     splitting.set_defaults(run=_split)
     splitting.add_argument("dataset", type=path, metavar="DATASET")
-    splitting.add_argument("parts", nargs="+", metavar="NAME=SHARE", help="train=0.9 val=0.1")
+    splitting.add_argument(
+        "parts",
+        nargs="+",
+        metavar="NAME=SHARE",
+        help="train=0.9 val=0.1; below 1 in sum they still share all episodes",
+    )
     splitting.add_argument("--out", type=path, required=True, metavar="DIR")
     showing = commands.add_parser("visualize", help="an episode as a page to scrub through")
     showing.set_defaults(run=_visualize)
@@ -239,6 +244,8 @@ def _split(options: argparse.Namespace) -> int:
     parts: dict[str, float] = {}
     for text in options.parts:
         name, _, share = text.partition("=")
+        if name in parts:
+            raise InputError(f"{text!r}: the part {name!r} is named twice")
         try:
             parts[name] = float(share)
         except ValueError as error:

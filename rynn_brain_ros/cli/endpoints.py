@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -44,8 +44,9 @@ def stop_at_eof() -> None:
 
 
 def _wait_for_eof() -> None:
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
+    with suppress(OSError, ValueError):  # an input that cannot be read has ended
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

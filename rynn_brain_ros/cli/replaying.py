@@ -109,6 +109,8 @@ def replay_config(options: argparse.Namespace, questions: tuple[Question, ...]) 
 def _replay(options: argparse.Namespace) -> int:
     if options.ask is None:
         return _replay_episode(options)
+    if options.expect is None:
+        refuse_without("--expect", options, ("tol_px", "tol_m"))
     out = options.out or Path("runs/replay")
     within = _tolerance(options)
     expected = _expected(options.expect, out) if options.expect else None

@@ -25,7 +25,7 @@ from rynn_brain_ros.data.layout import OURS, remove
 from rynn_brain_ros.data.marks import Span, spans
 from rynn_brain_ros.data.span_conversion import Converted, SpanConversion
 from rynn_brain_ros.data.writer import DatasetWriter, differences, episode_names
-from rynn_brain_ros.files import write_whole
+from rynn_brain_ros.files import refuse_a_file, write_whole
 from rynn_brain_ros.values import BagError, InputError, RynnBrainError
 
 CONTRACT_FILE, LEFT_OUT, STAGING = f"{OURS}/contract.yaml", f"{OURS}/left_out", f"{OURS}/staging"
@@ -265,6 +265,7 @@ def _fingerprint(bag: Path) -> str:
 
 def _claim(out: Path, contract: Contract) -> None:
     """The folder is this contract's, from now on or already."""
+    refuse_a_file(out)
     path = out / CONTRACT_FILE
     if path.exists():
         if path.read_text(encoding="utf-8") != contract.text:

@@ -13,6 +13,7 @@ other. ``meta/rynn_brain/`` is ours: the contract and the reports.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -184,4 +185,5 @@ def remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(NotADirectoryError):  # nor is there anything below a file
+            path.unlink(missing_ok=True)

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from rynn_brain_ros.config import configure
+from rynn_brain_ros.config import configure, read_yaml
 from rynn_brain_ros.data.contract import (
     KIND_SIZES,
     Align,
@@ -58,11 +56,9 @@ def read_contract(path: Path) -> Contract:
 
 def contract_from(text: str) -> Contract:
     """The contract in a YAML text. Raises `ConfigError`."""
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"this is no YAML: {error}") from error
-    top = {k: v for k, v in _mapping(data, "the contract").items() if not k.startswith("x-")}
+    top = {
+        k: v for k, v in _mapping(read_yaml(text), "the contract").items() if not k.startswith("x-")
+    }
     for name in _ROSETTA_ONLY:
         if name in top:
             raise ConfigError(f"the section {name!r} of rosetta's contracts is not known here")

@@ -6,6 +6,7 @@ is encoded again.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from rynn_brain_ros.data.layout import OURS, DatasetSpec, not_written, remove
 from rynn_brain_ros.data.reader import Dataset, Episode
 from rynn_brain_ros.data.video import CODEC, codec
 from rynn_brain_ros.data.writer import DatasetWriter, differences
+from rynn_brain_ros.files import refuse_a_file
 from rynn_brain_ros.values import InputError
 
 Done = Callable[[], None]
@@ -42,28 +44,37 @@ def merge(sources: Sequence[Path], out: Path, done: Done = _nothing) -> int:
 def split(
     source: Path, parts: Mapping[str, float], out: Path, done: Done = _nothing
 ) -> dict[str, int]:
-    """``parts`` of the episodes, by name and share, as data sets ``out/NAME``; returns how many
-    each has. Every episode goes to exactly one; the same call splits the same way."""
-    if not parts or any(share <= 0 for share in parts.values()):
+    """``parts`` of the episodes, by name and share of their sum, as data sets ``out/NAME``; returns
+    how many each has. Every episode goes to exactly one; the same call splits the same way."""
+    if not parts or not all(0 < share < math.inf for share in parts.values()):
         raise InputError("name at least one part, each with a share above 0")
     dataset, total = Dataset(source), sum(parts.values())
+    if total > 1 + 1e-9:
+        raise InputError(f"the shares are {total:g} in sum: give shares of 1, such as 0.9 and 0.1")
     counts: dict[str, int] = {}
     chosen: dict[str, list[tuple[Dataset, Episode]]] = {name: [] for name in parts}
     for number, episode in enumerate(dataset.episodes, start=1):
         behind = {name: share / total * number - len(chosen[name]) for name, share in parts.items()}
         chosen[max(behind, key=lambda name: behind[name])].append((dataset, episode))
-    for name, episodes in chosen.items():
+    for name, episodes in chosen.items():  # before anything is written
         if not episodes:
             raise InputError(f"{len(dataset.episodes)} episodes are too few for a part {name}")
+        _refuse_unless_new(out / name)
+    for name, episodes in chosen.items():
         counts[name] = _write(dataset.spec, episodes, out / name, done)
     return counts
+
+
+def _refuse_unless_new(out: Path) -> None:
+    refuse_a_file(out)
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty: choose another folder")
 
 
 def _write(
     spec: DatasetSpec, episodes: Iterable[tuple[Dataset, Episode]], out: Path, done: Done
 ) -> int:
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty: choose another folder")
+    _refuse_unless_new(out)
     writer, folder = DatasetWriter(out, spec), out / OURS / "staging"
     try:
         for dataset, episode in episodes:

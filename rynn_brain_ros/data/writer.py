@@ -34,6 +34,7 @@ from rynn_brain_ros.data.layout import (
 from rynn_brain_ros.data.reader import Dataset
 from rynn_brain_ros.data.statistics import Stats, as_lists, number_stats, together
 from rynn_brain_ros.data.video import CODEC
+from rynn_brain_ros.files import refuse_a_file
 from rynn_brain_ros.values import InputError
 
 REPORTS = f"{OURS}/reports"
@@ -57,6 +58,7 @@ class DatasetWriter:
         if (root / INFO).exists():
             self._resume()
             return
+        refuse_a_file(root)
         # What a conversion keeps aside may be there before the first episode, and what one left
         # that was interrupted in it.
         ours = {"meta", "data", "videos"} if (root / OURS).is_dir() else {"meta"}

@@ -105,6 +105,14 @@ class Grasp:
         return self.T_base_tcp.translation_m[2] - self.support_z_m
 
 
+def angle_between(a_deg: float, b_deg: float) -> float:
+    """0…90: a grasp turned by 180° is the same grasp. An angle that is not told is none."""
+    if not (math.isfinite(a_deg) and math.isfinite(b_deg)):
+        return 0.0 if math.isfinite(a_deg) == math.isfinite(b_deg) else 90.0
+    turn = abs(a_deg - b_deg) % 180.0
+    return min(turn, 180.0 - turn)
+
+
 def grasp_at(  # noqa: PLR0917
     uv: Point2,
     bounds_px: Bounds | None,

@@ -78,7 +78,13 @@ class Order:
     text: str
     _prose: str
     _verb_end: int
+    _end: int
     _spans: tuple[tuple[int, int], ...]
+
+    @property
+    def words_after_verb(self) -> str:
+        """The sentence's own words behind its verb, without tags and quotations."""
+        return self._prose[self._verb_end : self._end]
 
     def words_before(self, start: int) -> str:
         """The words between the tag that begins at ``start`` of the answer's text and whatever
@@ -98,7 +104,13 @@ def read_order(reading: Reading) -> Order | Refusal:
         word = _WORD.match(sentence.prose, _after_leads(sentence), sentence.end)
         return _unknown(reading, "" if word is None else word[0])
     order = Order(
-        _skill(verb[0]), verb[0], sentence.text, sentence.prose, verb.end(), sentence.spans
+        _skill(verb[0]),
+        verb[0],
+        sentence.text,
+        sentence.prose,
+        verb.end(),
+        sentence.end,
+        sentence.spans,
     )
     return _about_no_thing(sentence, order) or _second_order(sentence, order) or order
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rynn_brain_ros.planning.sentences import Order, quoted, read_order, unreadable
 from rynn_brain_ros.values import (
@@ -34,6 +35,25 @@ _PREPOSITION = re.compile(
     r"|between|near|against|along|towards?|at|from|to)\b",
     re.IGNORECASE,
 )
+
+
+_ALIKE = (
+    ("into", "in", "inside"),
+    ("onto", "on", "on top of"),
+    ("next to", "beside"),
+    ("under", "below"),
+    ("above", "over"),
+    ("to", "towards", "toward"),
+)
+"""Prepositions that name the same place, the one that is told first."""
+_DIRECTION = re.compile(
+    r"\b(?:(away\b)|(towards?\s+(?:you|me|us|yourself|the\s+robot)\b|closer\b)"
+    r"|(forwards?\b)|(backwards?\b|back\b)"
+    r"|(left(?:wards?)?)(?=\W*$|\s+(?:along|to)\b)|(right(?:wards?)?)(?=\W*$|\s+(?:along|to)\b))",
+    re.IGNORECASE,
+)
+_DIRECTIONS = ("away", "closer", "forward", "back", "left", "right")
+"""What the groups of `_DIRECTION` mean, in their order."""
 
 
 _SLOTS: dict[type[AnyGrounding], str] = {
@@ -67,6 +87,49 @@ _EITHER = frozenset({Skill.PICK, Skill.LOOK_AT})
 to the thing because its area cannot be used would be another order."""
 _DRAWN_ONLY = frozenset({"move"})
 """Verbs that are a push only along a drawn path: to "move" a thing may as well be to carry it."""
+
+
+@dataclass(frozen=True)
+class ToldOrder:
+    """What the words of an answer order, without where: two that are equal mean the same deed at
+    the same places. ``preposition`` is before the area, ``direction`` a push's in words."""
+
+    skill: Skill
+    preposition: str = ""
+    direction: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.skill.value, self.direction, self.preposition)))
+
+
+def told_order(reading: Reading) -> ToldOrder | None:
+    """``None`` where the words are not plainly one order, which nothing is done for."""
+    order = None if reading.done else read_order(reading)
+    if order is None or isinstance(order, Refusal):
+        return None
+    areas = (g for g in reading.groundings if isinstance(g, Area))
+    said = _preposition(order, next(areas, None))
+    alike = next((words[0] for words in _ALIKE if said in words), said)
+    return ToldOrder(order.skill, alike, _direction(order))
+
+
+def different_orders(expected: Reading, got: Reading) -> tuple[str, str] | None:
+    """Both in words, where a robot would not do for one what it would do for the other."""
+    a, b = told_order(expected), told_order(got)
+    if a == b and expected.done == got.done:
+        return None
+    return _in_words(expected, a), _in_words(got, b)
+
+
+def _in_words(reading: Reading, order: ToldOrder | None) -> str:
+    if reading.done:
+        return Skill.DONE.value
+    return "none" if order is None else str(order)
+
+
+def _direction(order: Order) -> str:
+    found = _DIRECTION.search(order.words_after_verb) if order.skill is Skill.PUSH else None
+    return "" if found is None or found.lastindex is None else _DIRECTIONS[found.lastindex - 1]
 
 
 def read_step(response: Response) -> Step | Refusal:
@@ -107,14 +170,15 @@ def _step(response: Response, order: Order) -> Step | Refusal:
     meant = given if order.skill in _EITHER else given[:1]
     if not any(usable.keys() >= set(slots) for slots in meant):
         return _incomplete(response.reading, order.verb, meant or needs, written)
+    area = usable.get("area")
     return Step(
         skill=order.skill,
         text=order.text,
         grasp=usable.get("grasp"),
         thing=usable.get("thing"),
-        area=usable.get("area"),
+        area=area,
         path=usable.get("path"),
-        preposition=_preposition(order, usable.get("area")),
+        preposition=_preposition(order, area.grounding if area is not None else None),
     )
 
 
@@ -159,9 +223,9 @@ def _incomplete(
     )
 
 
-def _preposition(order: Order, area: LiftedGrounding | None) -> str:
+def _preposition(order: Order, area: AnyGrounding | None) -> str:
     """The first one between the area and what stands before it."""
     if area is None:
         return ""
-    found = _PREPOSITION.search(order.words_before(area.grounding.span[0]))
+    found = _PREPOSITION.search(order.words_before(area.span[0]))
     return "" if found is None else found[0].lower()

@@ -9,7 +9,7 @@ from rynn_brain_ros.replay.answers import (
     read_answers,
     rejected_records,
 )
-from rynn_brain_ros.replay.claiming import RunKind, check_run_folder
+from rynn_brain_ros.replay.claiming import RunKind, check_run_folder, claim_run_folder
 from rynn_brain_ros.replay.episode_folder import EpisodeFolder, EpisodeHead
 from rynn_brain_ros.replay.episode_replay import (
     EpisodeReplay,
@@ -39,6 +39,7 @@ __all__ = [
     "check_out",
     "check_run_folder",
     "choose_camera",
+    "claim_run_folder",
     "compare_answers",
     "episode_record",
     "grounding_record",

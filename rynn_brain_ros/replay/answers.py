@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rynn_brain_ros.geometry.grasping import angle_between
+from rynn_brain_ros.language import parse
+from rynn_brain_ros.planning.steps import different_orders
 from rynn_brain_ros.values import (
     AnyGrounding,
     ContactPoint,
     Count,
+    FinishReason,
     InputError,
     LiftedGrounding,
     LiftedPoint,
@@ -24,6 +28,7 @@ from rynn_brain_ros.values import (
     Reading,
     Refusal,
     Response,
+    Task,
 )
 
 
@@ -134,13 +139,15 @@ def _refusal(refusal: Refusal | None) -> dict[str, str] | None:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an answer may drift: pixels for image points, metres for places."""
+    """How far an answer may drift: pixels for image points, metres for places, degrees for the
+    turn of a grasp."""
 
     px: float = 2.0
     m: float = 0.01
+    deg: float = 10.0
 
     def __post_init__(self) -> None:
-        for value, unit in ((self.px, "px"), (self.m, "m")):
+        for value, unit in ((self.px, "px"), (self.m, "m"), (self.deg, "°")):
             if not value >= 0:
                 raise InputError(f"a tolerance of {value} {unit} is none: give 0 {unit} or more")
 
@@ -169,10 +176,15 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
 def _check_record(record: Mapping[str, Any]) -> None:
     """Raises one of many errors unless the record holds what comparing needs."""
     _ = record["query_id"], record["text"]
+    if record.get("task") == Task.PLAN.value:
+        _read(record)
     for grounding in record["groundings"]:
         _ = grounding["kind"], (grounding.get("refusal") or {"code": ""})["code"]
         for pixel in grounding["points_px"]:
             math.dist(pixel, (0.0, 0.0))
+        math.isfinite(grounding.get("angle_deg", 0.0))
+        for point in grounding.get("points_camera_m", ()):
+            math.dist(point, (0.0,) * 3)
         for name in ("point_camera_m", "point_fixed_m"):
             math.dist(grounding.get(name) or (0.0,) * 3, (0.0,) * 3)
 
@@ -183,7 +195,7 @@ def compare_answers(
     """What drifted, as sentences; empty when every answer still says and points the same.
 
     Questions are matched by their place. Words may change where there are groundings, as long as
-    these agree; without groundings the words are the answer.
+    these agree and a plan orders the same; without groundings the words are the answer.
     """
     drifts = []
     if len(expected) != len(actual):
@@ -207,11 +219,22 @@ def _compare_one(want: Mapping[str, Any], got: Mapping[str, Any], within: Tolera
         return [] if same else [f"expected {want['text']!r}, answered {got['text']!r}"]
     if [g["kind"] for g in a] != [g["kind"] for g in b]:
         return [f"expected {_kinds(a)}, got {_kinds(b)}"]
-    return [
+    return _compare_orders(want, got) + [
         f"{g['kind']} {index}: {drift}"
         for index, (w, g) in enumerate(zip(a, b, strict=True))
         for drift in _compare_grounding(w, g, within)
     ]
+
+
+def _compare_orders(want: Mapping[str, Any], got: Mapping[str, Any]) -> list[str]:
+    plans = got["task"] == Task.PLAN.value
+    orders = different_orders(_read(want), _read(got)) if plans else None
+    return [] if orders is None else [f"expected the order {orders[0]!r}, got {orders[1]!r}"]
+
+
+def _read(record: Mapping[str, Any]) -> Reading:
+    finish = FinishReason(record["finish_reason"])
+    return parse(record["text"], len(record["frames"]), task=Task.PLAN, finish_reason=finish)
 
 
 def _kinds(groundings: Sequence[Mapping[str, Any]]) -> str:
@@ -223,7 +246,7 @@ def _compare_grounding(
 ) -> list[str]:
     drifts = [
         f"{name} was {want.get(name)!r}, is {got.get(name)!r}"
-        for name in ("camera", "frame_stamp_ns", "frame_id", "count")
+        for name in ("camera", "frame_stamp_ns", "frame_id", "fixed_frame_id", "count")
         if want.get(name) != got.get(name)
     ]
     drifts += _distance("image points", want["points_px"], got["points_px"], within.px, "px")
@@ -233,6 +256,11 @@ def _compare_grounding(
     for name in ("point_camera_m", "point_fixed_m"):
         w, g = want.get(name), got.get(name)
         drifts += _distance(name, [w] if w else [], [g] if g else [], within.m, "m")
+    path_want, path_got = (side.get("points_camera_m", ()) for side in (want, got))
+    drifts += _distance("points_camera_m", path_want, path_got, within.m, "m")
+    turned = angle_between(want.get("angle_deg", math.nan), got.get("angle_deg", math.nan))
+    if turned > within.deg:
+        drifts.append(f"turned by {turned:.4g}° (allowed {within.deg:g}°)")
     return drifts
 
 

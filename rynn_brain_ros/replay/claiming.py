@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 
-from rynn_brain_ros.files import remedy, write_whole
+from rynn_brain_ros.files import refuse_a_file, remedy, write_whole
 from rynn_brain_ros.values import OutputError
 
 MARK = "run.json"
@@ -21,11 +21,13 @@ class RunKind(str, Enum):
 
     REPLAY = "replay"
     EPISODE = "episode"
+    CHECK = "check"
 
 
 def check_run_folder(path: Path, kind: RunKind) -> None:
     """Nothing is changed. Raises `OutputError` where a run of ``kind`` would replace what no
-    earlier run of this kind wrote."""
+    earlier run of this kind wrote, or could not write at all."""
+    refuse_a_file(path)
     try:
         names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
     except OSError as error:
@@ -43,7 +45,11 @@ def check_run_folder(path: Path, kind: RunKind) -> None:
         )
 
 
-_ONE = {RunKind.REPLAY: "a replay", RunKind.EPISODE: "an episode"}
+_ONE = {
+    RunKind.REPLAY: "a replay",
+    RunKind.EPISODE: "an episode",
+    RunKind.CHECK: "a check of engines",
+}
 
 
 def claim_run_folder(path: Path, kind: RunKind, old: Iterable[str]) -> None:

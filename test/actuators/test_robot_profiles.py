@@ -116,6 +116,14 @@ def test_what_is_left_out_has_its_default(tmp_path: Path):
         ("name: mine\nbase: {speed_m_s: .nan}\n", "'speed_m_s' is nan"),
         ("name: mine\nbase: []\n", "section 'base' holds"),
         ("name: mine\nbase: {}\nlimits: {dry_run: false}\n", "limits.dry_run is said when"),
+        (
+            "name: mine\nbase: {}\nlimits: {max_speed: 0.1}\nlimits: {}\n",
+            "line 4: the key 'limits' is given twice",
+        ),
+        (
+            "name: mine\nbase:\n  speed_m_s: 0.1\n  speed_m_s: 5.0\n",
+            "line 4: the key 'speed_m_s' is given twice",
+        ),
         ("- 1\n", "it holds no settings"),
         ("a: [\n", "is no robot's profile"),
         (
@@ -138,6 +146,20 @@ def test_what_is_left_out_has_its_default(tmp_path: Path):
             "name: mine\narm: {postures: {home: [0, 0, 0, 0, 0, 0, 0]}}\ngripper: {}\n",
             "motion.posture is 'ready', and arm.postures has home",
         ),
+        ("name: mine\narm: {joints: [1, 2]}\ngripper: {}\n", "'joints' is .* it must be names"),
+        (
+            "name: mine\narm: {joints: [], postures: {ready: []}}\ngripper: {}\n",
+            "'joints' is empty",
+        ),
+        ("name: mine\narm: {links: &a [*a]}\ngripper: {}\n", "nested too deeply"),
+        ("name: mine\narm: {joints: [a, a]}\ngripper: {}\n", "each one once"),
+        ("name: mine\narm: {links: ['']}\ngripper: {}\n", "'links' is .* it must be names"),
+        ("name: mine\narm: {touch_links: [[a]]}\ngripper: {}\n", "'touch_links' is"),
+        ("name: mine\narm: {postures: [1, 2]}\ngripper: {}\n", "'postures' is .* lists by name"),
+        ("name: mine\narm: {postures: {ready: 1}}\ngripper: {}\n", "'postures' is"),
+        ("name: mine\narm: {postures: [[ready, 1]]}\ngripper: {}\n", "'postures' is"),
+        (f"name: mine\nbase: {'[' * 3000}\n", "nested too deeply"),
+        (f"name: mine\nbase: {{speed_m_s: {'[' * 200}{']' * 200}}}\n", "'speed_m_s' is"),
         ("name: mine\narm: {}\ngripper: {kind: magnet}\n", "it must be one of franka"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from board_recordings import (
     record,
 )
 
+from rynn_brain_ros.checking.known_point import KnownPoint, check_point
+from rynn_brain_ros.checking.recorded_camera import CalibrationLimits
 from rynn_brain_ros.cli import main
 from rynn_brain_ros.geometry import to_matrix
 from rynn_brain_ros.geometry.boards import Board, find_board, parse_board
@@ -177,11 +180,21 @@ def test_a_known_point_that_is_seen_where_it_is_passes(
     assert check["distance_mm"] < 0.3 and check["angle_deg"] < 0.02
 
 
+def test_a_place_that_cannot_be_compared_does_not_pass(tmp_path: Path):
+    bag = record(tmp_path / "point.mcap", Scene(NONE, depth=True, views=VIEWS[:1]))
+    pixel = tuple(float(x) for x in corner(0, 0)[1].split(","))
+    check = check_point(bag, KnownPoint((math.nan, 0.0, 0.0), pixel), CalibrationLimits())
+    assert check.problems
+
+
 def test_what_a_point_lacks_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     bag = record(tmp_path / "point.mcap", Scene(NONE, views=VIEWS[:2]))
     point = ("--point", "0.5,0,0")
     assert "--pixel" in complaint(capsys, bag, *point)
     assert "3 numbers" in complaint(capsys, bag, "--point", "1,2", "--pixel", "1,2")
+    assert "3 numbers" in complaint(capsys, bag, "--point", "nan,0,0", "--pixel", "1,2")
+    assert "2 numbers" in complaint(capsys, bag, *point, "--pixel", "inf,2")
+    assert "0 or more" in complaint(capsys, bag, *point, "--pixel", "1,2", "--at", "-1")
     assert "no_depth" in complaint(capsys, bag, *point, "--pixel", "320,240")
     late = (*point, "--pixel", "320,240", "--at", "9")
     assert "no picture 9 s after" in complaint(capsys, bag, *late)

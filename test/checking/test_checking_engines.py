@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
@@ -64,13 +65,13 @@ def verdict(out: Path) -> dict:
 
 def test_the_engine_that_the_cases_are_from_passes(cases_file: Path, tmp_path: Path):
     spec = recorded(cases_file, tmp_path / "same.jsonl", lambda i, text: text)
-    assert run(cases_file, tmp_path, spec) == 0
-    (entry,) = verdict(tmp_path)["engines"]
+    assert run(cases_file, tmp_path / "check", spec) == 0
+    (entry,) = verdict(tmp_path / "check")["engines"]
     assert entry["passed"]
     assert entry["numbers"]["units_max"] == 0.0
     assert entry["numbers"]["key_frames"] == [3, 3]
-    assert not list((tmp_path / "pictures").glob("*"))
-    (read,) = read_verdicts(tmp_path / "verdict.json")
+    assert not list((tmp_path / "check" / "pictures").glob("*"))
+    (read,) = read_verdicts(tmp_path / "check" / "verdict.json")
     assert read.passed
     assert read.identity == EngineIdentity("recorded", "RynnBrain-test")
 
@@ -80,13 +81,13 @@ def test_what_drifted_is_named_and_drawn_and_nothing_else_is(
 ):
     moved = {1: POINT.format(1, 440, 500), 2: POINT.format(0, 402, 500)}
     spec = recorded(cases_file, tmp_path / "moved.jsonl", moved.get)
-    assert run(cases_file, tmp_path, spec) == 1
+    assert run(cases_file, tmp_path / "check", spec) == 1
     _, second, third = (case.name for case in load_cases(cases_file).cases)
     said = capsys.readouterr().out
     assert f"{second}: 39.0 of 1000 off, allowed are 15" in said
     assert f"{third}: 1 of 1 groundings are told in another frame" in said
     assert "did not pass: 2 of 3 cases failed, 95% must pass" in said
-    pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    pictures = sorted(path.name for path in (tmp_path / "check" / "pictures").iterdir())
     assert pictures == [f"{second}_1.png", f"{third}_1.png"]
 
 
@@ -95,9 +96,9 @@ def test_the_picture_shows_expected_and_got_in_the_frames_that_they_name(
 ):
     moved = {1: POINT.format(1, 900, 500), 2: POINT.format(0, 402, 500)}
     spec = recorded(cases_file, tmp_path / "moved.jsonl", moved.get)
-    run(cases_file, tmp_path, spec)
+    run(cases_file, tmp_path / "check", spec)
     same_frame, two_frames = (
-        cv2.imread(str(path)) for path in sorted((tmp_path / "pictures").iterdir())
+        cv2.imread(str(path)) for path in sorted((tmp_path / "check" / "pictures").iterdir())
     )
     assert two_frames.shape[0] == 2 * same_frame.shape[0]
     # The two halves are the same picture but for what is drawn: left at 401, right at 900 of 1000.
@@ -116,25 +117,25 @@ def test_several_engines_are_columns_of_one_table_and_entries_of_one_verdict(
         cases_file, tmp_path / "nf4.jsonl", lambda i, text: "<no object>", quantization="nf4"
     )
     gone = "http://127.0.0.1:9/v1"
-    assert run(cases_file, tmp_path, bf16, nf4, gone) == 1
+    assert run(cases_file, tmp_path / "check", bf16, nf4, gone) == 1
     lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["verdict"].split() == ["verdict", "passed", "FAILED", "FAILED"]
     assert lines["quantization"].split()[1:] == ["none", "nf4", "–"]
     assert lines["same abstention"].split()[2:] == ["3", "of", "3", "0", "of", "3", "–"]
-    first, second, third = verdict(tmp_path)["engines"]
+    first, second, third = verdict(tmp_path / "check")["engines"]
     assert [first["passed"], second["passed"], third["passed"]] == [True, False, False]
     assert "could not be opened" in third["reasons"][0]
-    assert [v.identity.quantization for v in read_verdicts(tmp_path / "verdict.json")] == [
-        *("none", "nf4", "")
-    ]
+    assert [
+        v.identity.quantization for v in read_verdicts(tmp_path / "check" / "verdict.json")
+    ] == [*("none", "nf4", "")]
 
 
 def test_the_verdict_says_what_was_checked_against_what_within_which_limits(
     cases_file: Path, tmp_path: Path
 ):
     spec = recorded(cases_file, tmp_path / "same.jsonl", lambda i, text: text)
-    run(cases_file, tmp_path, spec, more=(*FEW, "--max-units", "3.5"))
-    record = verdict(tmp_path)
+    run(cases_file, tmp_path / "check", spec, more=(*FEW, "--max-units", "3.5"))
+    record = verdict(tmp_path / "check")
     assert record["cases"]["sha256"] == load_cases(cases_file).sha256
     assert record["expected_from"][0]["model"] == "RynnBrain-test"
     assert record["limits"]["max_units"] == 3.5
@@ -145,16 +146,16 @@ def test_limits_decide(cases_file: Path, tmp_path: Path):
     spec = recorded(
         cases_file, tmp_path / "m.jsonl", lambda i, text: text.replace("500)", f"{500 + 20 * i})")
     )  # 0, 20 and 40 units off
-    assert run(cases_file, tmp_path, spec) == 1
-    assert run(cases_file, tmp_path, spec, more=(*FEW, "--max-units", "40")) == 0
-    assert run(cases_file, tmp_path, spec, more=(*FEW, "--min-share", "0.3")) == 0
+    assert run(cases_file, tmp_path / "check", spec) == 1
+    assert run(cases_file, tmp_path / "check", spec, more=(*FEW, "--max-units", "40")) == 0
+    assert run(cases_file, tmp_path / "check", spec, more=(*FEW, "--min-share", "0.3")) == 0
 
 
 def test_too_few_cases_are_no_check(
     cases_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     spec = recorded(cases_file, tmp_path / "same.jsonl", lambda i, text: text)
-    assert run(cases_file, tmp_path, spec, more=()) == 1
+    assert run(cases_file, tmp_path / "check", spec, more=()) == 1
     assert "3 cases tell something about motion, at least 5 are needed" in capsys.readouterr().out
 
 
@@ -162,10 +163,10 @@ def test_a_case_without_answer_is_named_and_the_others_are_asked(
     cases_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     spec = recorded(cases_file, tmp_path / "m.jsonl", lambda i, text: None if i == 1 else text)
-    assert run(cases_file, tmp_path, spec) == 1
+    assert run(cases_file, tmp_path / "check", spec) == 1
     second = load_cases(cases_file).cases[1].name
     assert f"{second}: no answer: " in capsys.readouterr().out
-    numbers = verdict(tmp_path)["engines"][0]["numbers"]
+    numbers = verdict(tmp_path / "check")["engines"][0]["numbers"]
     assert (numbers["passed"], numbers["cases"], numbers["unanswered"]) == (2, 3, 1)
 
 
@@ -173,12 +174,12 @@ def test_the_page_shows_every_failing_case_with_its_words_and_picture(
     cases_file: Path, tmp_path: Path
 ):
     spec = recorded(cases_file, tmp_path / "m.jsonl", lambda i, text: "<script>alert(1)</script>")
-    run(cases_file, tmp_path, spec)
-    html = (tmp_path / "report.html").read_text()
+    run(cases_file, tmp_path / "check", spec)
+    html = (tmp_path / "check" / "report.html").read_text()
     assert "<script>alert" not in html
     assert html.count('<section class="query">') == 3
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
-    for picture in (tmp_path / "pictures").iterdir():
+    for picture in (tmp_path / "check" / "pictures").iterdir():
         assert f'src="pictures/{picture.name}"' in html
 
 
@@ -186,17 +187,31 @@ def test_json_is_the_verdict_file(
     cases_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     spec = recorded(cases_file, tmp_path / "same.jsonl", lambda i, text: text)
-    run(cases_file, tmp_path, spec, more=(*FEW, "--json"))
-    assert json.loads(capsys.readouterr().out) == verdict(tmp_path)
+    run(cases_file, tmp_path / "check", spec, more=(*FEW, "--json"))
+    assert json.loads(capsys.readouterr().out) == verdict(tmp_path / "check")
 
 
 def test_what_an_earlier_check_left_is_gone(cases_file: Path, tmp_path: Path):
     bad = recorded(cases_file, tmp_path / "bad.jsonl", lambda i, text: "no")
     good = recorded(cases_file, tmp_path / "good.jsonl", lambda i, text: text)
-    run(cases_file, tmp_path, bad)
-    assert list((tmp_path / "pictures").iterdir())
-    run(cases_file, tmp_path, good)
-    assert not list((tmp_path / "pictures").iterdir())
+    run(cases_file, tmp_path / "check", bad)
+    assert list((tmp_path / "check" / "pictures").iterdir())
+    run(cases_file, tmp_path / "check", good)
+    assert not list((tmp_path / "check" / "pictures").iterdir())
+
+
+def test_what_no_check_wrote_is_left_alone_and_told_before_an_engine_opens(
+    cases_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    mine = [tmp_path / "pictures" / "holiday.png", tmp_path / "report.html"]
+    mine[0].parent.mkdir()
+    for file in mine:
+        file.write_text("mine")
+    assert run(cases_file, tmp_path, f"recorded:{tmp_path}/none.jsonl") == 4
+    said = capsys.readouterr().err
+    assert "holds files that no run wrote (pictures, report.html)" in said
+    assert "none.jsonl" not in said
+    assert [file.read_text() for file in mine] == ["mine", "mine"]
 
 
 def test_a_verdict_that_cannot_be_written_is_an_error_and_leaves_none(
@@ -212,8 +227,8 @@ def test_an_engine_that_nobody_knows_did_not_pass_and_the_others_are_checked(
     cases_file: Path, tmp_path: Path
 ):
     spec = recorded(cases_file, tmp_path / "same.jsonl", lambda i, text: text)
-    assert run(cases_file, tmp_path, "an oracle", spec) == 1
-    oracle, known = verdict(tmp_path)["engines"]
+    assert run(cases_file, tmp_path / "check", "an oracle", spec) == 1
+    oracle, known = verdict(tmp_path / "check")["engines"]
     assert "could not be opened: unknown engine 'an oracle'" in oracle["reasons"][0]
     assert known["passed"]
 
@@ -241,11 +256,11 @@ def test_cases_that_are_not_an_engines_task_are_told_wherever_the_verdict_is(
     ]
     file = tmp_path / "more.jsonl"
     save_cases(file, [first, second, third, *others])
-    assert run(file, tmp_path, "nano", more=(*FEW, *["--json"] * json_only)) == 1
+    assert run(file, tmp_path / "check", "nano", more=(*FEW, *["--json"] * json_only)) == 1
     told = "2 of 5 not asked: count, grasp are not this engine's tasks"
     assert told in capsys.readouterr().out
-    assert verdict(tmp_path)["engines"][0]["not_asked"] == told
-    assert escape(told) in (tmp_path / "report.html").read_text()
+    assert verdict(tmp_path / "check")["engines"][0]["not_asked"] == told
+    assert escape(told) in (tmp_path / "check" / "report.html").read_text()
 
 
 # --- engines as objects ---------------------------------------------------------------------------
@@ -264,6 +279,60 @@ def test_what_is_not_an_engines_task_is_skipped_and_does_not_count(cases: CaseSe
     assert result.asked == ()
     assert not result.passed
     assert result.not_asked == "3 of 3 not asked: affordance is not this engine's task"
+
+
+def test_an_engine_that_plans_another_deed_does_not_pass(cases: CaseSet):
+    area = "<area> <frame 0>: (400, 500) </area>"
+    planned = CaseSet(
+        cases.path,
+        tuple(
+            Case(
+                replace(c.query, task=Task.PLAN), replace(c.expected, text=f"Place it into {area}.")
+            )
+            for c in cases.cases
+        ),
+    )
+    limits = DriftLimits(min_cases=3)
+    assert check("same", ScriptedEngine(f"Put it in {area}."), planned, limits).passed
+    other = check("other", ScriptedEngine(f"Push it next to {area}."), planned, limits)
+    assert not other.passed
+    assert other.results[0].failures == ("expected the order 'place into', got 'push next to'",)
+
+
+def test_an_interrupted_check_tells_what_was_asked_and_gives_no_verdict(
+    cases_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    class Stopped(ScriptedEngine):
+        def ask(self, query: Query, on_text=None, cancel=None) -> Answer:
+            if len(self.queries) == 2:
+                raise KeyboardInterrupt
+            return super().ask(query, on_text, cancel)
+
+    engine = Stopped(POINT.format(1, 400, 500))
+    monkeypatch.setattr(sys.modules[check.__module__], "open_engine", lambda *_: engine)
+    assert run(cases_file, tmp_path / "check", "mine") == 130
+    told = capsys.readouterr()
+    assert "cases passed" in told.out and "of 2" in told.out
+    assert "no verdict was written" in told.err
+    assert not (tmp_path / "check").exists()
+
+
+@pytest.mark.parametrize("command", ["check-engine", "record-answers"])
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_where_nothing_can_be_written_is_told_before_an_engine_opens(
+    command: str, name: str, cases_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").write_text("mine")
+    engine = f"recorded:{tmp_path}/none.jsonl"
+    if command == "check-engine":
+        code = run(cases_file, tmp_path / name, engine)
+    else:
+        out = ("--out", str(tmp_path / name / "cases.jsonl"))
+        code = main([command, "BAG", "--ask", CUBE, "--engine", engine, *out])
+    said = capsys.readouterr().err
+    assert (code, "none.jsonl" in said) == (4, False)
+    assert f"{tmp_path / 'file'} is a file, not a folder" in said
 
 
 class Mixed(ScriptedEngine):

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from rynn_brain_ros.checking.drift import (
     DriftLimits,
-    angle_between,
     corner_distance,
     iou,
     measure,
     path_distance,
     set_distance,
 )
+from rynn_brain_ros.geometry.grasping import angle_between
 from rynn_brain_ros.language import format_grounding, parse
 from rynn_brain_ros.values import (
     Affordance,
@@ -50,7 +50,7 @@ def read(text: str, n_frames: int = 1, task: Task | None = None) -> Reading:
 
 
 def failures(expected: str, got: str, n_frames: int = 1, task: Task | None = None) -> list[str]:
-    drift = measure(read(expected, n_frames, task), read(got, n_frames, task))
+    drift = measure(read(expected, n_frames, task), read(got, n_frames, task), task=task)
     return list(drift.failures(LIMITS))
 
 
@@ -193,13 +193,46 @@ def test_an_answer_that_was_cut_off_is_not_in_the_format():
     ("expected", "got", "task"),
     [
         ("→→→→", "→→→", Task.NAVIGATE),
-        ("Done.", BOX, Task.PLAN),
-        (BOX, "Done.", Task.PLAN),
         ("<counting> 2 </counting>", "<counting> 3 </counting>", Task.COUNT),
     ],
 )
 def test_other_arrows_counts_or_ends_fail(expected: str, got: str, task: Task):
     assert "counts, arrows or the end differ" in failures(expected, got, 2, task)
+
+
+AREA = "<area> <frame 1>: (500, 500) </area>"
+PATH = "<trajectory> <frame 1>: (500, 500), (600, 500) </trajectory>"
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "orders"),
+    [
+        (f"Pick up {BOX}.", f"Push {BOX}.", ("pick", "push")),
+        (f"Place it into {AREA}.", f"Place it next to {AREA}.", ("place into", "place next to")),
+        (f"Push it away along {PATH}.", f"Push it towards you along {PATH}.",
+         ("push away", "push closer")),
+        (f"Pick up {BOX}.", f"Behold {BOX}.", ("pick", "none")),
+        (f"Behold {BOX}.", f"Pick up {BOX}.", ("none", "pick")),
+        (f"Pick up {BOX}.", "Done.", ("pick", "done")),
+        ("Done.", BOX, ("done", "none")),
+    ],
+)  # fmt: skip
+def test_a_plan_that_orders_another_deed_fails(expected: str, got: str, orders: tuple[str, str]):
+    told = f"expected the order {orders[0]!r}, got {orders[1]!r}"
+    assert told in failures(expected, got, 2, Task.PLAN)
+
+
+@pytest.mark.parametrize(
+    ("expected", "got"),
+    [
+        (f"Pick up {BOX}.", f"Now take {BOX}."),
+        (f"Place it into {AREA}.", f"Put it in {AREA}."),
+        (f"Push it to the left to {AREA}.", f"Push it to {AREA}, which is to the left."),
+        (f"Behold {BOX}.", f"Look! {BOX}."),
+    ],
+)
+def test_a_plan_that_orders_the_same_in_other_words_passes(expected: str, got: str):
+    assert failures(expected, got, 2, Task.PLAN) == []
 
 
 def test_words_alone_may_differ_and_tell_nothing_about_motion():

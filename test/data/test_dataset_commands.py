@@ -135,7 +135,11 @@ def test_split_and_merge_lose_nothing(made: Path, tmp_path: Path):
         (["split", "SET", "train", "--out", "OUT"], "'train' is not NAME=SHARE"),
         (["split", "SET", "../x=1", "--out", "OUT"], "no name for a folder"),
         (["split", "SET", "a=0", "--out", "OUT"], "a share above 0"),
-        (["split", "SET", *(f"p{i}=1" for i in range(5)), "--out", "OUT"], "too few for a part"),
+        (["split", "SET", "a=0.9", "b=0.9", "--out", "OUT"], "the shares are 1.8 in sum"),
+        (["split", "SET", "a=nan", "--out", "OUT"], "a share above 0"),
+        (["split", "SET", "a=inf", "--out", "OUT"], "a share above 0"),
+        (["split", "SET", "a=0.5", "a=0.5", "--out", "OUT"], "'a' is named twice"),
+        (["split", "SET", *(f"p{i}=0.2" for i in range(5)), "--out", "OUT"], "too few for a part"),
         (["visualize", "SET", "--episode", "9"], "no episode 9; there are 4"),
         (["inspect", "OUT"], "no LeRobot data set"),
         (["merge", "SET", "--out", "SET"], "not empty"),
@@ -149,6 +153,27 @@ def test_what_cannot_be_done_is_told(
     places = {"SET": str(made / "set"), "OUT": str(tmp_path / "out")}
     assert main(["dataset", *(places.get(a, a) for a in arguments)]) == 2
     assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["dataset", "merge", "SET", "--out", "OUT"],
+        ["dataset", "split", "SET", "a=1", "--out", "OUT"],
+        ["convert", "BAG", "--contract", "YAML", "--out", "OUT"],
+    ],
+)
+def test_a_file_where_a_folder_is_to_be_is_told(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments, name: str
+):
+    (tmp_path / "file").write_text("mine")
+    places = {"SET": str(made / "set"), "BAG": str(made / "0.mcap"), "OUT": str(tmp_path / name)}
+    places["YAML"] = str(made / "tiny.yaml")
+    assert main([places.get(a, a) for a in arguments]) == 4
+    assert f"{tmp_path / 'file'} is a file, not a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.shared

@@ -30,8 +30,9 @@ def demo(folder: Path, *more: str) -> int:
 def checked(episode: Path, folder: Path, engine: str) -> Path:
     cases = folder / "cases.jsonl"
     assert main(["record-answers", str(episode), "--out", str(cases)]) == 0
-    main(["check-engine", engine, "--cases", str(cases), "--out", str(folder), "--min-cases", "3"])
-    return folder / "verdict.json"
+    out = folder / "check"
+    main(["check-engine", engine, "--cases", str(cases), "--out", str(out), "--min-cases", "3"])
+    return out / "verdict.json"
 
 
 def test_with_a_passing_verdict_the_task_is_done_and_decided_again_alike(

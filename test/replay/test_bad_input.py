@@ -636,14 +636,13 @@ def test_expected_answers_that_do_not_exist(small_bag: Path, tmp_path: Path, com
 def test_a_folder_below_a_file_cannot_be_written(small_bag: Path, tmp_path: Path, complaint):
     (tmp_path / "file").touch()
     assert replay(small_bag, tmp_path / "file" / "out") == 4
-    assert "a part of this path is a file, not a folder" in complaint()
+    assert f"{tmp_path / 'file'} is a file, not a folder" in complaint()
 
 
 def test_a_file_in_the_folders_place(small_bag: Path, tmp_path: Path, complaint):
     (tmp_path / "out").touch()
     assert replay(small_bag, tmp_path / "out") == 4
-    text = complaint()
-    assert str(tmp_path / "out") in text and "a file is in its place" in text
+    assert f"{tmp_path / 'out'} is a file, not a folder" in complaint()
 
 
 def _fails(command: list[str]) -> bool:

@@ -6,14 +6,15 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from recordings import CUBE, ScriptedEngine, answers, ask_bag, changed, replay
+from recordings import CUBE, ScriptedEngine, answers, ask_bag, changed, record_answer, replay
 
 from rynn_brain_ros.geometry import apply
 from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.planning import Question
-from rynn_brain_ros.replay import ReplayConfig, read_answers
+from rynn_brain_ros.replay import ReplayConfig, Tolerance, compare_answers, read_answers
 from rynn_brain_ros.replay import replay as run_replay
 from rynn_brain_ros.sim import Tabletop
 from rynn_brain_ros.sim.tabletop import COLOR_TOPIC, FIXED_FRAME, OPTICAL_FRAME, START_NS
@@ -279,6 +280,51 @@ def test_a_new_refusal_is_a_drift(run: Path, small_bag: Path, tmp_path: Path, ca
     expect = expectation(run, tmp_path / "expect.jsonl", refusal=refusal)
     assert replay(small_bag, tmp_path / "out", "--expect", str(expect)) == 1
     assert "refusal was depth_edge, is none" in capsys.readouterr().out
+
+
+def test_another_fixed_frame_is_a_drift(run: Path, small_bag: Path, tmp_path: Path, capsys):
+    expect = expectation(run, tmp_path / "expect.jsonl", fixed_frame_id="map")
+    assert replay(small_bag, tmp_path / "out", "--expect", str(expect)) == 1
+    assert "fixed_frame_id was 'map', is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("turn_deg", "drifts"), [(179.0, 0), (5.0, 0), (80.0, 1)])
+def test_a_grasp_that_turned_is_a_drift(turn_deg: float, drifts: int):
+    def record(angle_deg: float) -> dict[str, Any]:
+        return {"query_id": "q", "task": "grasp", "ask": "it", "text": "", "groundings": [
+            {"kind": "contact_point", "points_px": [[1.0, 2.0]], "angle_deg": angle_deg}
+        ]}  # fmt: skip
+
+    found = compare_answers([record(0.0)], [record(turn_deg)], Tolerance())
+    assert found == ["q: contact_point 0: turned by 80° (allowed 10°)"] * drifts
+
+
+def test_every_point_of_a_path_counts(small_bag: Path, tmp_path: Path):
+    path = "<trajectory> <frame 0>: (400, 700), (450, 700), (500, 700) </trajectory>"
+    result = ask_bag(small_bag, tmp_path, ScriptedEngine(path), Task.TRAJECTORY)
+    got = read_answers(result.folder / "answers.jsonl")
+    want = read_answers(result.folder / "answers.jsonl")
+    assert compare_answers(want, got, Tolerance()) == []
+    want[0]["groundings"][0]["points_camera_m"][1][2] += 0.1
+    (drift,) = compare_answers(want, got, Tolerance())
+    assert "points_camera_m moved by 0.1 m" in drift
+
+
+@pytest.mark.parametrize(("said", "code"), [("Take", 0), ("Push", 1)])
+def test_a_plan_that_orders_another_deed_is_a_drift(
+    said: str, code: int, small_bag: Path, tmp_path: Path, capsys
+):
+    def run_of(verb: str) -> Path:
+        text = f"{verb} <object> <frame 0>: (400, 400), (600, 600) </object>."
+        return record_answer(small_bag, tmp_path / f"{verb}.jsonl", text, Task.PLAN)
+
+    first = ("--engine", f"recorded:{run_of('Pick up')}")
+    assert replay(small_bag, tmp_path / "first", *first, task="plan") == 0
+    expect = ("--expect", str(tmp_path / "first" / "answers.jsonl"))
+    second = ("--engine", f"recorded:{run_of(said)}")
+    assert replay(small_bag, tmp_path / "second", *second, *expect, task="plan") == code
+    told = "drift: " in capsys.readouterr().out
+    assert told == bool(code)
 
 
 def test_the_expected_answers_are_never_those_that_are_replaced(
