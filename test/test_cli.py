@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from recordings import CUBE, answers, replay, without
+from recordings import CUBE, answers, record_answer, replay, without
 
 from rynn_brain_ros import __version__
 from rynn_brain_ros.cli import main
@@ -208,6 +208,7 @@ def test_inspect_of_no_bag_is_one_sentence(name: str, tmp_path: Path, capsys):
         (["replay", "b", "--fixed-frame", "map", "--think"], "--think, --fixed-frame need --ask"),
         (["replay", "b", "--task", "describe", "--abstain"], "--task, --abstain need --ask"),
         (["replay", "b", "--tol-px", "2", "--out", "o"], "--tol-px, --out need --ask"),
+        (["check-calibration", "b", "--board", ""], "--board is empty"),
         (["replay", "b", "--ask", "x", "--tol-m", "1"], "--tol-m needs --expect"),
         (["record-answers", "b", "--out", "o.jsonl", "--ask", ""], "--ask is empty"),
         (["record-answers", "b", "--out", "o.jsonl", "--at", "1"], "--at needs --ask or --q"),
@@ -232,6 +233,15 @@ def test_an_argument_that_cannot_be_is_one_sentence(arguments: list[str], words:
     assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("rynn-brain: ") and words in line
+
+
+def test_a_recorded_engine_may_lie_at_home(
+    small_bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    record_answer(small_bag, tmp_path / "said.jsonl", "It is red.", Task.DESCRIBE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    out, engine = tmp_path / "out", ["--engine", "recorded:~/said.jsonl"]
+    assert replay(small_bag, out, *engine, task="describe") == 0
 
 
 def test_a_link_to_itself_is_one_sentence(tmp_path: Path, small_bag: Path, capsys):

@@ -222,7 +222,7 @@ def questions_of(path: Path) -> Iterable[Question]:
     """Questions from a file with lines like ``affordance: Pick up the red cube``; empty lines and
     those that begin with ``#`` do not count. Raises `InputError`."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read questions from {path}: {error}") from error
     for number, line in enumerate(lines, 1):

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -296,12 +297,12 @@ def _commands(
     """What can be done now, the most telling first."""
     has_models = torch.works and not missing_packages()
     fitting = next((model for model in models if model.fits_in), None) if has_models else None
-    engine = "" if fitting is None else fitting.spelling
+    engine = "" if fitting is None else shlex.quote(fitting.spelling)
     color = next((topic for topic, _ in cameras if "depth" not in topic), "")
     if color and not _importable("rynn_brain_ros.msg"):
         yield "colcon build --packages-select rynn_brain_ros && source install/setup.bash"
     elif color:
-        chosen = f" engine:={engine} engine_python:={sys.executable}" if engine else ""
+        chosen = f" engine:={engine} engine_python:={shlex.quote(sys.executable)}" if engine else ""
         yield f"ros2 launch rynn_brain_ros brain.launch.py color_topic:={color}{chosen}"
     if fitting is not None:
         for ask in filter(None, map(_QUESTIONS.get, fitting.roles)):

@@ -11,7 +11,7 @@ from typing import Any
 from rynn_brain_ros.checking.calibration import BoardCheck, check_board
 from rynn_brain_ros.checking.known_point import KnownPoint, PointCheck, check_point
 from rynn_brain_ros.checking.recorded_camera import CalibrationLimits
-from rynn_brain_ros.cli.common import DONE, DRIFTED, path, progress_bar
+from rynn_brain_ros.cli.common import DONE, DRIFTED, path, progress_bar, said
 from rynn_brain_ros.config import configure, settings
 from rynn_brain_ros.geometry.boards import BOARD_SPELLINGS, parse_board
 from rynn_brain_ros.geometry.hand_eye import overall
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("bag", type=path, metavar="BAG")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--board", metavar="BOARD", help=BOARD_SPELLINGS)
+    what.add_argument("--board", type=said("--board"), metavar="BOARD", help=BOARD_SPELLINGS)
     what.add_argument(
         "--point", metavar="X,Y,Z", help="a point's place in metres (write --point=-0.1,0.2,0.3)"
     )
@@ -58,7 +58,7 @@ def _check_calibration(options: argparse.Namespace) -> int:
         CalibrationLimits,
         {item.name: getattr(options, item.name) for item in settings(CalibrationLimits)},
     )
-    check = _board(options, limits) if options.board else _point(options, limits)
+    check = _board(options, limits) if options.board is not None else _point(options, limits)
     if options.json:
         record = board_record(check) if isinstance(check, BoardCheck) else point_record(check)
         print(json.dumps(record, ensure_ascii=False))

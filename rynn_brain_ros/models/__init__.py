@@ -70,7 +70,7 @@ def open_engine(spec: str, progress: Progress = untold) -> Engine:
     `EngineError` for a server that does not answer or a model that cannot be loaded."""
     name, _, argument = spec.partition(":")
     if name == "recorded" and argument:
-        return RecordedEngine.open(Path(argument))
+        return RecordedEngine.open(Path(argument).expanduser())
     if name == "local" and argument:
         return open_local(argument, progress)
     if spec == "color-baseline":

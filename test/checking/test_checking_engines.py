@@ -13,7 +13,15 @@ import cv2
 import pytest
 from recordings import CUBE, ScriptedEngine
 
-from rynn_brain_ros.checking import Case, CaseSet, DriftLimits, check, load_cases, save_cases
+from rynn_brain_ros.checking import (
+    Case,
+    CaseSet,
+    DriftLimits,
+    check,
+    load_cases,
+    questions_of,
+    save_cases,
+)
 from rynn_brain_ros.cli import main
 from rynn_brain_ros.models import save_recorded
 from rynn_brain_ros.safety import EngineIdentity, read_verdicts
@@ -333,6 +341,12 @@ def test_where_nothing_can_be_written_is_told_before_an_engine_opens(
     said = capsys.readouterr().err
     assert (code, "none.jsonl" in said) == (4, False)
     assert f"{tmp_path / 'file'} is a file, not a folder" in said
+
+
+def test_questions_of_an_editor_that_marks_utf_8_are_read(tmp_path: Path):
+    file = tmp_path / "questions.txt"
+    file.write_text("object: the cup\n", encoding="utf-8-sig")
+    assert [question.text for question in questions_of(file)] == ["the cup"]
 
 
 class Mixed(ScriptedEngine):

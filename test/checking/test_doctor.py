@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -222,6 +223,9 @@ def test_a_model_that_fits_leads_to_questions_of_its_roles(
     ]
     assert f"--engine local:{NANO} --task affordance" in commands[0]
     assert "--task plan" in commands[1]
+    (tmp_path / "my models").symlink_to(NANO.parent)
+    spaced = look(tmp_path, Programs(torch=cpu), tmp_path / "my models").commands
+    assert f"local:{tmp_path / 'my models' / NANO.name}" in shlex.split(spaced[0])
 
 
 def test_without_torch_the_next_command_is_one_that_works(
