@@ -357,7 +357,7 @@ def test_a_file_in_the_folders_place_ends_with_4(tmp_path: Path):
     (tmp_path / "out").write_text("mine")
     run = demo(tmp_path / "out")
     assert run.code == 4
-    assert "a file is in its place: choose another folder with --out" in run.err
+    assert "out is a file, not a folder" in run.err
     assert (tmp_path / "out").read_text() == "mine"
 
 
