@@ -18,7 +18,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from rynn_brain_ros.data.known_contracts import find_contract
-from rynn_brain_ros.demo import Evaluation, StageConfig, evaluate, write_evaluation
+from rynn_brain_ros.demo import (
+    Evaluation,
+    StageConfig,
+    evaluate,
+    tell_evaluation,
+    write_evaluation,
+)
 from rynn_brain_ros.demo.teleoperating import OPERATORS
 from rynn_brain_ros.values import RynnBrainError
 from rynn_brain_ros.view.evaluation import EpisodeScore
@@ -85,9 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         evaluation = Evaluation(
             stage, options.episodes, ENGINE, policy=str(policy), contract=CONTRACT
         )
-        lines, summary = write_evaluation(evaluation, evaluate(evaluation, tell), options.out)
+        scores = evaluate(evaluation, tell)
+        write_evaluation(evaluation, scores, options.out)
     except RynnBrainError as error:
         raise SystemExit(f"error: {error}") from error
+    lines, summary = tell_evaluation(evaluation, scores, options.out)
     print(*lines, json.dumps(summary), sep="\n")
 
 

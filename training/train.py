@@ -448,9 +448,8 @@ def evaluate(
     states = np.stack([each.observation.state for each in samples])  # [n, S]
     true = np.stack([each.actions for each in samples])  # [n, H, D]
     without = [data.without_pictures(dataclasses.replace(key, withheld=True)) for key in keys]
-    true_untold = np.stack(
-        [each.actions for each in without]
-    )  # who knows no step goes on behind it
+    # Who is not told where the step ends goes on behind it.
+    true_untold = np.stack([each.actions for each in without])
     n_real = [data.demonstrations[k.episode].n_real(k.row, network.horizon) for k in keys]
 
     def predicted(asked: Sequence[Sample]) -> Floats:

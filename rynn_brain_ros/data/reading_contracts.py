@@ -56,9 +56,8 @@ def read_contract(path: Path) -> Contract:
 
 def contract_from(text: str) -> Contract:
     """The contract in a YAML text. Raises `ConfigError`."""
-    top = {
-        k: v for k, v in _mapping(read_yaml(text), "the contract").items() if not k.startswith("x-")
-    }
+    told = _mapping(read_yaml(text), "the contract")
+    top = {name: value for name, value in told.items() if not name.startswith("x-")}
     for name in _ROSETTA_ONLY:
         if name in top:
             raise ConfigError(f"the section {name!r} of rosetta's contracts is not known here")

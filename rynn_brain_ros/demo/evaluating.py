@@ -199,18 +199,15 @@ def check_out(out: Path) -> None:
     probe.unlink(missing_ok=True)
 
 
-def write_evaluation(
-    config: Evaluation, scores: Sequence[EpisodeScore], out: Path
-) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """What `tell_evaluation` tells; the picture goes to ``out``. Raises `OutputError`."""
+def write_evaluation(config: Evaluation, scores: Sequence[EpisodeScore], out: Path) -> None:
+    """The picture, into ``out``. Raises `OutputError`."""
     write_whole(_page(out), evaluation_page(_title(config, scores), scores).encode())
-    return tell_evaluation(config, scores, out)
 
 
 def tell_evaluation(
     config: Evaluation, scores: Sequence[EpisodeScore], out: Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """The table for people and the summary for programs."""
+    """The table for people and the summary for programs, with where the picture is."""
     stage, page = config.stage, _page(out)
     told = {
         "world": stage.world,

@@ -18,6 +18,7 @@ from rynn_brain_ros.demo import (
     evaluate,
     make_stage,
     play_and_score,
+    tell_evaluation,
     write_evaluation,
 )
 from rynn_brain_ros.demo.demonstrating import UNJUDGED
@@ -121,7 +122,8 @@ def test_of_other_words_than_the_tasks_nobody_knows_the_truth(tmp_path: Path):
     config = Evaluation(replace(ABSENT, task="pick up any object"), 1, "color-baseline")
     score = play_and_score(config)
     assert (score.success, score.judged, score.claimed) == (False, False, True)
-    lines, told = write_evaluation(config, [score], tmp_path)
+    lines, told = tell_evaluation(config, [score], tmp_path)
+    write_evaluation(config, [score], tmp_path)
     assert (told["successes"], told["unjudged"], told["success_rate"]) == (0, 1, None)
     assert UNJUDGED in lines
 

@@ -61,8 +61,8 @@ class Prefix:
         """Cuts back to what ``prompt`` shares, and returns how many of its tokens are read.
 
         At least its last token is left to be read, since its logits are wanted. A small share is
-        read again, too. An answer that was
-        written is read again: token by token, 16 bits rounded it otherwise than in a prompt.
+        read again, and so is an answer that was written: token by token, 16 bits rounded it
+        otherwise than in a prompt.
         """
         most = min(self._n_prompt, len(prompt) - 1) if self.reuses else 0
         common = min(self.read.common_prefix(prompt), most)
