@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from rynn_brain_ros.view.colors import BAD, GOOD, PALETTE
+from rynn_brain_ros.view.colors import BAD, GOOD, PALETTE, REFUSED
 from rynn_brain_ros.view.svg import element, hex_of, points_of, titled, words
 from rynn_brain_ros.view.telling import plain, seconds
 
@@ -14,11 +14,17 @@ PANEL = (360.0, 270.0)
 """Width and height in pixels."""
 _TOP, _BOTTOM, _LEFT, _RIGHT = 40.0, 240.0, 130.0, 316.0
 _MOST_ROWS = 9
+_FILLS = (GOOD, BAD, REFUSED)
+"""Of `Counts`."""
 _Scale = Callable[[float], float]
 
 
-def cause_panel(causes: Mapping[str, tuple[int, int]]) -> str:
-    """Bars of how episodes ended: (succeeded, not succeeded) by cause."""
+Counts = tuple[int, int, int]
+"""Of episodes: succeeded, not succeeded, not judged."""
+
+
+def cause_panel(causes: Mapping[str, Counts]) -> str:
+    """Bars of how episodes ended, by cause."""
     ordered = sorted(causes.items(), key=lambda item: (-sum(item[1]), item[0]))
     rows = ordered[:_MOST_ROWS]
     if len(ordered) > _MOST_ROWS:
@@ -27,21 +33,27 @@ def cause_panel(causes: Mapping[str, tuple[int, int]]) -> str:
     bars = (_cause_bar(place, name, of, most) for place, (name, of) in enumerate(rows))
     key = words(_LEFT, _BOTTOM + 20, "■ succeeded", fill=hex_of(GOOD))
     key += words(_LEFT + 92, _BOTTOM + 20, "■ not", fill=hex_of(BAD))
+    if any(unjudged for *_, unjudged in causes.values()):
+        key += words(_LEFT + 136, _BOTTOM + 20, "■ not judged", fill=hex_of(REFUSED))
     return _title("How the episodes ended") + "".join(bars) + key
 
 
-def _others(rest: Sequence[tuple[str, tuple[int, int]]]) -> tuple[str, tuple[int, int]]:
-    return (f"{len(rest)} others", (sum(a for _, (a, _) in rest), sum(b for _, (_, b) in rest)))
+def _others(rest: Sequence[tuple[str, Counts]]) -> tuple[str, Counts]:
+    won, lost, unjudged = (sum(column) for column in zip(*(of for _, of in rest), strict=True))
+    return f"{len(rest)} others", (won, lost, unjudged)
 
 
-def _cause_bar(place: int, name: str, counts: tuple[int, int], most: int) -> str:
-    scale, y = (_RIGHT - _LEFT) / most, _row(place)
-    won, lost = counts
-    bars = _rect(_LEFT, y, won * scale, hex_of(GOOD))
-    bars += _rect(_LEFT + won * scale, y, lost * scale, hex_of(BAD))
-    label = _name(plain(name), y)
-    count = words(_LEFT + (won + lost) * scale + 6, y + 12, str(won + lost), font_weight=600)
-    return titled(f"{plain(name)}: {won} succeeded, {lost} did not", label + bars + count)
+def _cause_bar(place: int, name: str, counts: Counts, most: int) -> str:
+    scale, y, x, bars = (_RIGHT - _LEFT) / most, _row(place), _LEFT, ""
+    for n, fill in zip(counts, _FILLS, strict=True):
+        bars += _rect(x, y, n * scale, hex_of(fill))
+        x += n * scale
+    won, lost, unjudged = counts
+    told = f"{plain(name)}: {won} succeeded, {lost} did not" + (
+        f", {unjudged} were not judged" if unjudged else ""
+    )
+    count = words(x + 6, y + 12, str(sum(counts)), font_weight=600)
+    return titled(told, _name(plain(name), y) + bars + count)
 
 
 def success_panel(steps: Sequence[tuple[float, float, float]]) -> str:
@@ -65,8 +77,11 @@ def success_panel(steps: Sequence[tuple[float, float, float]]) -> str:
         u, v = line[-1]
         parts.append(element("circle", cx=u, cy=v, r=4, fill=color))
         parts.append(words(u + 7, v + 5, f"{steps[-1][0]:.0%}", fill=color, font_weight=700))
-    parts.append(_soft(left, _BOTTOM + 20, "1"))
-    parts.append(_soft(right, _BOTTOM + 20, f"{len(steps)} episodes", text_anchor="end"))
+        parts.append(_soft(left, _BOTTOM + 20, "1"))
+        parts.append(_soft(right, _BOTTOM + 20, f"{len(steps)} episodes", text_anchor="end"))
+    else:
+        middle = (left + right) / 2
+        parts.append(_soft(middle, (_TOP + _BOTTOM) / 2 - 6, "not judged", text_anchor="middle"))
     return "".join(parts)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from rynn_brain_ros.view.charts import PANEL, cause_panel, stage_panel, success_panel
+from rynn_brain_ros.view.charts import PANEL, Counts, cause_panel, stage_panel, success_panel
 from rynn_brain_ros.view.page import STORY_STYLE
 from rynn_brain_ros.view.parts import document, pairs, tile
 from rynn_brain_ros.view.svg import drawing, element
@@ -217,16 +217,16 @@ def evaluation_picture(scores: Sequence[EpisodeScore]) -> str:
 
 
 def _panels(scores: Sequence[EpisodeScore]) -> tuple[str, str, str]:
-    scores = [score for score in scores if score.judged]
-    wins: dict[str, tuple[int, int]] = {}
+    ended: dict[str, Counts] = {}
     for score in scores:
-        won, lost = wins.get(score.cause, (0, 0))
-        wins[score.cause] = (won + score.success, lost + (not score.success))
+        won, lost, unjudged = ended.get(score.cause, (0, 0, 0))
+        failed = score.judged and not score.success
+        ended[score.cause] = (won + score.success, lost + failed, unjudged + (not score.judged))
     steps, won = [], 0
-    for n, score in enumerate(scores, 1):
+    for n, score in enumerate((score for score in scores if score.judged), 1):
         won += score.success
         steps.append((won / n, *wilson(won, n)))
-    return (cause_panel(wins), success_panel(steps), stage_panel(_by_stage(scores)))
+    return (cause_panel(ended), success_panel(steps), stage_panel(_by_stage(scores)))
 
 
 def evaluation_page(
