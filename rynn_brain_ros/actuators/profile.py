@@ -135,7 +135,7 @@ class GripperProfile:
     """Two fingers behind one of the usual actions. Widths are between the fingers."""
 
     kind: str = setting(
-        "franka",
+        "gripper_command",
         "franka: franka_msgs Grasp, Move and Homing; gripper_command or parallel_gripper: "
         "control_msgs GripperCommand or ParallelGripperCommand",
         choices=("franka", "gripper_command", "parallel_gripper"),

@@ -55,10 +55,13 @@ class HttpEngine:
     """Asks one model of one server. Raises `EngineError` when the server is not to be had and
     `InputError` when it has no such model.
 
-    ``token`` is sent as a bearer token (default: the environment's ``RYNN_BRAIN_API_KEY``).
+    ``token`` is sent as a bearer token (default: the environment's ``RYNN_BRAIN_API_KEY``). The
+    engine is called ``name``, by which verdicts know it; empty: what a server of ours calls its own.
     """
 
-    def __init__(self, url: str, model: str = "", token: str | None = None) -> None:
+    def __init__(
+        self, url: str, model: str = "", token: str | None = None, name: str = "http"
+    ) -> None:
         token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
         if not token.isascii():
             raise InputError(f"{TOKEN_VARIABLE} holds characters that no server can be sent")
@@ -78,7 +81,7 @@ class HttpEngine:
         try:
             entry = self._find(model)
             self._ours = FIELD in entry
-            self._info = _info(self._url, entry)
+            self._info = _info(self._url, entry, name)
             self.notes = server_notes(str(entry.get("owned_by", "")), self._page)
             if not self._ours:
                 self._suppose()
@@ -322,13 +325,13 @@ class HttpEngine:
         raise kind(f"{self._url} answered HTTP {reply.status_code}: {said}{hint}")
 
 
-def _info(url: str, entry: dict[str, Any]) -> EngineInfo:
+def _info(url: str, entry: dict[str, Any], name: str) -> EngineInfo:
     """What the server tells of a model; of one that tells nothing, what its name says."""
     model = str(entry["id"])
     if FIELD not in entry:
-        return EngineInfo(name="http", model=model, generation=profile_for(model).generation)
+        return EngineInfo(name=name, model=model, generation=profile_for(model).generation)
     try:
-        return read_info(entry[FIELD], "http", model)
+        return read_info(entry[FIELD], name, model)
     except WRONG_SHAPE as error:
         raise EngineError(
             f"{url} speaks another version of this package: {error}; update the older one"

@@ -35,6 +35,7 @@ _STAGES = ("queue_s", "encode_s", "prefill_s", "decode_s", "total_s")
 
 def info_record(info: EngineInfo) -> dict[str, Any]:
     return {
+        "name": info.name,
         "generation": info.generation.value,
         "revision": info.revision,
         "quantization": info.quantization,
@@ -43,11 +44,12 @@ def info_record(info: EngineInfo) -> dict[str, Any]:
 
 
 def read_info(record: Mapping[str, Any], name: str, model: str) -> EngineInfo:
-    """Raises KeyError, TypeError or ValueError for another shape. Tasks that this client does not
-    know are left out: the server may be newer."""
+    """``name`` is what the client calls the engine; empty: what the server does. Raises KeyError,
+    TypeError or ValueError for another shape. Tasks that this client does not know are left out:
+    the server may be newer."""
     known = {task.value for task in Task}
     return EngineInfo(
-        name=name,
+        name=name or str(record["name"]),
         model=model,
         generation=Generation(record["generation"]),
         revision=str(record["revision"]),

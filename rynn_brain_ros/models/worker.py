@@ -182,7 +182,7 @@ class WorkerEngine:
 
     def _connect(self, url: str, process: subprocess.Popen[str]) -> float | None:
         try:
-            engine = HttpEngine(url, token=self._token)
+            engine = HttpEngine(url, token=self._token, name="")
         except RynnBrainError as error:
             self._said = str(error)
             process.terminate()

@@ -99,6 +99,12 @@ def test_nothing_moves_unless_it_is_said_at_the_start():
         assert (limits.dry_run, limits.engine_verdict) == (True, "required")
 
 
+def test_what_an_arm_leaves_out_is_the_pandas(tmp_path: Path):
+    sections = "arm: {}\ngripper: {}\nmotion: {}\nlimits: {}\n"
+    ours = read_profile(written(tmp_path, f"name: franka_panda\n{sections}"))
+    assert ours == read_profile("franka_panda")
+
+
 def test_what_is_left_out_has_its_default(tmp_path: Path):
     profile = read_profile(written(tmp_path, MINIMAL))
     assert profile == RobotProfile("mine", base=SECTIONS["base"]())
