@@ -56,7 +56,7 @@ class HttpEngine:
     `InputError` when it has no such model.
 
     ``token`` is sent as a bearer token (default: the environment's ``RYNN_BRAIN_API_KEY``). The
-    engine is called ``name``, by which verdicts know it; empty: what a server of ours calls its own.
+    engine is called ``name``, by which verdicts know it; empty: what a server of ours calls it.
     """
 
     def __init__(

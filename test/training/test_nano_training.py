@@ -71,6 +71,7 @@ from training.nano.rows import (  # noqa: E402
     assemble,
 )
 from training.nano.save import load_checkpoint, save_checkpoint  # noqa: E402
+from training.nano.see import labels_of  # noqa: E402
 from training.nano.speak import Speaker, learn_hints, unevenness  # noqa: E402
 from training.nano.spots import free_spot, spots_beside  # noqa: E402
 from training.nano.teacher import (  # noqa: E402
@@ -691,6 +692,32 @@ def test_the_middle_of_a_thing_is_in_a_token_that_shows_it(truths: list[Truth]):
                 assert truth.cells[row, column] == seen.thing.number
 
 
+@pytest.mark.parametrize("flipped", [False, True])
+def test_visual_tokens_are_told_their_thing_its_middle_and_the_spot_beside_it(
+    truths: list[Truth], flipped: bool
+):
+    beside = 0
+    for truth in truths:
+        table = labels_of(truth, flipped).reshape(*truth.cells.shape, -1)
+        assert not table[(truth.cells == 0)[:, :: -1 if flipped else 1], 0].any()
+        part = labels_of(truth, flipped, (3, 5), (8, 10))
+        assert np.array_equal(part, table[3:11, 5:15].reshape(len(part), -1))
+        for seen in truth.seen:
+            _, _, side, is_middle, *numbers = table[truth.middle(seen.thing.number, flipped)]
+            assert is_middle
+            if not (truth.cells == seen.thing.number).any():
+                continue
+            assert numbers[:6] == pytest.approx(seen.mirrored(flipped), abs=1e-3)
+            if seen.thing.beside is None:
+                assert side == 0
+                continue
+            assert numbers[6:] == pytest.approx(seen.beside(flipped), abs=1e-3)
+            assert side == seen.side(flipped) + 1
+            beside += 1
+        assert table[..., 3].sum() <= len(truth.seen)
+    assert beside > 20
+
+
 def thing(shape: str, xy_m: Sequence[float]) -> Thing:
     x, y = xy_m
     return Thing(shape, "red", shape, (x, y), (0.04, 0.04, 0.04))
@@ -776,6 +803,9 @@ SMALL = Recipe(
     see_whole=Schedule(4, 1e-3),
     speak=Schedule(12, 3e-3),
     everything=Schedule(8, 1e-3),
+    heads=Schedule(2, 3e-3),
+    see_more_parts=Schedule(2, 1e-3),
+    see_more_whole=Schedule(1, 1e-3),
     hints=Schedule(2, 3e-3),
     plan_share=0.5,
     film_shards=1,
@@ -817,10 +847,11 @@ def test_a_folder_of_another_run_is_refused_by_name(tmp_path: Path):
 def test_a_nano_learns_on_and_says_what_it_began_with(trained: Path, tmp_path: Path):
     recipe = dataclasses.replace(SMALL, everything=Schedule(2, 1e-3))
     earlier = trained / "RynnBrain-nano"
-    later = Run(tmp_path, trained / "pool", recipe).train_further(earlier)
+    Run(tmp_path, trained / "pool", recipe).train_further(earlier)
+    later = tmp_path / "RynnBrain-nano"
     one, other = (load_file(path / "model.safetensors") for path in (earlier, later))
     changed = {name.split(".")[1] for name in one if not torch.equal(one[name], other[name])}
-    assert changed == {"language_model"}
+    assert changed == {"visual", "language_model"}
     told = json.loads((later / "provenance.json").read_text())
     assert told["began with"] == json.loads((earlier / "provenance.json").read_text())
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from training.nano.team import ALONE, Team
+
 Score = Mapping[str, float]
 Tell = Callable[[Score], None]
 _WARM_UP = 60
@@ -41,11 +43,13 @@ def optimize(
     *,
     kept: Path | None = None,
     keep_every_s: float = 300.0,
+    team: Team = ALONE,
 ) -> float:
     """``lesson`` gives loss and scores of a step. ``tell`` gets the means of the last scores, with
     step and seconds passed. Now and then everything is kept in ``kept``, from which the same call
-    goes on; where ``lesson`` depends on nothing but its step, as if it had never stopped. The
-    seconds that it took in all."""
+    goes on; where ``lesson`` depends on nothing but its step, as if it had never stopped. Of a
+    ``team`` all learn from the lessons of all, and its first tells and keeps. The seconds that it
+    took in all."""
     weights = list(weights)
     optimizer = torch.optim.AdamW(
         [
@@ -63,14 +67,15 @@ def optimize(
             group["lr"] = schedule.rate(step)
         optimizer.zero_grad()
         loss.backward()
+        team.share_gradients(weights)
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         scores.append(score)
         passed = time.monotonic() - began
-        if passed > told or step == schedule.steps - 1:
+        if team.leads and (passed > told or step == schedule.steps - 1):
             told = passed + _TELL_EVERY_S
             tell({"step": step + 1, "seconds": round(passed), **_means(scores[-_WINDOW:])})
-        if kept is not None and passed > saved + keep_every_s:
+        if team.leads and kept is not None and passed > saved + keep_every_s:
             saved = passed
             state = {"step": step + 1, "seconds": passed, "optimizer": optimizer.state_dict()}
             write_torch(kept, {**state, "weights": [w.data for w in weights]})

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from training.nano.camera import SEEN_PX
 from training.nano.pictures import Seen, TablePicture, table_pictures
+from training.nano.team import ALONE, Team
 
 
 def draw_pool(
@@ -57,11 +58,15 @@ def _draw_shard(path: Path, pictures: Iterator[TablePicture], size: int) -> None
 class Pool:
     """The whole shards of a folder as one sequence, read from disk as they are needed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, team: Team = ALONE) -> None:
+        """Of a ``team`` each has shards of its own."""
         shards = sorted(path for path in folder.iterdir() if path.suffix != ".part")
         self.shards = tuple(path.name for path in shards)
-        if not shards:
-            raise FileNotFoundError(f"{folder} holds no pictures yet: draw some first")
+        if len(shards) < team.size:
+            raise FileNotFoundError(
+                f"{folder} holds {len(shards)} shards for {team.size} workers: draw more"
+            )
+        shards = shards[team.rank :: team.size]
         self._images = [np.load(path / "images.npy", mmap_mode="r") for path in shards]
         self._maps = [np.load(path / "maps.npy", mmap_mode="r") for path in shards]
         self._places = [(n, i) for n, maps in enumerate(self._maps) for i in range(len(maps))]

@@ -69,13 +69,15 @@ _LEGEND = {
     "shape": "shape of its thing",
     "point": "its thing's point",
     "box": "its thing's box",
+    "spot": "the free spot beside its thing",
     "near": "coordinates within 20/1000",
     "decided": "deciding words that are right",
     "looked": "attention on the right thing",
 }
+_SEEING = ("see parts", "see whole", "see more parts", "see more whole")
 _CURVES = (
-    (("see parts", "see whole"), ("color", "shape"), "share of visual tokens that are right"),
-    (("see parts", "see whole"), ("point", "box"), "median error, 1/1000"),
+    (_SEEING, ("color", "shape"), "share of visual tokens that are right"),
+    (_SEEING, ("point", "box", "spot"), "median error, 1/1000"),
     (("speak", "everything"), ("near", "decided", "looked"), "share"),
 )
 

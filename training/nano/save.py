@@ -60,13 +60,13 @@ def load_checkpoint(
     return told, new
 
 
-def provenance(recipe: dict[str, Any], minutes: float) -> dict[str, Any]:
+def provenance(recipe: dict[str, Any], minutes: float, workers: int) -> dict[str, Any]:
     """What the weights come from: code, recipe with seeds, time and machine."""
     return {
         "code": _commit(),
         "recipe": recipe,
         "minutes": round(minutes, 1),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, no GPU",
+        "machine": f"{platform.machine()}, {workers} × {torch.get_num_threads()} threads, no GPU",
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

@@ -1,8 +1,9 @@
 """The first stage: the vision tower learns to tell what each visual token shows, and where.
 
-Heads that exist in training only ask every token for colour and shape of its thing, and for the
-thing's point and box as waves of their coordinates. Parts of pictures are shown first, which
-carry the positions they have in the whole: most of a picture is table.
+Heads that exist in training only ask every token for colour and shape of its thing, for the thing's
+point and box and the free spot beside it as waves of their coordinates, and whether the token is
+the one with its middle. Parts of pictures are shown first, which carry the positions they have in
+the whole: most of a picture is table.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from rynn_brain_ros.sim.objects import SHAPES
 from training.nano.network import TOKEN_PX, Sight, waves
 from training.nano.optimizing import Schedule, Score, Tell, optimize
 from training.nano.pool import Pool
-from training.nano.truth import COLORS, Truth, truth_of
+from training.nano.team import ALONE, Team
+from training.nano.truth import COLORS, SIDES, Truth, truth_of
 
 _CODE = 64
-_N_NUMBERS = 6
+_N_NUMBERS = 8
+_NO_NUMBER = -100
 _SHARP = 8.0
+_KEEP = 1.0
+"""What it costs when visual tokens are no longer what they were, as a share of their variance."""
 
 
 class Heads(nn.Module):  # type: ignore[misc]
@@ -34,12 +39,14 @@ class Heads(nn.Module):  # type: ignore[misc]
     def __init__(self, width: int) -> None:
         super().__init__()
         self.kinds = nn.Linear(width, len(COLORS) + 1 + len(SHAPES) + 1)
+        self.sides = nn.Linear(width, len(SIDES) + 1)
+        self.middles = nn.Linear(width, 1)
         self.places = nn.Linear(width, _N_NUMBERS * _CODE)
         codes = waves(np.arange(1001) / 1000, _CODE, 40.0)
         self.register_buffer("codes", torch.from_numpy(codes.astype(np.float32)))
 
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits of colour [n, 7] and shape [n, 7]; codes [n, 6, 64]."""
+        """Logits of colour [n, 7] and shape [n, 7]; codes [n, 8, 64]."""
         kinds = self.kinds(tokens)
         n_colors = len(COLORS) + 1
         places = self.places(tokens).view(-1, _N_NUMBERS, _CODE)
@@ -52,29 +59,43 @@ class Heads(nn.Module):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Labels:
-    """Of visual tokens, flat: colour and shape (0 none), point and box [n, 6]."""
+    """Of visual tokens, flat: colour and shape (0 none), on which side of the thing something can
+    be put (0 none), whether the token is that of its middle, and point, box and that spot [n, 8].
+    """
 
     color: torch.Tensor
     shape: torch.Tensor
+    side: torch.Tensor
+    is_middle: torch.Tensor
     numbers: torch.Tensor
 
 
 def sight_loss(heads: Heads, tokens: torch.Tensor, labels: Labels) -> tuple[torch.Tensor, Score]:
     """Scores are of tokens that show a thing: shares, and medians in 1/1000."""
-    color, shape, places = heads(tokens.reshape(-1, tokens.shape[-1]))
+    tokens = tokens.reshape(-1, tokens.shape[-1])
+    color, shape, places = heads(tokens)
     shows = labels.color > 0
-    truth = labels.numbers[shows]
+    sides, middles = heads.sides(tokens[shows]), heads.middles(tokens[shows])[:, 0]
+    side, is_middle, truth = labels.side[shows], labels.is_middle[shows], labels.numbers[shows]
     index = truth.round().long().clamp(0, 1000)
+    index[side == 0, 6:] = _NO_NUMBER
     loss = _balanced(color, labels.color, shows) + _balanced(shape, labels.shape, shows)
-    logits = _SHARP * (places[shows] @ heads.codes.T) / _CODE**0.5  # [m, 6, 1001]
-    loss = loss + 0.35 * functional.cross_entropy(logits.flatten(0, 1), index.flatten())
+    logits = _SHARP * (places[shows] @ heads.codes.T) / _CODE**0.5  # [m, 8, 1001]
+    loss = loss + 0.35 * functional.cross_entropy(
+        logits.flatten(0, 1), index.flatten(), ignore_index=_NO_NUMBER
+    )
+    loss = loss + 0.3 * functional.cross_entropy(sides, side)
+    loss = loss + 0.3 * functional.binary_cross_entropy_with_logits(middles, is_middle)
     with torch.no_grad():
         off = (logits.argmax(-1).float() - truth).abs()
         score = {
             "color": _share(color[shows].argmax(-1) == labels.color[shows]),
             "shape": _share(shape[shows].argmax(-1) == labels.shape[shows]),
+            "side": _share(sides.argmax(-1) == side),
+            "middle": _share((middles > 0) == (is_middle > 0.5)),
             "point": float(off[:, :2].median()),
-            "box": float(off[:, 2:].median()),
+            "box": float(off[:, 2:6].median()),
+            "spot": float(off[side > 0, 6:].median()),
         }
     return loss, score
 
@@ -109,14 +130,22 @@ def labels_of(
     corner: tuple[int, int] = (0, 0),
     size: tuple[int, int] | None = None,
 ) -> NDArray[np.float32]:
-    """[rows · columns, 8] (colour, shape, point, box) of ``size`` tokens from ``corner`` on."""
-    table = np.zeros((256, 8), np.float32)
+    """[rows · columns, 12] (colour, shape, side, is it the middle, point, box, spot) of ``size``
+    tokens from ``corner`` on."""
+    cells = truth.cells[:, ::-1] if flipped else truth.cells
+    table = np.zeros((256, 12), np.float32)
+    middles = np.zeros(cells.shape, np.float32)
     for item in truth.seen:
         kind = (COLORS.index(item.thing.color) + 1, SHAPES.index(item.thing.shape) + 1)
-        table[item.thing.number] = (*kind, *item.mirrored(flipped))
-    cells = truth.cells[:, ::-1] if flipped else truth.cells
+        side, spot = 0, (0.0, 0.0)
+        if item.thing.beside is not None:
+            side, spot = item.side(flipped) + 1, item.beside(flipped)
+        table[item.thing.number] = (*kind, side, 0, *item.mirrored(flipped), *spot)
+        middles[truth.middle(item.thing.number, flipped)] = 1
+    labels = table[cells]
+    labels[..., 3] = middles
     (row, column), (rows, columns) = corner, size or cells.shape
-    return table[cells[row : row + rows, column : column + columns].ravel()]
+    return labels[row : row + rows, column : column + columns].reshape(-1, 12)
 
 
 class Parts:
@@ -157,7 +186,8 @@ class Parts:
 
 def as_labels(tables: Sequence[NDArray[np.float32]]) -> Labels:
     flat = torch.from_numpy(np.concatenate(tables))
-    return Labels(flat[:, 0].long(), flat[:, 1].long(), flat[:, 2:])
+    color, shape, side = (flat[:, n].long() for n in range(3))
+    return Labels(color, shape, side, flat[:, 3], flat[:, 4:])
 
 
 def jitter(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -178,14 +208,47 @@ def learn_to_see(
     *,
     size: tuple[int, int],
     batch: int,
+    earlier: Sight | None = None,
     kept: Path | None = None,
+    team: Team = ALONE,
 ) -> float:
     """Trains the vision tower on ``parts`` (of a step) of ``size`` (rows, columns) in visual
-    tokens; the seconds that it took."""
+    tokens; where a language model has learned on those of an ``earlier`` tower, they shall tell
+    more and stay about what they were. The seconds that it took."""
 
     def lesson(step: int) -> tuple[torch.Tensor, Score]:
         images, corners, labels = parts(step).batch(batch, *size)
-        return sight_loss(heads, sight(images, corners), labels)
+        tokens = sight(images, corners)
+        loss, score = sight_loss(heads, tokens, labels)
+        if earlier is None:
+            return loss, score
+        with torch.no_grad():
+            were = earlier(images, corners)
+        changed = (tokens - were).square().mean() / were.var()
+        return loss + _KEEP * changed, {**score, "changed": float(changed.detach())}
 
     learning = [*sight.tower.parameters(), *heads.parameters()]
-    return optimize(learning, schedule, lesson, tell, kept=kept)
+    return optimize(learning, schedule, lesson, tell, kept=kept, team=team)
+
+
+def learn_heads(
+    sight: Sight,
+    heads: Heads,
+    parts: Callable[[int], Parts],
+    schedule: Schedule,
+    tell: Tell,
+    *,
+    size: tuple[int, int],
+    batch: int,
+    team: Team = ALONE,
+) -> float:
+    """Trains what a checkpoint has not: begun anew beside a tower that sees, it would teach that
+    nonsense. The seconds that it took."""
+
+    def lesson(step: int) -> tuple[torch.Tensor, Score]:
+        images, corners, labels = parts(step).batch(batch, *size)
+        with torch.no_grad():
+            tokens = sight(images, corners)
+        return sight_loss(heads, tokens, labels)
+
+    return optimize([*heads.parameters()], schedule, lesson, tell, team=team)

@@ -28,6 +28,7 @@ from training.nano.optimizing import Schedule, Score, Tell, optimize
 from training.nano.plans import TAUGHT
 from training.nano.pool import Pool
 from training.nano.rows import HOLDERS, N_CELLS, WEIGHTS, Asked, Batch, Look
+from training.nano.team import ALONE, Team
 from training.nano.truth import COLORS, SIDES
 
 KIND_LAYER = 0
@@ -399,6 +400,7 @@ def learn_to_speak(
     *,
     blur: tuple[float, float] = (15.0, 5.0),
     kept: Path | None = None,
+    team: Team = ALONE,
 ) -> float:
     """Trains the language model on ``lessons`` (with the visual tokens of their frames) of a step;
     what counts as near narrows from the first ``blur`` to the second. The seconds that it took."""
@@ -410,7 +412,7 @@ def learn_to_speak(
             return speaker.loss(batch, tokens, blur=width)
 
     learning = [*speaker.text.parameters(), *speaker.pointers.parameters()]
-    return optimize(learning, schedule, lesson, tell, kept=kept)
+    return optimize(learning, schedule, lesson, tell, kept=kept, team=team)
 
 
 def learn_hints(
@@ -419,6 +421,8 @@ def learn_hints(
     schedule: Schedule,
     tell: Tell,
     new_words: Sequence[int],
+    *,
+    team: Team = ALONE,
 ) -> float:
     """Trains only what a checkpoint has not: what the hints are read with, and the tokens
     ``new_words``. Begun anew beside a language model that has learned, the first would teach that
@@ -438,7 +442,8 @@ def learn_hints(
     words.requires_grad_(True)
     only_new = words.register_hook(lambda gradient: gradient.masked_fill(known[:, None], 0.0))
     try:
-        return optimize([words, *speaker.pointers.parameters()], schedule, lesson, tell)
+        learning = [words, *speaker.pointers.parameters()]
+        return optimize(learning, schedule, lesson, tell, team=team)
     finally:
         only_new.remove()
         speaker.text.requires_grad_(True)

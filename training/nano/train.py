@@ -5,8 +5,9 @@
 
 ``OUT/RynnBrain-nano`` is the checkpoint, ``OUT/curve.jsonl`` the learning curve. What is learned is
 kept in ``OUT`` every few minutes, and a run that was stopped goes on there. With ``--from`` an
-earlier nano learns on: the last stage only. The same seed draws the same pictures and asks the same
-questions; sums of floating point differ a little from machine to machine.
+earlier nano learns on: what is new to it, then the last stage. The same seed draws the same
+pictures and, for as many workers, asks the same questions; sums of floating point differ a little
+from machine to machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,10 @@ from training.nano.plans import PER_TABLE, PlanTeacher
 from training.nano.pool import Pool, draw_pool
 from training.nano.rows import COLUMNS, ROWS, Batch, Row, Scribe, assemble
 from training.nano.save import BEGAN_WITH, load_checkpoint, provenance, save_checkpoint
-from training.nano.see import Heads, Parts, Truths, learn_to_see
+from training.nano.see import Heads, Parts, Truths, learn_heads, learn_to_see
 from training.nano.speak import MOST_FRAMES, SeenBefore, Speaker, learn_hints, learn_to_speak
 from training.nano.teacher import EVERYTHING, FIND_AND_BOX, THOUGHTS, Teacher
+from training.nano.team import ALONE, Team, in_team
 from training.nano.turns import turn_pictures
 from training.nano.vocabulary import sentences
 from training.nano.words import build_tokenizer
@@ -42,6 +45,7 @@ from training.nano.words import build_tokenizer
 NAME = "RynnBrain-nano"
 PARTS = (8, 10)
 """Rows and columns of visual tokens of the parts that are shown first."""
+WHOLE = (ROWS, COLUMNS)
 _ONE_FRAME, _LONGEST, _TWO_FILMS = 0.35, 0.55, 0.2
 """Of questions, how often a single frame is shown, and of those about several, how often as many
 as there may be, and frames of two films."""
@@ -54,7 +58,8 @@ TABLES, FILMS, TURNS = "tables", "films", "turns"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How much of everything; the pool is ``shards`` of ``shard`` pictures each."""
+    """How much of everything; the pool is ``shards`` of ``shard`` pictures each. Batches, lessons
+    and plans are those of a step, and shared out among the workers."""
 
     seed: int = 1
     shards: int = 24
@@ -69,8 +74,11 @@ class Recipe:
     lessons: int = 8
     questions: int = 6
     """Of each lesson."""
+    heads: Schedule = field(default_factory=lambda: Schedule(100, 4e-3))
+    see_more_parts: Schedule = field(default_factory=lambda: Schedule(1000, 1e-3))
+    see_more_whole: Schedule = field(default_factory=lambda: Schedule(150, 4e-4))
     hints: Schedule = field(default_factory=lambda: Schedule(80, 3e-3))
-    """For a checkpoint that learns on."""
+    """These four for a checkpoint that learns on."""
     plan_share: float = 0.0
     """Of the last stage's steps, how many teach it to plan."""
     plans: int = 4
@@ -131,13 +139,13 @@ class Chance:
 
 
 class Run:
-    """One training run in its folder."""
+    """One training run in its folder, or a worker's part of it."""
 
-    def __init__(self, out: Path, pool: Path, recipe: Recipe) -> None:
-        self.out, self.recipe = out, recipe
+    def __init__(self, out: Path, pool: Path, recipe: Recipe, team: Team = ALONE) -> None:
+        self.out, self.recipe, self.team = out, recipe, team
         out.mkdir(parents=True, exist_ok=True)
-        self.pool = Pool(pool / TABLES)
-        self.films, self.turns = Pool(pool / FILMS), Pool(pool / TURNS)
+        self.pool = Pool(pool / TABLES, team)
+        self.films, self.turns = Pool(pool / FILMS, team), Pool(pool / TURNS, team)
         self.truths = Truths(self.pool)
         self.tokenizer = build_tokenizer(sentences())
         self.model = build_network(self.tokenizer, recipe.seed)
@@ -145,33 +153,38 @@ class Run:
         self.heads = Heads(self.model.config.vision_config.out_hidden_size)
         self.scribe = Scribe(self.tokenizer)
         self.speaker = Speaker(self.model, self.scribe.numbers)
+        self._earlier: Sight | None = None
         self.seconds = 0.0
 
     # --- stages ---------------------------------------------------------------------------------
 
-    def train(self) -> Path:
-        """Everything; the checkpoint's folder."""
+    def train(self) -> None:
+        """Everything."""
         self._stage("see parts", self._see_parts)
         self._stage("see whole", self._see_whole)
         self._stage("speak", self._speak)
         self._stage("everything", self._everything)
-        return self.save({})
+        self._save({})
 
-    def train_further(self, checkpoint: Path) -> Path:
-        """The last stage, on an earlier nano's weights; the new checkpoint's folder."""
+    def train_further(self, checkpoint: Path) -> None:
+        """On an earlier nano's weights: what it does not see yet, and the last stage."""
         came_from, new_words = load_checkpoint(self.model, self.tokenizer, checkpoint)
+        self._earlier = deepcopy(self.sight)
+        self._stage("heads", self._heads)
+        self._stage("see more parts", self._see_more_parts)
+        self._stage("see more whole", self._see_more_whole)
         self._stage("hints", lambda tell, _: self._hints(tell, new_words))
         self._stage("everything", self._everything)
-        return self.save({BEGAN_WITH: came_from})
+        self._save({BEGAN_WITH: came_from})
 
-    def save(self, more: Mapping[str, Any]) -> Path:
-        path = self.out / NAME
+    def _save(self, more: Mapping[str, Any]) -> None:
+        if not self.team.leads:
+            return
         pools = {TABLES: self.pool, FILMS: self.films, TURNS: self.turns}
         shards = {name: " ".join(pool.shards) for name, pool in pools.items()}
         recipe = {**asdict(self.recipe), "pool": shards}
-        told = {**provenance(recipe, self.seconds / 60), **more}
-        save_checkpoint(self.model, self.tokenizer, path, told)
-        return path
+        told = {**provenance(recipe, self.seconds / 60, self.team.size), **more}
+        save_checkpoint(self.model, self.tokenizer, self.out / NAME, told)
 
     def _see_parts(self, tell: Tell, kept: Path) -> float:
         recipe = self.recipe
@@ -179,11 +192,46 @@ class Run:
 
     def _see_whole(self, tell: Tell, kept: Path) -> float:
         recipe = self.recipe
-        return self._see(recipe.see_whole, (ROWS, COLUMNS), recipe.whole_batch, tell, kept)
+        return self._see(recipe.see_whole, WHOLE, recipe.whole_batch, tell, kept)
+
+    def _heads(self, tell: Tell, _: Path) -> float:
+        schedule, batch = self.recipe.heads, self.team.share(self.recipe.parts_batch)
+        return learn_heads(
+            self.sight,
+            self.heads,
+            self._parts(schedule),
+            schedule,
+            tell,
+            size=PARTS,
+            batch=batch,
+            team=self.team,
+        )
+
+    def _see_more_parts(self, tell: Tell, kept: Path) -> float:
+        recipe = self.recipe
+        return self._see(recipe.see_more_parts, PARTS, recipe.parts_batch, tell, kept)
+
+    def _see_more_whole(self, tell: Tell, kept: Path) -> float:
+        recipe = self.recipe
+        return self._see(recipe.see_more_whole, WHOLE, recipe.whole_batch, tell, kept)
 
     def _see(
         self, schedule: Schedule, size: tuple[int, int], batch: int, tell: Tell, kept: Path
     ) -> float:
+        return learn_to_see(
+            self.sight,
+            self.heads,
+            self._parts(schedule),
+            schedule,
+            tell,
+            size=size,
+            batch=self.team.share(batch),
+            earlier=self._earlier,
+            kept=kept,
+            team=self.team,
+        )
+
+    def _parts(self, schedule: Schedule) -> Callable[[int], Parts]:
         chance = Chance(self.recipe.seed, schedule.steps)
         known = Parts(self.pool, self.truths, chance.rng)
 
@@ -191,9 +239,7 @@ class Run:
             chance.at(step)
             return known
 
-        return learn_to_see(
-            self.sight, self.heads, parts, schedule, tell, size=size, batch=batch, kept=kept
-        )
+        return parts
 
     def _speak(self, tell: Tell, kept: Path) -> float:
         """On a part of the pool, each picture always or never mirrored: seen once, kept."""
@@ -206,19 +252,21 @@ class Run:
             # Few things first: among many, which one is meant is hard to find out from nothing.
             most = 3 + 20 * max(0.0, step / recipe.speak.steps - 0.05)
             return asking.about_tables(
-                chance.rng.choice(np.flatnonzero(n_things <= most), recipe.lessons)
+                chance.rng.choice(np.flatnonzero(n_things <= most), asking.n_lessons)
             )
 
-        return learn_to_speak(self.speaker, lessons, recipe.speak, tell, kept=kept)
+        return learn_to_speak(self.speaker, lessons, recipe.speak, tell, kept=kept, team=self.team)
 
     def _hints(self, tell: Tell, new_words: Sequence[int]) -> float:
         lessons, schedule = self._anything(), self.recipe.hints
-        return learn_hints(self.speaker, lessons, schedule, tell, new_words)
+        return learn_hints(self.speaker, lessons, schedule, tell, new_words, team=self.team)
 
     def _everything(self, tell: Tell, kept: Path) -> float:
         """Single pictures and films, and plans where the recipe says so."""
         lessons, schedule = self._anything(), self.recipe.everything
-        return learn_to_speak(self.speaker, lessons, schedule, tell, blur=(5.0, 5.0), kept=kept)
+        return learn_to_speak(
+            self.speaker, lessons, schedule, tell, blur=(5.0, 5.0), kept=kept, team=self.team
+        )
 
     def _anything(self) -> Callable[[int], Lessons]:
         chance = Chance(self.recipe.seed, 3)
@@ -236,7 +284,9 @@ class Run:
 
     def _stage(self, name: str, train: Callable[[Tell, Path], float]) -> None:
         kept = self.out / f"{name.replace(' ', '-')}.pt"
-        if kept.exists():
+        is_done = kept.exists()
+        self.team.wait()
+        if is_done:
             self._load(kept)
             return
         unfinished = kept.with_suffix(".unfinished.pt")
@@ -248,6 +298,8 @@ class Run:
                 curve.write(line + "\n")
 
         self.seconds += train(tell, unfinished)
+        if not self.team.leads:
+            return
         states = {name: module.state_dict() for name, module in self._modules().items()}
         write_torch(kept, {"seconds": self.seconds, **states})
         unfinished.unlink(missing_ok=True)
@@ -271,17 +323,18 @@ class _Asking:
         self._tables = SeenBefore(run.pool, run.sight)
         self._films, self._film_truths = SeenBefore(run.films, run.sight), Truths(run.films)
         self.n_known = min(run.recipe.known_pictures, len(run.pool))
+        self.n_lessons = run.team.share(run.recipe.lessons)
 
     def anything(self) -> Lessons:
         """One frame or several, asked for one thing or another."""
         manner = self._manner()
         if self.rng.random() < _ONE_FRAME:
-            pictures = self.rng.integers(self.n_known, size=self._run.recipe.lessons)
+            pictures = self.rng.integers(self.n_known, size=self.n_lessons)
             return self.about_tables(pictures, manner)
         # Only the longest films have the highest numbers.
         longest = self.rng.random() < _LONGEST
         n_frames = MOST_FRAMES if longest else int(self.rng.integers(2, MOST_FRAMES + 1))
-        n_films = max(1, round(self._run.recipe.lessons / n_frames))
+        n_films = max(1, round(self.n_lessons / n_frames))
         shown = [self._frames(n_frames) for _ in range(n_films)]
         return self._lessons(shown, self._film_truths, self._films, manner)
 
@@ -306,7 +359,7 @@ class _Asking:
         manner: Manner,
     ) -> Lessons:
         run = self._run
-        n_questions = round(run.recipe.lessons * run.recipe.questions / len(shown))
+        n_questions = round(self.n_lessons * run.recipe.questions / len(shown))
         n_questions = min(n_questions, _MOST_QUESTIONS) // (2 if manner.thinking else 1)
         known = [[truths[n] for n, _ in frames] for frames in shown]
         rows = [
@@ -338,7 +391,7 @@ class _Planning:
     def some(self) -> Lessons:
         run, truths = self._run, []
         rows: list[Row] = []
-        while len(rows) < run.recipe.plans:
+        while len(rows) < run.team.share(run.recipe.plans):
             row = self._row()
             if row is not None:
                 rows.append(row)
@@ -391,19 +444,36 @@ def _draw_share(pool: Path, recipe: Recipe, worker: int, workers: int) -> None:
     draw_pool(pool / TURNS, recipe.seed, turns, recipe.scene_shard, turn_pictures)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What each worker does."""
+
+    out: Path
+    pool: Path
+    recipe: Recipe
+    begin_with: Path | None
+
+    def __call__(self, team: Team) -> None:
+        run = Run(self.out, self.pool, self.recipe, team)
+        if self.begin_with is None:
+            run.train()
+        else:
+            run.train_further(self.begin_with)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="full")
     parser.add_argument("--pool", type=Path, help="where the pictures are kept (OUT/pool)")
     parser.add_argument("--from", dest="begin", type=Path, help="a checkpoint that learns on")
-    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw and learn")
     options = parser.parse_args(arguments)
     recipe, pool = RECIPES[options.recipe], options.pool or options.out / "pool"
     begin(options.out, recipe, options.begin)
     draw(pool, recipe, options.workers)
-    run = Run(options.out, pool, recipe)
-    print(run.train_further(options.begin) if options.begin else run.train())
+    in_team(options.workers, _Work(options.out, pool, recipe, options.begin))
+    print(options.out / NAME)
 
 
 if __name__ == "__main__":
