@@ -59,7 +59,13 @@ _OWN_PART = re.compile(
 )
 """What a hand cannot take, put or push: the robot's own, and what is no thing."""
 _MOVES_A_THING = frozenset({Skill.PICK, Skill.PLACE, Skill.PUSH})
-_NOT = re.compile(r"\b(?:not|never)\b|n['’]t\b", re.IGNORECASE)
+_NOT = re.compile(r"\b(?:not|cannot|never)\b|n['’]t\b", re.IGNORECASE)
+_EXCEPT = re.compile(
+    r"\b(?:except(?:ing)?|excluding|but|instead\s+of|(?:rather|other)\s+than"
+    r"|(?:apart|aside)\s+from|avoid(?:s|ing)?|without\s+\w{1,40}ing)\b",
+    re.IGNORECASE,
+)
+"""Before a tag: what is pointed at may be just what is not meant."""
 _MASK = "\ufffc"
 _WORD = re.compile(r"\w{1,40}")
 _EMPHASIS = re.compile(r"[*_`#>]")
@@ -116,17 +122,23 @@ def read_order(reading: Reading) -> Order | Refusal:
 
 
 def _about_no_thing(sentence: _Sentence, order: Order) -> Refusal | None:
-    """ "Take your hand off …" is no pick, and "place it not in …" says where it does not go."""
+    """ "Take your hand off …" is no pick, "place it not in …" and "anywhere but …" say where it
+    does not go."""
     own = _OWN_PART.match(sentence.prose, order._verb_end, sentence.end)
     if own is not None and order.skill in _MOVES_A_THING:
         what = f"{order.verb}{own[0]}"
         text = f"{quoted(what)} is no {order.skill.value} of a thing: {quoted(sentence.text)}"
         return Refusal(RefusalCode.UNKNOWN_SKILL, text)
+    last = sentence.spans[-1][0] if sentence.spans else 0
     negated = _NOT.search(sentence.prose, order._verb_end, sentence.end)
-    if negated is not None:
-        text = f"{negated[0]!r} says what is not to be done: {quoted(sentence.text)}"
-        return Refusal(RefusalCode.UNKNOWN_SKILL, text)
-    return None
+    negated = negated or _EXCEPT.search(sentence.prose, order._verb_end, last)
+    return None if negated is None else said_against(negated[0], sentence.text)
+
+
+def said_against(words: str, sentence: str) -> Refusal:
+    """Of a sentence that has ``words`` for what it does not want."""
+    text = f"{' '.join(words.split())!r} says what is not to be done: {quoted(sentence)}"
+    return Refusal(RefusalCode.UNKNOWN_SKILL, text)
 
 
 def quoted(words: str) -> str:
