@@ -23,6 +23,7 @@ from rynn_brain_ros.planning import motions
 from rynn_brain_ros.planning.episode import Confirmation, Decided, Move, StageTimes, TurnRecord
 from rynn_brain_ros.planning.executive import Brain, Laps, Run
 from rynn_brain_ros.planning.standing import StandingConfig, facing, standing_place
+from rynn_brain_ros.planning.steps import read_place
 from rynn_brain_ros.planning.track import Track
 from rynn_brain_ros.safety import GroundMemory, Proposal, Situation, room_m, strip_of
 from rynn_brain_ros.values import (
@@ -97,7 +98,10 @@ class Navigation:
         """The turn, and how much of the answer was driven."""
         actions = response.reading.actions
         if not actions and response.lifted:
-            record = self._go(run, record, response.lifted[0])
+            place = read_place(response)
+            if isinstance(place, Refusal):
+                return replace(record, refusal=place), ""
+            record = self._go(run, record, place)
             return record, _said(response) if _arrived(record) else ""
         if not actions:
             text = f"no way was told: {_said(response)[:120]!r}"

@@ -9,7 +9,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rynn_brain_ros.planning.sentences import Order, quoted, read_order, said_against, unreadable
+from rynn_brain_ros.planning.sentences import (
+    AWAY,
+    Order,
+    denied,
+    left_open,
+    quoted,
+    read_order,
+    said_against,
+    unreadable,
+)
 from rynn_brain_ros.values import (
     Affordance,
     AnyGrounding,
@@ -36,12 +45,8 @@ _PREPOSITION = re.compile(
     re.IGNORECASE,
 )
 _FROM = re.compile(r"\b(?:from|off(?!-)|out\s+of)\b", re.IGNORECASE)
-"""Begins where a thing comes from, unless a preposition after it tells where it goes; …"""
-_AWAY = re.compile(
-    r"\b(?:(?:away|far(?:ther)?|further)\s+from|clear\s+of|outside)\b", re.IGNORECASE
-)
-_WHERETO = re.compile(r"\b(?:into|onto|towards?|to)\b", re.IGNORECASE)
-"""… and where it is to stay away from only these do: "away from the plate on the table"."""
+"""Begins where a thing comes from, unless a preposition after it tells where it goes."""
+
 
 _ALIKE = (
     ("into", "in", "inside"),
@@ -148,14 +153,40 @@ def read_step(response: Response) -> Step | Refusal:
     than one step), AMBIGUOUS (two things for one part), or the refusal of a part that the skill
     needs.
     """
-    reading, reason = response.reading, response.answer.finish_reason
-    if reason is not FinishReason.STOP:
-        text = f"the answer was cut off ({reason.value}): {quoted(reading.answer_text)}"
-        return Refusal(RefusalCode.INCOMPLETE_STEP, text)
+    reading, cut = response.reading, cut_off(response)
+    if cut is not None:
+        return cut
     if reading.done:
         return Step(Skill.DONE, reading.answer_text)
     order = _abstained(response) or read_order(reading)
     return order if isinstance(order, Refusal) else _step(response, order)
+
+
+def read_place(response: Response) -> LiftedGrounding | Refusal:
+    """The one place that an answer without an order points at; whether it can be used is not looked
+    at. Refused as in a plan (`read_step`): what was cut off, declined, denied, partly unreadable
+    (INCOMPLETE_STEP), or points at more than one thing (AMBIGUOUS)."""
+    reading = response.reading
+    refusal = cut_off(response) or _abstained(response) or denied(reading)
+    if refusal is not None:
+        return refusal
+    said = quoted(reading.answer_text)
+    if reading.rejected or not response.lifted:
+        text = f"a part of the answer cannot be used: {said}{unreadable(reading)}"
+        return Refusal(RefusalCode.INCOMPLETE_STEP, text)
+    if len(response.lifted) > 1:
+        text = f"{len(response.lifted)} things are pointed at, and one can be gone to: {said}"
+        return Refusal(RefusalCode.AMBIGUOUS, text)
+    return response.lifted[0]
+
+
+def cut_off(response: Response) -> Refusal | None:
+    """INCOMPLETE_STEP, where the end of the answer is missing."""
+    reason = response.answer.finish_reason
+    if reason is FinishReason.STOP:
+        return None
+    text = f"the answer was cut off ({reason.value}): {quoted(response.reading.answer_text)}"
+    return Refusal(RefusalCode.INCOMPLETE_STEP, text)
 
 
 def _abstained(response: Response) -> Refusal | None:
@@ -165,7 +196,7 @@ def _abstained(response: Response) -> Refusal | None:
     if named is None and not nothing:
         return None
     told = (g.refusal.text for g in response.lifted if g.refusal and named is None)
-    why = next(told, "the planner has no step to take")
+    why = next(told, "there is no step to take")
     return Refusal(RefusalCode.NO_GROUNDING, f"{why}: {quoted(reading.answer_text)}")
 
 
@@ -250,8 +281,5 @@ def _led_away(order: Order, reading: Reading) -> Refusal | None:
     if area is None or drawn or order.skill not in _GOES_THERE:
         return None
     words = order.words_before(area.span[0])
-    for leads_away, goes_on in ((_AWAY, _WHERETO), (_FROM, _PREPOSITION)):
-        *_, last = (None, *leads_away.finditer(words))
-        if last is not None and goes_on.search(words, last.end()) is None:
-            return said_against(last[0], order.text)
-    return None
+    said = left_open(words, *AWAY) or left_open(words, _FROM, _PREPOSITION)
+    return said_against(said, order.text) if said else None

@@ -312,6 +312,38 @@ def test_far_things_are_gone_to_in_legs():
     assert episode.confirmed, episode.text
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("Do not go to {}.", RefusalCode.UNKNOWN_SKILL),
+        ("I cannot see the blue ball; there is only {}.", RefusalCode.UNKNOWN_SKILL),
+        ("I go anywhere but there: {}.", RefusalCode.UNKNOWN_SKILL),
+        ("Stay away from {}.", RefusalCode.UNKNOWN_SKILL),
+        ("<no object> There is no blue ball. The nearest thing is {}.", RefusalCode.NO_GROUNDING),
+        ("I go there: {0}, or there: {0}.", RefusalCode.AMBIGUOUS),
+        ("I go there: {}, <object> (1, 2) </object>.", RefusalCode.INCOMPLETE_STEP),
+    ],
+)
+def test_words_that_do_not_plainly_send_it_there_drive_nowhere(
+    words: str, code: RefusalCode, room: Room
+):
+    robot = room.robot(lambda query: words.format(room.where()(query)), "←", settings=with_turns(2))
+    episode = robot.carry_out()
+    assert codes(episode) == [code]
+    assert robot.actuator.said == [LEFT]
+    (turn,) = robot.engine.queries[1].history
+    assert turn.answer == "" and turn.refused
+
+
+def test_words_around_what_is_pointed_at_are_passed_over(room: Room):
+    def say(query: Query) -> str:
+        return (
+            f"The red block, away from the wall: I go to it, 'do not touch' {room.where()(query)}."
+        )
+
+    assert causes(room.run(say, settings=with_turns(1))) == [Cause.DONE]
+
+
 def test_where_it_was_sent_is_remembered_as_it_was_said(room: Room):
     robot = driven(room, [room.where(), "←"])
     (turn,) = robot.engine.queries[1].history
