@@ -27,9 +27,11 @@ from rynn_brain_ros.planning.navigating import NavigationConfig
 from rynn_brain_ros.planning.robots import Robot, rover
 from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import (
+    Answer,
     Cause,
     DriveGoal,
     EngineError,
+    FinishReason,
     FrameSet,
     GoalEventKind,
     ImagePart,
@@ -139,6 +141,33 @@ def test_after_the_last_arrow_a_new_picture_is_awaited(room: Room):
     newest = robot.brain.sight.newest
     assert newest is not None and move.outcome is not None
     assert newest.stamp_ns > move.outcome.end_ns
+
+
+def test_after_four_arrows_of_an_answer_it_looks_again(room: Room):
+    robot = driven(room, ["←" * 6 + "STOP", "→"])
+    assert robot.actuator.said == [LEFT] * 4 + [RIGHT]
+    (turn,) = robot.engine.queries[1].history
+    assert (turn.answer, turn.refused) == ("←←←←", "")
+
+
+def test_a_stop_after_four_arrows_is_heard(room: Room):
+    episode = room.run("←→←→STOP", room.where(), settings=with_turns(1))
+    assert codes(episode) == [RefusalCode.UNCONFIRMED]
+
+
+@pytest.mark.parametrize("answer", ["↑" * 32, "↑", "I go there: {}."])
+def test_an_answer_that_was_cut_off_is_not_driven(answer: str, room: Room):
+    class CutOff(ScriptedEngine):
+        def ask(self, query: Query, *others: object, **more: object) -> Answer:
+            answered = super().ask(query, *others, **more)
+            return replace(answered, finish_reason=FinishReason.LENGTH)
+
+    engine = CutOff(lambda query: answer.format(room.where()(query)))
+    robot = played(room.floor, engine, with_turns(1))
+    (refusal,) = robot.carry_out().refusals
+    assert refusal.code is RefusalCode.INCOMPLETE_STEP
+    assert "cut off (length)" in refusal.text
+    assert robot.actuator.said == []
 
 
 def test_a_motion_of_one_arrow_is_one_stage_of_the_base(room: Room):
