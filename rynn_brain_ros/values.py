@@ -525,6 +525,8 @@ class Flag(str, Enum):
     """A 3D box from one picture: to be refined by depth, never a goal."""
     OUTLINE = "outline"
     """An area told by its border: its points are not points to act on."""
+    FRACTIONS = "fractions"
+    """Coordinates in 0…1 where 0…1000 were asked for: most likely fractions of the picture."""
     UNCLOSED = "unclosed"
     """The closing tag is missing, but the answer ended there and the content is complete."""
 

@@ -182,6 +182,7 @@ _FLAGS = {
     Flag.FRAME_IMPLICIT: "it does not say which of the pictures it means",
     Flag.TRUNCATED: "it was cut",
     Flag.DEGENERATE: "the trajectory goes nowhere",
+    Flag.FRACTIONS: "its coordinates are fractions, where 0…1000 is wanted",
     Flag.OUTLINE: "it is the outline of the area, and points inside of it are wanted",
 }
 

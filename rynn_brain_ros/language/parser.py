@@ -244,6 +244,8 @@ def _bind(candidate: _Candidate, n_frames: int) -> _Candidate:
         flags.add(Flag.FRAME_IMPLICIT)
     if any(not 0 <= value <= 1000 for point in points for value in point):
         flags.add(Flag.OUT_OF_RANGE)
+    if _are_fractions(points):  # rule 4: not rescaled, and no place in the picture's first pixel
+        flags.add(Flag.FRACTIONS)
     if candidate.tag == grammar.OBJECT and (
         points[0][0] > points[1][0] or points[0][1] > points[1][1]
     ):
@@ -251,6 +253,11 @@ def _bind(candidate: _Candidate, n_frames: int) -> _Candidate:
     if candidate.tag == grammar.TRAJECTORY and not _travels(points):
         flags.add(Flag.DEGENERATE)
     return replace(candidate, frame=frame, flags=frozenset(flags))
+
+
+def _are_fractions(points: Sequence[Point2]) -> bool:
+    values = [value for point in points for value in point]
+    return all(0 <= value <= 1 for value in values) and any(value % 1 for value in values)
 
 
 def _travels(points: Sequence[Point2]) -> bool:

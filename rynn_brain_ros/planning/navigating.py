@@ -23,6 +23,7 @@ from rynn_brain_ros.planning import motions
 from rynn_brain_ros.planning.episode import Confirmation, Decided, Move, StageTimes, TurnRecord
 from rynn_brain_ros.planning.executive import Brain, Laps, Run
 from rynn_brain_ros.planning.standing import StandingConfig, facing, standing_place
+from rynn_brain_ros.planning.steps import cut_off, read_place
 from rynn_brain_ros.planning.track import Track
 from rynn_brain_ros.safety import GroundMemory, Proposal, Situation, room_m, strip_of
 from rynn_brain_ros.values import (
@@ -49,6 +50,8 @@ Floats = NDArray[np.float64]
 
 STOP = "STOP"
 _UNKNOWN = RefusalCode.NO_TRANSFORM
+_ARROWS = 4
+"""As many of an answer are driven, as in training; then the model sees where they led."""
 _NEAREST = 0.05
 """Share of a surface's depth that may be nearer than it is said to be: noise."""
 
@@ -95,9 +98,14 @@ class Navigation:
 
     def _follow(self, run: Run, record: TurnRecord, response: Response) -> tuple[TurnRecord, str]:
         """The turn, and how much of the answer was driven."""
-        actions = response.reading.actions
+        actions, cut = response.reading.actions, cut_off(response)
+        if cut is not None:
+            return replace(record, refusal=cut), ""
         if not actions and response.lifted:
-            record = self._go(run, record, response.lifted[0])
+            place = read_place(response)
+            if isinstance(place, Refusal):
+                return replace(record, refusal=place), ""
+            record = self._go(run, record, place)
             return record, _said(response) if _arrived(record) else ""
         if not actions:
             text = f"no way was told: {_said(response)[:120]!r}"
@@ -114,11 +122,12 @@ class Navigation:
     def _drive(
         self, run: Run, record: TurnRecord, response: Response
     ) -> tuple[TurnRecord, tuple[str, ...]]:
-        """Arrow by arrow, until one is refused or fails, or STOP; and those that were driven."""
+        """Arrow by arrow, until one is refused or fails, or STOP, or a new look is due; and those
+        that were driven."""
         driven: list[str] = []
         moves: list[Move] = []
         refusal: Refusal | None = None
-        for action in response.reading.actions:
+        for action in response.reading.actions[:_ARROWS]:
             if action == STOP:
                 break
             move = self._one(run, record, action)

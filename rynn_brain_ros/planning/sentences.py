@@ -59,7 +59,19 @@ _OWN_PART = re.compile(
 )
 """What a hand cannot take, put or push: the robot's own, and what is no thing."""
 _MOVES_A_THING = frozenset({Skill.PICK, Skill.PLACE, Skill.PUSH})
-_NOT = re.compile(r"\b(?:not|never)\b|n['’]t\b", re.IGNORECASE)
+_NOT = re.compile(r"\b(?:not|cannot|never)\b|n['’]t\b", re.IGNORECASE)
+_EXCEPT = re.compile(
+    r"\b(?:except(?:ing)?|excluding|but|instead\s+of|(?:rather|other)\s+than"
+    r"|(?:apart|aside)\s+from|avoid(?:s|ing)?|without\s+\w{1,40}ing)\b",
+    re.IGNORECASE,
+)
+"""Before a tag: what is pointed at may be just what is not meant."""
+AWAY = (
+    re.compile(r"\b(?:(?:away|far(?:ther)?|further)\s+from|clear\s+of|outside)\b", re.IGNORECASE),
+    re.compile(r"\b(?:into|onto|towards?|to)\b", re.IGNORECASE),
+)
+"""Begins where something is to stay away from, and what after it tells where it goes: no "on", as
+in "away from the plate on the table"."""
 _MASK = "\ufffc"
 _WORD = re.compile(r"\w{1,40}")
 _EMPHASIS = re.compile(r"[*_`#>]")
@@ -116,17 +128,38 @@ def read_order(reading: Reading) -> Order | Refusal:
 
 
 def _about_no_thing(sentence: _Sentence, order: Order) -> Refusal | None:
-    """ "Take your hand off …" is no pick, and "place it not in …" says where it does not go."""
+    """ "Take your hand off …" is no pick, "place it not in …" and "anywhere but …" say where it
+    does not go."""
     own = _OWN_PART.match(sentence.prose, order._verb_end, sentence.end)
     if own is not None and order.skill in _MOVES_A_THING:
         what = f"{order.verb}{own[0]}"
         text = f"{quoted(what)} is no {order.skill.value} of a thing: {quoted(sentence.text)}"
         return Refusal(RefusalCode.UNKNOWN_SKILL, text)
+    last = sentence.spans[-1][0] if sentence.spans else 0
     negated = _NOT.search(sentence.prose, order._verb_end, sentence.end)
-    if negated is not None:
-        text = f"{negated[0]!r} says what is not to be done: {quoted(sentence.text)}"
-        return Refusal(RefusalCode.UNKNOWN_SKILL, text)
-    return None
+    negated = negated or _EXCEPT.search(sentence.prose, order._verb_end, last)
+    return None if negated is None else said_against(negated[0], sentence.text)
+
+
+def denied(reading: Reading) -> Refusal | None:
+    """Of an answer that points without an order: "not there but here", "stay away from …"."""
+    spans = sorted(part.span for part in (*reading.groundings, *reading.rejected))
+    prose, last = _prose(reading, spans), max((start for start, _ in spans), default=0)
+    negated = _NOT.search(prose) or _EXCEPT.search(prose, 0, last)
+    words = left_open(prose[:last], *AWAY) if negated is None else negated[0]
+    return said_against(words, reading.answer_text) if words else None
+
+
+def left_open(words: str, begins: re.Pattern[str], goes_on: re.Pattern[str]) -> str:
+    """The last that ``begins`` and that nothing ``goes_on`` after."""
+    *_, last = (None, *begins.finditer(words))
+    return "" if last is None or goes_on.search(words, last.end()) else last[0]
+
+
+def said_against(words: str, sentence: str) -> Refusal:
+    """Of a sentence that has ``words`` for what it does not want."""
+    text = f"{' '.join(words.split())!r} says what is not to be done: {quoted(sentence)}"
+    return Refusal(RefusalCode.UNKNOWN_SKILL, text)
 
 
 def quoted(words: str) -> str:
@@ -170,14 +203,20 @@ def _only_sentence(reading: Reading) -> _Sentence | Refusal:
 def _sentences(reading: Reading) -> Iterator[_Sentence]:
     spans = sorted(part.span for part in (*reading.groundings, *reading.rejected))
     start = _offset(reading, spans)
-    end = start + len(reading.answer_text)
-    prose = " " * start + _masked(reading.text, spans, start, end)
+    prose = _prose(reading, spans)
+    end = len(prose)
     marks = (found.end() for found in _SENTENCE_END.finditer(prose, start, end))
     for stop in (*marks, end):
         own = tuple(spans[bisect_left(spans, (start, 0)) : bisect_left(spans, (stop, 0))])
         if prose[start:stop].strip():
             yield _Sentence(start, stop, prose, reading.text[start:stop].strip(), own)
         start = stop
+
+
+def _prose(reading: Reading, spans: Sequence[tuple[int, int]]) -> str:
+    """The words of the answer proper, at their places in the whole text."""
+    start = _offset(reading, spans)
+    return " " * start + _masked(reading.text, spans, start, start + len(reading.answer_text))
 
 
 def _offset(reading: Reading, spans: Sequence[tuple[int, int]]) -> int:

@@ -9,7 +9,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rynn_brain_ros.planning.sentences import Order, quoted, read_order, unreadable
+from rynn_brain_ros.planning.sentences import (
+    AWAY,
+    Order,
+    denied,
+    left_open,
+    quoted,
+    read_order,
+    said_against,
+    unreadable,
+)
 from rynn_brain_ros.values import (
     Affordance,
     AnyGrounding,
@@ -32,9 +41,11 @@ from rynn_brain_ros.values import (
 _ABSTENTION = re.compile(r"<\s{0,3}no(?:ne|t found|[ _-][a-z_ ]{1,20})>", re.IGNORECASE)
 _PREPOSITION = re.compile(
     r"\b(into|onto|inside|in front of|in|on top of|on|next to|beside|under|below|over|above|behind"
-    r"|between|near|against|along|towards?|at|from|to)\b",
+    r"|between|near|against|along|towards?|at|to)\b",
     re.IGNORECASE,
 )
+_FROM = re.compile(r"\b(?:from|off(?!-)|out\s+of)\b", re.IGNORECASE)
+"""Begins where a thing comes from, unless a preposition after it tells where it goes."""
 
 
 _ALIKE = (
@@ -85,6 +96,8 @@ _NEEDS: dict[Skill, tuple[tuple[str, ...], ...]] = {
 _EITHER = frozenset({Skill.PICK, Skill.LOOK_AT})
 """Skills whose slots all mean the same thing: one that can be used stands in for another. To go
 to the thing because its area cannot be used would be another order."""
+_GOES_THERE = frozenset({Skill.PLACE, Skill.PUSH, Skill.POUR, Skill.MOVE_TO, Skill.LOOK_AT})
+"""Skills that are done at the area, where no path is drawn."""
 _DRAWN_ONLY = frozenset({"move"})
 """Verbs that are a push only along a drawn path: to "move" a thing may as well be to carry it."""
 
@@ -105,7 +118,7 @@ class ToldOrder:
 def told_order(reading: Reading) -> ToldOrder | None:
     """``None`` where the words are not plainly one order, which nothing is done for."""
     order = None if reading.done else read_order(reading)
-    if order is None or isinstance(order, Refusal):
+    if order is None or isinstance(order, Refusal) or _led_away(order, reading) is not None:
         return None
     areas = (g for g in reading.groundings if isinstance(g, Area))
     said = _preposition(order, next(areas, None))
@@ -136,17 +149,44 @@ def read_step(response: Response) -> Step | Refusal:
     """The one step that an answer asks for; never raises.
 
     Refusals: NO_GROUNDING (the planner abstained), UNKNOWN_SKILL (no known verb where the verb
-    belongs), INCOMPLETE_STEP (cut off, parts missing, or more than one step), AMBIGUOUS (two
-    things for one part), or the refusal of a part that the skill needs.
+    belongs, or words for what is not to be done), INCOMPLETE_STEP (cut off, parts missing, or more
+    than one step), AMBIGUOUS (two things for one part), or the refusal of a part that the skill
+    needs.
     """
-    reading, reason = response.reading, response.answer.finish_reason
-    if reason is not FinishReason.STOP:
-        text = f"the answer was cut off ({reason.value}): {quoted(reading.answer_text)}"
-        return Refusal(RefusalCode.INCOMPLETE_STEP, text)
+    reading, cut = response.reading, cut_off(response)
+    if cut is not None:
+        return cut
     if reading.done:
         return Step(Skill.DONE, reading.answer_text)
     order = _abstained(response) or read_order(reading)
     return order if isinstance(order, Refusal) else _step(response, order)
+
+
+def read_place(response: Response) -> LiftedGrounding | Refusal:
+    """The one place that an answer without an order points at; whether it can be used is not looked
+    at. Refused as in a plan (`read_step`): what was cut off, declined, denied, partly unreadable
+    (INCOMPLETE_STEP), or points at more than one thing (AMBIGUOUS)."""
+    reading = response.reading
+    refusal = cut_off(response) or _abstained(response) or denied(reading)
+    if refusal is not None:
+        return refusal
+    said = quoted(reading.answer_text)
+    if reading.rejected or not response.lifted:
+        text = f"a part of the answer cannot be used: {said}{unreadable(reading)}"
+        return Refusal(RefusalCode.INCOMPLETE_STEP, text)
+    if len(response.lifted) > 1:
+        text = f"{len(response.lifted)} things are pointed at, and one can be gone to: {said}"
+        return Refusal(RefusalCode.AMBIGUOUS, text)
+    return response.lifted[0]
+
+
+def cut_off(response: Response) -> Refusal | None:
+    """INCOMPLETE_STEP, where the end of the answer is missing."""
+    reason = response.answer.finish_reason
+    if reason is FinishReason.STOP:
+        return None
+    text = f"the answer was cut off ({reason.value}): {quoted(response.reading.answer_text)}"
+    return Refusal(RefusalCode.INCOMPLETE_STEP, text)
 
 
 def _abstained(response: Response) -> Refusal | None:
@@ -156,7 +196,7 @@ def _abstained(response: Response) -> Refusal | None:
     if named is None and not nothing:
         return None
     told = (g.refusal.text for g in response.lifted if g.refusal and named is None)
-    why = next(told, "the planner has no step to take")
+    why = next(told, "there is no step to take")
     return Refusal(RefusalCode.NO_GROUNDING, f"{why}: {quoted(reading.answer_text)}")
 
 
@@ -164,6 +204,9 @@ def _step(response: Response, order: Order) -> Step | Refusal:
     written = _written(response)
     if isinstance(written, Refusal):
         return written
+    away = _led_away(order, response.reading)
+    if away is not None:
+        return away
     usable = {slot: lifted for slot, lifted in written.items() if _part_refusal(lifted) is None}
     needs = (("path",),) if order.verb.lower() in _DRAWN_ONLY else _NEEDS[order.skill]
     given = [slots for slots in needs if written.keys() >= set(slots)]
@@ -229,3 +272,14 @@ def _preposition(order: Order, area: AnyGrounding | None) -> str:
         return ""
     found = _PREPOSITION.search(order.words_before(area.span[0]))
     return "" if found is None else found[0].lower()
+
+
+def _led_away(order: Order, reading: Reading) -> Refusal | None:
+    """Of an order whose area is where nothing is to go: "push it away from …", "place it off …"."""
+    drawn = any(isinstance(g, Trajectory) for g in reading.groundings)
+    area = next((g for g in reading.groundings if isinstance(g, Area)), None)
+    if area is None or drawn or order.skill not in _GOES_THERE:
+        return None
+    words = order.words_before(area.span[0])
+    said = left_open(words, *AWAY) or left_open(words, _FROM, _PREPOSITION)
+    return said_against(said, order.text) if said else None

@@ -172,6 +172,9 @@ def _drag(step: Step, scene: Scene) -> Target | Refusal:
 def _hover(step: Step, doings: Doings, scene: Scene) -> Target | Refusal:
     """Over a place, with as much room below the thing in the hand as below the empty hand."""
     where = next(iter(step.groundings), None)
+    if step.skill is Skill.MOVE_TO:
+        # "To <area> next to <object>" goes to the area: that is what `steps` requires first.
+        where = step.area or step.thing or step.grasp
     if where is None or where.target is None:
         return Refusal(RefusalCode.INCOMPLETE_STEP, f"no place is named: {step.text!r}")
     arm = scene.arm

@@ -293,8 +293,26 @@ def test_a_coordinate_out_of_range_is_kept_as_written_and_flagged(
     assert not grounding.actionable
 
 
-def test_small_decimals_are_not_rescaled() -> None:
-    assert only("<affordance> (0.5, 0.25) </affordance>", n_frames=1).points == ((0.5, 0.25),)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<affordance> (0.5, 0.25) </affordance>",
+        "<area> (0.5, 1), (0, 0) </area>",
+        "<grasp pose> (0.5, 0.25), 66.7 </grasp pose>",
+        '{"point": [0.5, 0.25], "frame_idx": 0}',
+    ],
+)
+def test_fractions_are_not_rescaled_and_flagged(text: str) -> None:
+    grounding = only(text, n_frames=1)
+
+    assert 0.5 in grounding.points[0]
+    assert grounding.flags == {Flag.FRACTIONS}
+    assert not grounding.actionable
+
+
+@pytest.mark.parametrize("points", ["(0, 1)", "(1.0, 0.0)", "(0.5, 2)", "(0.5, 0.5), (300, 1)"])
+def test_a_place_at_the_corner_of_the_picture_is_no_fraction(points: str) -> None:
+    assert only(f"<area> {points} </area>", n_frames=1).actionable
 
 
 def test_integers_stay_integers() -> None:

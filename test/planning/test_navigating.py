@@ -27,9 +27,11 @@ from rynn_brain_ros.planning.navigating import NavigationConfig
 from rynn_brain_ros.planning.robots import Robot, rover
 from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import (
+    Answer,
     Cause,
     DriveGoal,
     EngineError,
+    FinishReason,
     FrameSet,
     GoalEventKind,
     ImagePart,
@@ -139,6 +141,33 @@ def test_after_the_last_arrow_a_new_picture_is_awaited(room: Room):
     newest = robot.brain.sight.newest
     assert newest is not None and move.outcome is not None
     assert newest.stamp_ns > move.outcome.end_ns
+
+
+def test_after_four_arrows_of_an_answer_it_looks_again(room: Room):
+    robot = driven(room, ["←" * 6 + "STOP", "→"])
+    assert robot.actuator.said == [LEFT] * 4 + [RIGHT]
+    (turn,) = robot.engine.queries[1].history
+    assert (turn.answer, turn.refused) == ("←←←←", "")
+
+
+def test_a_stop_after_four_arrows_is_heard(room: Room):
+    episode = room.run("←→←→STOP", room.where(), settings=with_turns(1))
+    assert codes(episode) == [RefusalCode.UNCONFIRMED]
+
+
+@pytest.mark.parametrize("answer", ["↑" * 32, "↑", "I go there: {}."])
+def test_an_answer_that_was_cut_off_is_not_driven(answer: str, room: Room):
+    class CutOff(ScriptedEngine):
+        def ask(self, query: Query, *others: object, **more: object) -> Answer:
+            answered = super().ask(query, *others, **more)
+            return replace(answered, finish_reason=FinishReason.LENGTH)
+
+    engine = CutOff(lambda query: answer.format(room.where()(query)))
+    robot = played(room.floor, engine, with_turns(1))
+    (refusal,) = robot.carry_out().refusals
+    assert refusal.code is RefusalCode.INCOMPLETE_STEP
+    assert "cut off (length)" in refusal.text
+    assert robot.actuator.said == []
 
 
 def test_a_motion_of_one_arrow_is_one_stage_of_the_base(room: Room):
@@ -310,6 +339,38 @@ def test_far_things_are_gone_to_in_legs():
     room = Room(away_m=3.0, aside_m=0.8)
     episode = room.run(room.where(), room.where(), "STOP", room.where())
     assert episode.confirmed, episode.text
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("Do not go to {}.", RefusalCode.UNKNOWN_SKILL),
+        ("I cannot see the blue ball; there is only {}.", RefusalCode.UNKNOWN_SKILL),
+        ("I go anywhere but there: {}.", RefusalCode.UNKNOWN_SKILL),
+        ("Stay away from {}.", RefusalCode.UNKNOWN_SKILL),
+        ("<no object> There is no blue ball. The nearest thing is {}.", RefusalCode.NO_GROUNDING),
+        ("I go there: {0}, or there: {0}.", RefusalCode.AMBIGUOUS),
+        ("I go there: {}, <object> (1, 2) </object>.", RefusalCode.INCOMPLETE_STEP),
+    ],
+)
+def test_words_that_do_not_plainly_send_it_there_drive_nowhere(
+    words: str, code: RefusalCode, room: Room
+):
+    robot = room.robot(lambda query: words.format(room.where()(query)), "←", settings=with_turns(2))
+    episode = robot.carry_out()
+    assert codes(episode) == [code]
+    assert robot.actuator.said == [LEFT]
+    (turn,) = robot.engine.queries[1].history
+    assert turn.answer == "" and turn.refused
+
+
+def test_words_around_what_is_pointed_at_are_passed_over(room: Room):
+    def say(query: Query) -> str:
+        return (
+            f"The red block, away from the wall: I go to it, 'do not touch' {room.where()(query)}."
+        )
+
+    assert causes(room.run(say, settings=with_turns(1))) == [Cause.DONE]
 
 
 def test_where_it_was_sent_is_remembered_as_it_was_said(room: Room):

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rynn_brain_ros.language import parse
-from rynn_brain_ros.planning.steps import read_step
+from rynn_brain_ros.planning.steps import read_step, told_order
 from rynn_brain_ros.values import (
     Answer,
     AnyGrounding,
@@ -262,6 +262,73 @@ def test_an_order_about_the_robot_itself_or_against_something_moves_no_thing(tex
     refusal = refusal_of(text)
     assert refusal.code is RefusalCode.UNKNOWN_SKILL
     assert said in refusal.text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"Push {THING} away from {AREA}.", "'away from'"),
+        (f"Push {THING} off {AREA}.", "'off'"),
+        (f"Push {THING} from {AREA}.", "'from'"),
+        (f"Push {THING} away from the plate on the table {AREA}.", "'away from'"),
+        (f"Place the red cube far from {AREA}.", "'far from'"),
+        (f"Place it outside of {AREA}.", "'outside'"),
+        (f"Place it on the table, clear of {AREA}.", "'clear of'"),
+        (f"Pour the water out of {AREA}.", "'out of'"),
+        (f"Go to the door away from {AREA}.", "'away from'"),
+        (f"Look away from {AREA}.", "'away from'"),
+    ],
+)
+def test_nothing_goes_where_it_is_to_come_or_stay_away_from(text: str, said: str):
+    refusal = refusal_of(text)
+    assert refusal.code is RefusalCode.UNKNOWN_SKILL
+    assert f"{said} says what is not to be done" in refusal.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Pick up anything except the red cube {THING}.",
+        f"Pick up the ball without touching {THING}.",
+        f"Pick up the ball instead of {THING}.",
+        f"Pick up {GRASP} while avoiding {THING}.",
+        f"Put the red cube anywhere but {AREA}.",
+        f"Place it on the table except {AREA}.",
+    ],
+)
+def test_what_is_pointed_at_as_the_exception_is_not_acted_on(text: str):
+    refusal = refusal_of(text)
+    assert refusal.code is RefusalCode.UNKNOWN_SKILL
+    assert "says what is not to be done" in refusal.text
+
+
+def test_an_order_away_from_a_place_is_no_order_to_it():
+    assert told_order(parse(f"Push {THING} away from {AREA}.", 2, task=Task.PLAN)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "skill"),
+    [
+        (f"Pick up {THING} from {AREA}.", Skill.PICK),
+        (f"Take {GRASP} of {THING} off {AREA}.", Skill.PICK),
+        (f"Place the cup from the shelf on {AREA}.", Skill.PLACE),
+        (f"Place the cup off the tray next to {AREA}.", Skill.PLACE),
+        (f"Drop it off at {AREA}.", Skill.PLACE),
+        (f"Put it on the off-white plate {AREA}.", Skill.PLACE),
+        (f"Place it on {AREA} away from the edge.", Skill.PLACE),
+        (f"Place {THING} into {AREA} without spilling.", Skill.PLACE),
+        (f"Push {THING} away from the edge to {AREA}.", Skill.PUSH),
+        (f"Push {THING} along {PATH} away from {AREA}.", Skill.PUSH),
+        (f"Pour the water out of the cup into {AREA}.", Skill.POUR),
+    ],
+)
+def test_where_a_thing_comes_from_may_be_told(text: str, skill: Skill):
+    assert step_of(text).skill is skill
+
+
+def test_the_preposition_is_that_of_where_it_goes():
+    step = step_of(f"Place the cup from the shelf next to {AREA}.")
+    assert step.preposition == "next to"
 
 
 @pytest.mark.parametrize(

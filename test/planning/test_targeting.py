@@ -33,6 +33,7 @@ from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import (
     FollowGoal,
     Motion,
+    Query,
     ReachGoal,
     Refusal,
     RefusalCode,
@@ -288,6 +289,17 @@ def test_going_to_a_thing_stays_over_it(verb: str, skill: Skill, eyes: Eyes):
     assert target.motion.skill is skill
     assert math.dist((x, y), in_base((*CUBE.xy_m, 0))[:2]) < 0.04
     assert 0.15 < z < 0.15 + 0.06
+
+
+def test_going_to_a_place_beside_a_thing_stays_over_the_place(eyes: Eyes):
+    place, ball = (0.45, -0.35), eyes.table.box("blue ball")
+
+    def line(query: Query) -> str:
+        where = tag("area", query, eyes.table.pixel((*place, 0.0)))
+        return f"Move to {where} next to the blue ball {tag('object', query, *ball)}."
+
+    x, y, _ = eyes.made(line).motion.target_m
+    assert math.dist((x, y), in_base((*place, 0))[:2]) < 0.04
 
 
 def test_a_thing_in_the_hand_stays_as_far_over_the_place_as_an_empty_hand(
