@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +52,43 @@ def test_two_learn_what_one_learns_from_the_lessons_of_both(tmp_path: Path):
         torch.testing.assert_close(one, expected)
 
 
-def test_an_error_of_one_ends_all_and_is_told():
-    with pytest.raises(Exception, match="no such picture"):
+def test_a_team_ends_when_who_began_it_is_killed(tmp_path: Path):
+    script = (
+        "import sys, os, time; from pathlib import Path; from functools import partial\n"
+        "from training.nano.team import in_team\n"
+        "def work(out, team):\n"
+        "    (out / f'{team.rank}.pid').write_text(str(os.getpid()))\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    in_team(2, partial(work, Path(sys.argv[1])))\n"
+    )
+    path = tmp_path / "begins.py"
+    path.write_text(script, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    parent = subprocess.Popen([sys.executable, str(path), str(tmp_path)], env=environment)
+    pids = [tmp_path / f"{rank}.pid" for rank in range(2)]
+    _until(lambda: all(pid.exists() and pid.read_text() for pid in pids))
+    parent.kill()
+    parent.wait()
+    _until(lambda: not any(_runs(int(pid.read_text())) for pid in pids))
+
+
+def _until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # a container may have nobody who buries it
+
+
+def test_an_error_of_one_ends_all_and_is_told(capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(Exception, match="Traceback"):
         in_team(2, fail)
+    assert "ValueError: no such picture" in capfd.readouterr().err

@@ -7,14 +7,20 @@ other.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing.connection import wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
+from torch.multiprocessing import spawn
 
 _PATIENCE = timedelta(minutes=10)
 
@@ -63,13 +69,25 @@ def in_team(size: int, work: Callable[[Team], None]) -> None:
         return
     with TemporaryDirectory() as folder:
         meeting = (Path(folder) / "meeting").as_uri()
-        multiprocessing.spawn(_join, (size, meeting, work), nprocs=size)
+        spawn(_join, (size, meeting, work), nprocs=size)
 
 
 def _join(rank: int, size: int, meeting: str, work: Callable[[Team], None]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", meeting, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
         work(Team(rank, size))
+    except Exception:
+        traceback.print_exc()  # the others' ends may be told before
+        raise
     finally:
         distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """Killed, it would leave a team that goes on learning for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this one was spawned
+    wait([parent.sentinel])
+    os._exit(1)
