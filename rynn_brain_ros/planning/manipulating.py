@@ -215,7 +215,8 @@ class Manipulation:
 
 
 class _TargetGuard:
-    """Before the hand goes down it looks once more whether the target is still there.
+    """Before the hand goes down it looks once more whether the target is still there, and the
+    base where the motion was told from.
 
     The arm may by now stand between camera and target: what it hides is not held against it, and
     what anything else hides is.
@@ -236,6 +237,9 @@ class _TargetGuard:
         if stage.stage is not Stage.APPROACH:
             return None
         now = self._brain.newest(self._then)
+        moved = self._brain.base_moved(self._T_base_fixed, now)
+        if moved is not None:
+            return moved
         gate, body = self._brain.gate, self._body(now.frame.stamp_ns)
         lowest_z_m = self._lowest_z_m(stage, now.frame.stamp_ns)
 

@@ -74,6 +74,7 @@ class Navigation:
         self._track = Track()
         self._ground = GroundMemory()
         self._watched: tuple[str, int] | None = None
+        self._asked_at: RigidTransform | Refusal = Refusal(_UNKNOWN, "nothing was asked yet")
 
     def turn(self, run: Run) -> TurnRecord:
         number, laps, brain = len(run.turns), Laps(), self._brain
@@ -84,6 +85,7 @@ class Navigation:
         frames = self._track.frames(seen[-1])
         record = replace(record, frames=frames, times=StageTimes(look_s=laps.lap()))
         run.history = self._track.history
+        self._asked_at = self._base_pose(seen[-1])
         response = brain.ask(run, brain.query(run, Task.NAVIGATE, frames, number), number)
         record = replace(record, times=replace(record.times, ask_s=laps.lap()))
         if isinstance(response, Refusal):
@@ -121,7 +123,8 @@ class Navigation:
         for action in response.reading.actions:
             if action == STOP:
                 break
-            move = self._one(run, record, action)
+            moved = None if driven else self._base_moved(record)
+            move = moved or self._one(run, record, action)
             if isinstance(move, Refusal):
                 refusal = move
                 break
@@ -134,6 +137,12 @@ class Navigation:
             if refusal is not None:
                 break
         return replace(record, moves=tuple(moves), refusal=refusal), tuple(driven)
+
+    def _base_moved(self, record: TurnRecord) -> Refusal | None:
+        """While the engine thought: arrows are told from where the base stood in its picture."""
+        if isinstance(self._asked_at, Refusal):
+            return self._asked_at
+        return self._brain.base_moved(self._asked_at, self._brain.newest(record.frames[-1]))
 
     def _one(self, run: Run, record: TurnRecord, action: str) -> Move | Refusal:
         now = self._brain.newest(record.frames[-1])

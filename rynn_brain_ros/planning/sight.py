@@ -18,6 +18,8 @@ from rynn_brain_ros.values import (
     Vector3,
 )
 
+_TF_WAIT_NS = 500_000_000
+
 
 class Sight:
     """Watches ``camera`` through ``perception`` while ``clock`` moves."""
@@ -79,3 +81,14 @@ class Sight:
 
     def pose(self, parent: str, child: str, stamp_ns: int) -> RigidTransform | Refusal:
         return self.perception.transforms.lookup(parent, child, stamp_ns)
+
+    def wait_for_pose(
+        self, parent: str, child: str, stamp_ns: int, tick_s: float
+    ) -> RigidTransform | Refusal:
+        """`pose`, given a little time: /tf comes after what it tells of."""
+        now_ns = start_ns = self.clock.now_ns()
+        pose = self.pose(parent, child, stamp_ns)
+        while isinstance(pose, Refusal) and 0 <= now_ns - start_ns < _TF_WAIT_NS:
+            now_ns = self.tick(tick_s)
+            pose = self.pose(parent, child, stamp_ns)
+        return pose

@@ -13,6 +13,7 @@ from played_robot import (
     CUBE,
     PLATE,
     SLOW,
+    T_WORLD_ARM,
     WELL,
     Listener,
     Played,
@@ -476,6 +477,73 @@ def test_the_hand_does_not_come_down_on_what_somebody_has_put_before_the_target(
     episode = scene.pick().says("Done.", "Done.", "Done.").run(hear=at(Stage.PRE, hide))
     assert causes(episode) == [Cause.SCENE_CHANGED]
     assert scene.table.held is None
+
+
+class RollingTable(PlayedTable):
+    """The arm's base can roll; transforms tell where it is."""
+
+    T_world_arm = T_WORLD_ARM
+
+    def transforms(self) -> list[RigidTransform]:
+        _, camera, hand = super().transforms()
+        return [self.T_world_arm, camera, hand]
+
+    def roll(self, away_m: float = 0.12) -> None:
+        x, y, z = T_WORLD_ARM.translation_m
+        self.T_world_arm = replace(T_WORLD_ARM, translation_m=(x, y + away_m, z))
+        self.wait(0.5)
+
+
+@pytest.fixture
+def rolling() -> Scene:
+    scene = Scene()
+    scene.table = RollingTable()
+    return scene
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_nothing_is_gripped_where_the_base_rolled_while_the_engine_thought(
+    asks: bool, rolling: Scene
+):
+    def think(query: Query) -> str:
+        said = pick(rolling.table, "red cube")(query)
+        rolling.table.roll()
+        return said
+
+    person = Person()
+    robot = rolling.says(think, "Done.", "Done.").robot(
+        limited(require_approval=asks), approve=person if asks else None
+    )
+    episode = robot.carry_out()
+    assert codes(episode)[0] is RefusalCode.SCENE_CHANGED
+    assert "panda_link0 moved 0.12 m and turned 0.0°" in episode.refusals[0].text
+    assert robot.actuator.said == [] and person.asked == []
+
+
+def test_nothing_is_gripped_where_the_base_rolled_while_a_person_was_asked(rolling: Scene):
+    def approve(step: object, motion: object) -> bool:
+        rolling.table.roll()
+        return True
+
+    robot = rolling.pick().says("Done.", "Done.").robot(
+        limited(require_approval=True), approve=approve
+    )
+    assert codes(robot.carry_out())[0] is RefusalCode.SCENE_CHANGED
+    assert robot.actuator.said == []
+
+
+def test_the_hand_does_not_come_down_where_the_base_rolled_on_the_way(rolling: Scene):
+    episode = rolling.pick().says("Done.", "Done.", "Done.").run(
+        hear=at(Stage.PRE, rolling.table.roll)
+    )
+    assert causes(episode) == [Cause.SCENE_CHANGED]
+    (move,) = episode.turns[0].moves
+    assert move.outcome is not None and "panda_link0 moved 0.12 m" in move.outcome.text
+
+
+def test_a_base_that_is_told_to_stand_a_little_elsewhere_stands(rolling: Scene):
+    hear = at(Stage.PRE, lambda: rolling.table.roll(0.005))
+    assert causes(rolling.pick().says("Done.").run(hear=hear)) == [Cause.DONE]
 
 
 def test_the_way_of_a_push_is_looked_at_again(scene: Scene):
