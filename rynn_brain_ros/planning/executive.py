@@ -127,16 +127,18 @@ class Brain:
         """Lets the scene rest and shows it as it is now, with up to ``at_most`` frames since the
         newest motion began."""
         self.sight.tick(self.config.settle_s)
-        refusal = self.wait_for_new_frame()
+        refusal = self.wait_for_new_frame(run)
         if refusal is not None:
             return refusal
         frames = self.sight.show(run.since_ns, at_most)
+        if isinstance(frames, Refusal):
+            return frames
         self.tell(Looked(number, self.now_ns(), frames))
         return frames
 
-    def wait_for_new_frame(self) -> Refusal | None:
-        config = self.config
-        return self.sight.wait_for_frame(self.now_ns(), config.look_timeout_s, config.tick_s)
+    def wait_for_new_frame(self, run: Run) -> Refusal | None:
+        timeout_s, tick_s = self.config.look_timeout_s, self.config.tick_s
+        return self.sight.wait_for_frame(self.now_ns(), timeout_s, tick_s, run.cancel)
 
     def ask(self, run: Run, query: Query, number: int) -> Response | Refusal:
         """The engine's answer, read and lifted, or why there is none."""

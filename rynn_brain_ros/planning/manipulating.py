@@ -155,7 +155,7 @@ class Manipulation:
 
     def _confirm(self, run: Run, record: TurnRecord) -> TurnRecord:
         """Looks again, at a picture that the planner has not seen."""
-        refusal = self._brain.wait_for_new_frame()
+        refusal = self._brain.wait_for_new_frame(run)
         if refusal is not None:
             return replace(record, refusal=refusal)
         now = self._brain.newest(record.frames[-1])

@@ -133,7 +133,7 @@ class Navigation:
             if refusal is not None or move.outcome is None or move.outcome.cause is not Cause.DONE:
                 break
             driven.append(action)
-            refusal = self._brain.wait_for_new_frame()
+            refusal = self._brain.wait_for_new_frame(run)
             if refusal is not None:
                 break
         return replace(record, moves=tuple(moves), refusal=refusal), tuple(driven)
@@ -241,7 +241,7 @@ class Navigation:
         move = self._move(run, record, motion, now=now, T_base_fixed=T_map_fixed, targets=(lifted,))
         refusal = move.decision.refusal
         if refusal is None and move.outcome is not None and move.outcome.cause is Cause.DONE:
-            refusal = self._brain.wait_for_new_frame()
+            refusal = self._brain.wait_for_new_frame(run)
         return replace(record, moves=(move,), refusal=refusal)
 
     def _place_before(
@@ -279,10 +279,12 @@ class Navigation:
     def _confirm(self, run: Run, record: TurnRecord) -> TurnRecord:
         """Looks again and measures the distance to what the task names."""
         brain = self._brain
-        missing = brain.wait_for_new_frame()
+        missing = brain.wait_for_new_frame(run)
         if missing is not None:
             return replace(record, refusal=missing)
         frames = brain.sight.show(run.since_ns, 1)
+        if isinstance(frames, Refusal):
+            return replace(record, refusal=frames)
         query = replace(brain.query(run, Task.OBJECT, frames, record.number), history=())
         response = brain.ask(run, query, record.number)
         if isinstance(response, Refusal):

@@ -117,6 +117,11 @@ class PlayedWorld:
             self._publish()
         self._now_ns = end_ns
 
+    def reset(self, back_s: float) -> None:
+        """The clock jumps back, as a simulator's does that begins anew."""
+        self._now_ns -= round(back_s * 1e9)
+        self._next_ns = self._now_ns + 1
+
     @property
     def scene(self) -> Tabletop:
         width, height, focal_px = self.size

@@ -282,6 +282,25 @@ def test_a_silent_camera_is_no_look(whole: Played):
     assert whole.events == []
 
 
+def test_a_clock_that_jumped_back_behind_the_last_motion_is_no_look(whole: Played):
+    run = run_of(whole.brain)
+    whole.world.reset(300.0)
+    refusal = whole.brain.look(run, 0, 1)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is RefusalCode.STALE
+    assert "the clock jumped back" in refusal.text
+
+
+def test_a_cancel_is_heard_while_a_picture_is_waited_for(whole: Played):
+    switch = Switch()
+    whole.world.camera_on = False
+    run = replace(run_of(whole.brain), cancel=switch)
+    switch.on = True
+    begin_ns = whole.world.now_ns()
+    assert isinstance(whole.brain.look(run, 0, 1), Refusal)
+    assert (whole.world.now_ns() - begin_ns) / 1e9 <= CONFIG.settle_s + CONFIG.tick_s
+
+
 def ask(whole: Played, run: Run | None = None) -> Response | Refusal:
     run = run or run_of(whole.brain)
     frames = whole.brain.look(run, 0, 1)
