@@ -135,6 +135,10 @@ class PlayedWorld:
         """All that is published with a picture, but for its own stamps."""
         raise NotImplementedError
 
+    def encoded(self, rgb: np.ndarray) -> bytes:
+        """The picture as the camera sends it, a JPEG."""
+        return cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+
     def move(self, name: str, xy_m: tuple[float, float]) -> None:
         self.things[name] = replace(self.things[name], xy_m=xy_m)
 
@@ -180,8 +184,7 @@ class PlayedWorld:
                 "16UC1", depth.tobytes(), scene.width, scene.height, 2 * scene.width
             )
             eyes.add_depth(CAMERA, stamp_ns, OPTICAL, encoded)
-        jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-        color = EncodedImage("rgb8; jpeg compressed bgr8", jpeg, compressed=True)
+        color = EncodedImage("rgb8; jpeg compressed bgr8", self.encoded(rgb), compressed=True)
         eyes.add_color(CAMERA, stamp_ns, OPTICAL, color)
 
 

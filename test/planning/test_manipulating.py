@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from played_robot import (
     BALL,
@@ -33,9 +34,11 @@ from rynn_brain_ros.planning.episode import (
     Answered,
     Decided,
     Episode,
+    EpisodeEnded,
     EpisodeEvent,
     Looked,
     StageBegan,
+    TurnEnded,
 )
 from rynn_brain_ros.planning.goals import GoalTimeouts
 from rynn_brain_ros.planning.holding import Hand
@@ -419,6 +422,37 @@ def test_a_camera_that_goes_silent_in_a_motion_stops_it(scene: Scene):
     episode = robot.carry_out()
     assert (episode.status, episode.cause) == (Status.FAILED, "stale")
     assert robot.actuator.said[-1] == "cancel"
+
+
+class DamagingTable(PlayedTable):
+    """Of ``every`` so many pictures one arrives with a wrong byte in a Huffman table."""
+
+    every, n = 0, 0
+
+    def encoded(self, rgb: np.ndarray) -> bytes:
+        jpeg = bytearray(super().encoded(rgb))
+        self.n += 1
+        if self.every and self.n % self.every == 0:
+            jpeg[jpeg.find(b"\xff\xc4") + 4] = 0xFF
+        return bytes(jpeg)
+
+
+def test_a_damaged_picture_is_as_good_as_none(scene: Scene):
+    scene.table = table = DamagingTable()
+    table.every = 2
+    assert scene.pick().place().says("Done.").run().confirmed
+
+
+def test_a_camera_whose_pictures_are_all_damaged_is_silent(scene: Scene):
+    scene.table = table = DamagingTable()
+
+    def hear(event: EpisodeEvent) -> None:
+        table.every = table.every or int(isinstance(event, TurnEnded))
+
+    robot = scene.pick().robot(hear=hear)
+    episode = robot.carry_out()
+    assert codes(episode) == [RefusalCode.STALE] * 3
+    assert isinstance(robot.events[-1], EpisodeEnded)
 
 
 def blind(scene: Scene) -> None:
