@@ -144,7 +144,11 @@ class Mover:
         if end.cause is not Cause.DONE:
             return end.cause, end.text, width_m
         closed = isinstance(stage.goal, GripGoal) and stage.stage in _HOLDING
-        if closed and math.isfinite(motion.grip_width_m) and width_m < self._config.min_grip_m:
+        if not closed or not math.isfinite(motion.grip_width_m):
+            return Cause.DONE, end.text, width_m
+        if not math.isfinite(width_m):
+            return Cause.ABORTED, "nobody tells how far the fingers closed", width_m
+        if width_m < self._config.min_grip_m:
             cause = Cause.NOTHING_GRIPPED if stage.stage is Stage.GRIP else Cause.DROPPED
             return cause, f"the fingers closed to {1000 * width_m:.1f} mm", width_m
         return Cause.DONE, end.text, width_m
