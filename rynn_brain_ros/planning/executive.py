@@ -85,7 +85,9 @@ class ExecutiveConfig:
 
 @dataclass
 class Run:
-    """What changes while one task runs. ``since_ns`` is when the newest motion began."""
+    """What changes while one task runs. ``since_ns`` is when the newest motion began,
+    ``answered_ns`` from when on the answer's age counts: when it came, and later by the time in
+    which a person was asked about it."""
 
     task: str
     start_ns: int
@@ -161,17 +163,22 @@ class Brain:
             make_query(number + 1, Question(run.task, task), frames), history=run.history
         )
 
-    def judge(self, proposal: Proposal, situation: Situation) -> Decision:
+    def judge(self, run: Run, proposal: Proposal, situation: Situation) -> Decision:
         """The gate's word; a person is asked only about what nothing else forbids, and what they
-        allow is judged once more as things are by then."""
+        allow is judged once more as things are by then. While they think, the answer grows no
+        older: how things are by then is what is looked at."""
         decision = self._judged(proposal, situation)
         refusal = decision.refusal
         if self.approve is None or refusal is None:
             return decision
         if refusal.code is not RefusalCode.NOT_APPROVED or situation.approved is not None:
             return decision
+        asked_ns = self.now_ns()
         said = self.approve(proposal.step, proposal.motion)
         now_ns, seen = self.sight.tick(0.0), situation.newest
+        thought_ns = max(0, now_ns - asked_ns)
+        run.answered_ns += thought_ns
+        proposal = replace(proposal, answered_ns=proposal.answered_ns + thought_ns)
         newest = None if seen is None else self.newest(seen)
         now = replace(
             situation,

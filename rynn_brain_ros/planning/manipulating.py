@@ -110,7 +110,9 @@ class Manipulation:
         response: Response,
         scene: Scene,
     ) -> TurnRecord:
-        """The second motion of a hand-over, judged by itself, with the thing held out."""
+        """The second motion of a hand-over, judged by itself, with the thing held out; the way
+        there makes the answer no older."""
+        run.answered_ns += self._brain.now_ns() - run.since_ns
         run.doings = run.doings.offered(release.handed)
         gave = self._decide_and_move(run, record, release.motion, response, scene)
         record = replace(record, moves=(*record.moves, gave))
@@ -211,7 +213,7 @@ class Manipulation:
             armed=brain.mover.is_armed(now_ns),
             T_base_fixed=scene.T_base_fixed,
         )
-        return brain.judge(proposal, situation)
+        return brain.judge(run, proposal, situation)
 
 
 class _TargetGuard:

@@ -199,7 +199,7 @@ class Navigation:
             T_base_fixed=T_base_fixed,
             ground=self._ground,
         )
-        decision = brain.judge(proposal, situation)
+        decision = brain.judge(run, proposal, situation)
         brain.tell(Decided(record.number, None, motion, decision))
         if not decision.approved:
             return Move(motion, decision)

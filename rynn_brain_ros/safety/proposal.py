@@ -40,8 +40,8 @@ class Proposal:
     """A motion, and the chain of evidence that it stands on.
 
     ``targets`` is everything that the step points at, ``frames`` what the answer was computed
-    from, ``answered_ns`` when it was there. ``held`` is whether the hand held something when the
-    frames were taken, ``None`` where nobody knows. ``engine`` is whoever answered.
+    from, ``answered_ns`` from when on its age counts. ``held`` is whether the hand held something
+    when the frames were taken, ``None`` where nobody knows. ``engine`` is whoever answered.
     """
 
     motion: Motion

@@ -383,6 +383,30 @@ def test_a_person_is_not_asked_about_what_is_forbidden_anyway(scene: Scene):
     assert codes(scene.run(settings, approve=person)) == [RefusalCode.OUT_OF_REACH] * 3
 
 
+def give(query: Query) -> str:
+    """A planner's sentence that hands over what is held."""
+    return f"Hand over the cube {tag('object', query, (400, 400), (600, 600))}."
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_person_may_think_for_long_about_a_thing_that_is_held_out(says: bool, scene: Scene):
+    def approve(step: Step | None, motion: Motion) -> bool:
+        scene.table.camera_on = False  # 500 pictures would take their time
+        scene.table.wait(49.0)
+        scene.table.camera_on = True
+        scene.table.wait(1.0)
+        return says
+
+    episode = scene.pick().says(give, "Done.", "Done.", "Done.").run(approve=approve)
+    assert RefusalCode.STALE not in codes(episode)
+    carried, gave, *back = episode.turns[1].moves
+    assert carried.outcome is not None
+    assert gave.decision.approved is says
+    assert (scene.table.held is None) is says
+    ways_back = [move.outcome is not None and move.outcome.cause for move in back]
+    assert ways_back == ([] if says else [Cause.DONE])
+
+
 # --- engine and camera ----------------------------------------------------------------------------
 
 
@@ -559,20 +583,33 @@ def test_nothing_is_gripped_where_the_base_rolled_while_a_person_was_asked(rolli
         rolling.table.roll()
         return True
 
-    robot = rolling.pick().says("Done.", "Done.").robot(
-        limited(require_approval=True), approve=approve
+    robot = (
+        rolling.pick().says("Done.", "Done.").robot(limited(require_approval=True), approve=approve)
     )
     assert codes(robot.carry_out())[0] is RefusalCode.SCENE_CHANGED
     assert robot.actuator.said == []
 
 
 def test_the_hand_does_not_come_down_where_the_base_rolled_on_the_way(rolling: Scene):
-    episode = rolling.pick().says("Done.", "Done.", "Done.").run(
-        hear=at(Stage.PRE, rolling.table.roll)
+    episode = (
+        rolling.pick().says("Done.", "Done.", "Done.").run(hear=at(Stage.PRE, rolling.table.roll))
     )
     assert causes(episode) == [Cause.SCENE_CHANGED]
     (move,) = episode.turns[0].moves
     assert move.outcome is not None and "panda_link0 moved 0.12 m" in move.outcome.text
+
+
+def test_a_thing_that_is_held_out_is_taken_back_where_the_base_rolled(rolling: Scene):
+    """A posture is the same wherever the base stands."""
+
+    def approve(step: object, motion: object) -> bool:
+        rolling.table.roll()
+        return True
+
+    episode = rolling.pick().says(give, "Done.", "Done.", "Done.").run(approve=approve)
+    assert codes(episode)[0] is RefusalCode.SCENE_CHANGED
+    assert causes(episode) == [Cause.DONE, Cause.DONE, None, Cause.DONE]
+    assert rolling.table.held is not None
 
 
 def test_a_base_that_is_told_to_stand_a_little_elsewhere_stands(rolling: Scene):
