@@ -53,7 +53,8 @@ class DropReason(str, Enum):
     """Why a frame is not, or no longer, in the buffer."""
 
     UNREADABLE = "unreadable"
-    """Refused: the colour image's header contradicts its bytes, or its encoding is unknown."""
+    """Refused: the colour image's header contradicts its bytes, its encoding is unknown, or its
+    pixels do not decode."""
     OVERSIZE = "oversize"
     """Refused: the frame alone is bigger than the byte bound."""
     DUPLICATE = "duplicate"
@@ -172,6 +173,12 @@ class FrameBuffer:
             self._insert(track, _Entry(frame, look or FrameLook()))
             self._thin(track, track.stamps_ns[-1] - self._dense_ns)
             return events
+
+    def refuse(self, frame: Frame, why: str) -> BufferEvent:
+        """Count a frame whose pixels do not decode, as whoever looked at it found."""
+        with self._lock:
+            self._tracks.setdefault(frame.camera, _Track()).dropped[DropReason.UNREADABLE] += 1
+        return _event(DropReason.UNREADABLE, frame, why)
 
     def _reset_if_back(self, track: _Track, frame: Frame) -> tuple[BufferEvent, ...]:
         """A looping bag or a restarted simulator: this camera starts afresh, and the others lose

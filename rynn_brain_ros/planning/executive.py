@@ -38,11 +38,14 @@ from rynn_brain_ros.values import (
     Engine,
     EngineError,
     FrameSet,
+    GripGoal,
     Motion,
+    PostureGoal,
     Query,
     Refusal,
     RefusalCode,
     Response,
+    RigidTransform,
     SelectedFrame,
     Status,
     Step,
@@ -57,6 +60,9 @@ Approve = Callable[[Step | None, Motion], bool]
 
 _STILL_M, _STILL_RAD = 0.02, math.radians(1.0)
 """A base may seem to move so far while it stands."""
+
+_OF_JOINTS = (PostureGoal, GripGoal)
+"""Goals that are the same wherever the base stands."""
 
 _FINAL = frozenset(
     {Cause.CANCELLED, Cause.STALE, Cause.DISARMED, Cause.PREEMPTED, Cause.LOST_SERVER}
@@ -79,7 +85,9 @@ class ExecutiveConfig:
 
 @dataclass
 class Run:
-    """What changes while one task runs. ``since_ns`` is when the newest motion began."""
+    """What changes while one task runs. ``since_ns`` is when the newest motion began,
+    ``answered_ns`` from when on the answer's age counts: when it came, and later by the time in
+    which a person was asked about it."""
 
     task: str
     start_ns: int
@@ -121,16 +129,18 @@ class Brain:
         """Lets the scene rest and shows it as it is now, with up to ``at_most`` frames since the
         newest motion began."""
         self.sight.tick(self.config.settle_s)
-        refusal = self.wait_for_new_frame()
+        refusal = self.wait_for_new_frame(run)
         if refusal is not None:
             return refusal
         frames = self.sight.show(run.since_ns, at_most)
+        if isinstance(frames, Refusal):
+            return frames
         self.tell(Looked(number, self.now_ns(), frames))
         return frames
 
-    def wait_for_new_frame(self) -> Refusal | None:
-        config = self.config
-        return self.sight.wait_for_frame(self.now_ns(), config.look_timeout_s, config.tick_s)
+    def wait_for_new_frame(self, run: Run) -> Refusal | None:
+        timeout_s, tick_s = self.config.look_timeout_s, self.config.tick_s
+        return self.sight.wait_for_frame(self.now_ns(), timeout_s, tick_s, run.cancel)
 
     def ask(self, run: Run, query: Query, number: int) -> Response | Refusal:
         """The engine's answer, read and lifted, or why there is none."""
@@ -153,17 +163,22 @@ class Brain:
             make_query(number + 1, Question(run.task, task), frames), history=run.history
         )
 
-    def judge(self, proposal: Proposal, situation: Situation) -> Decision:
+    def judge(self, run: Run, proposal: Proposal, situation: Situation) -> Decision:
         """The gate's word; a person is asked only about what nothing else forbids, and what they
-        allow is judged once more as things are by then."""
-        decision = self.gate.judge(proposal, situation)
+        allow is judged once more as things are by then. While they think, the answer grows no
+        older: how things are by then is what is looked at."""
+        decision = self._judged(proposal, situation)
         refusal = decision.refusal
         if self.approve is None or refusal is None:
             return decision
         if refusal.code is not RefusalCode.NOT_APPROVED or situation.approved is not None:
             return decision
+        asked_ns = self.now_ns()
         said = self.approve(proposal.step, proposal.motion)
         now_ns, seen = self.sight.tick(0.0), situation.newest
+        thought_ns = max(0, now_ns - asked_ns)
+        run.answered_ns += thought_ns
+        proposal = replace(proposal, answered_ns=proposal.answered_ns + thought_ns)
         newest = None if seen is None else self.newest(seen)
         now = replace(
             situation,
@@ -172,30 +187,36 @@ class Brain:
             armed=self.mover.is_armed(now_ns),
             approved=said,
         )
-        moved = self._moved(situation, newest) if said else None
-        if moved is None:
-            return self.gate.judge(proposal, now)
-        still = Check("base_still", False, moved.text)
-        return Decision(now_ns, (*decision.checks, still), moved)
+        return self._judged(proposal, now)
 
-    def _moved(self, then: Situation, newest: SelectedFrame | None) -> Refusal | None:
-        """Whether the base stands elsewhere in ``newest`` than it did ``then``: a motion is told,
-        and its way judged, from where it stood."""
-        before = then.T_base_fixed
-        if before is None or newest is None or then.newest is None:
-            return None
-        if newest.frame.key == then.newest.frame.key:
-            return None
-        after = self.sight.pose(before.parent, before.child, newest.frame.stamp_ns)
-        if isinstance(after, Refusal):
-            return after
-        moved_m, turned_rad = apart(before, after)
+    def _judged(self, proposal: Proposal, situation: Situation) -> Decision:
+        """The gate's word on a motion whose base stands where the motion was told from."""
+        decision = self.gate.judge(proposal, situation)
+        told, newest = situation.T_base_fixed, situation.newest
+        if told is None or newest is None or situation.approved is False:
+            return decision
+        if all(isinstance(stage.goal, _OF_JOINTS) for stage in proposal.motion.stages):
+            return decision
+        moved = self.base_moved(told, newest)
+        if moved is None:
+            return decision
+        still = Check("base_still", False, moved.text)
+        return replace(decision, checks=(*decision.checks, still), refusal=moved)
+
+    def base_moved(self, told: RigidTransform, now: SelectedFrame) -> Refusal | None:
+        """SCENE_CHANGED where the base stands elsewhere in ``now`` than where it was ``told`` to
+        stand (``T_base_fixed``): what is told from there would be done beside it."""
+        sight, stamp_ns = self.sight, now.frame.stamp_ns
+        stands = sight.wait_for_pose(told.parent, told.child, stamp_ns, self.config.tick_s)
+        if isinstance(stands, Refusal):
+            return stands
+        moved_m, turned_rad = apart(told, stands)
         if moved_m <= _STILL_M and turned_rad <= _STILL_RAD:
             return None
         return Refusal(
             RefusalCode.SCENE_CHANGED,
-            f"{before.parent} moved {moved_m:.2f} m and turned {math.degrees(turned_rad):.1f}° "
-            "while a person was asked: the motion was told from where it stood",
+            f"{told.parent} moved {moved_m:.2f} m and turned {math.degrees(turned_rad):.1f}° "
+            "since the picture that the motion was told from: look and ask again",
         )
 
     def newest(self, shown: SelectedFrame) -> SelectedFrame:

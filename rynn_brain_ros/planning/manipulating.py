@@ -110,7 +110,9 @@ class Manipulation:
         response: Response,
         scene: Scene,
     ) -> TurnRecord:
-        """The second motion of a hand-over, judged by itself, with the thing held out."""
+        """The second motion of a hand-over, judged by itself, with the thing held out; the way
+        there makes the answer no older."""
+        run.answered_ns += self._brain.now_ns() - run.since_ns
         run.doings = run.doings.offered(release.handed)
         gave = self._decide_and_move(run, record, release.motion, response, scene)
         record = replace(record, moves=(*record.moves, gave))
@@ -155,7 +157,7 @@ class Manipulation:
 
     def _confirm(self, run: Run, record: TurnRecord) -> TurnRecord:
         """Looks again, at a picture that the planner has not seen."""
-        refusal = self._brain.wait_for_new_frame()
+        refusal = self._brain.wait_for_new_frame(run)
         if refusal is not None:
             return replace(record, refusal=refusal)
         now = self._brain.newest(record.frames[-1])
@@ -211,11 +213,12 @@ class Manipulation:
             armed=brain.mover.is_armed(now_ns),
             T_base_fixed=scene.T_base_fixed,
         )
-        return brain.judge(proposal, situation)
+        return brain.judge(run, proposal, situation)
 
 
 class _TargetGuard:
-    """Before the hand goes down it looks once more whether the target is still there.
+    """Before the hand goes down it looks once more whether the target is still there, and the
+    base where the motion was told from.
 
     The arm may by now stand between camera and target: what it hides is not held against it, and
     what anything else hides is.
@@ -236,6 +239,9 @@ class _TargetGuard:
         if stage.stage is not Stage.APPROACH:
             return None
         now = self._brain.newest(self._then)
+        moved = self._brain.base_moved(self._T_base_fixed, now)
+        if moved is not None:
+            return moved
         gate, body = self._brain.gate, self._body(now.frame.stamp_ns)
         lowest_z_m = self._lowest_z_m(stage, now.frame.stamp_ns)
 

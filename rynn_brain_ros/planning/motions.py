@@ -121,7 +121,7 @@ def drag(skill: Skill, grasp: Grasp, path: Sequence[Vector3], config: MotionConf
         MotionStage(Stage.PRE, _reach(_raised(tool, config.pre_grasp_m), config.speed)),
         MotionStage(Stage.APPROACH, _straight(tool, config.approach_speed)),
         MotionStage(Stage.GRIP, GripGoal(0.0, config.grip_force_n)),
-        MotionStage(Stage.ACT, FollowGoal(poses, config.approach_speed)),
+        MotionStage(Stage.ACT, FollowGoal(poses, config.push_speed)),
         MotionStage(Stage.RELEASE, GripGoal(grasp.opening_m, config.grip_force_n)),
         MotionStage(Stage.LIFT, _straight(_raised(poses[-1], config.lift_m), config.speed)),
         MotionStage(Stage.RETREAT, PostureGoal(config.posture, config.speed)),

@@ -39,8 +39,6 @@ _WAY_BACK = (Stage.LIFT, Stage.RETREAT)
 _HOLDING = (Stage.GRIP, Stage.LIFT, Stage.RETREAT)
 _EMPTY = (Cause.NOTHING_GRIPPED, Cause.DROPPED)
 
-_TF_WAIT_NS = 500_000_000
-
 Guard = Callable[[MotionStage], Refusal | None]
 """Looks once more before a stage begins; a refusal ends the motion as SCENE_CHANGED."""
 
@@ -146,7 +144,11 @@ class Mover:
         if end.cause is not Cause.DONE:
             return end.cause, end.text, width_m
         closed = isinstance(stage.goal, GripGoal) and stage.stage in _HOLDING
-        if closed and math.isfinite(motion.grip_width_m) and width_m < self._config.min_grip_m:
+        if not closed or not math.isfinite(motion.grip_width_m):
+            return Cause.DONE, end.text, width_m
+        if not math.isfinite(width_m):
+            return Cause.ABORTED, "nobody tells how far the fingers closed", width_m
+        if width_m < self._config.min_grip_m:
             cause = Cause.NOTHING_GRIPPED if stage.stage is Stage.GRIP else Cause.DROPPED
             return cause, f"the fingers closed to {1000 * width_m:.1f} mm", width_m
         return Cause.DONE, end.text, width_m
@@ -201,12 +203,8 @@ class Mover:
         lift = next((s.goal for s in motion.stages[done:] if s.stage is Stage.LIFT), None)
         if not isinstance(lift, ReachGoal):
             return None
-        up = lift.T_base_tcp
-        now_ns = stopped_ns = self._sight.clock.now_ns()
-        tool = self._sight.pose(up.parent, up.child, stopped_ns)
-        while isinstance(tool, Refusal) and now_ns < stopped_ns + _TF_WAIT_NS:
-            now_ns = self._sight.tick(self._config.tick_s)  # /tf comes after what it tells of
-            tool = self._sight.pose(up.parent, up.child, stopped_ns)
+        up, stopped_ns = lift.T_base_tcp, self._sight.clock.now_ns()
+        tool = self._sight.wait_for_pose(up.parent, up.child, stopped_ns, self._config.tick_s)
         if isinstance(tool, Refusal):
             return None
         (x, y, z), (*_, top_m) = tool.translation_m, up.translation_m

@@ -77,6 +77,7 @@ class Navigation:
         self._track = Track()
         self._ground = GroundMemory()
         self._watched: tuple[str, int] | None = None
+        self._asked_at: RigidTransform | Refusal = Refusal(_UNKNOWN, "nothing was asked yet")
 
     def turn(self, run: Run) -> TurnRecord:
         number, laps, brain = len(run.turns), Laps(), self._brain
@@ -87,6 +88,7 @@ class Navigation:
         frames = self._track.frames(seen[-1])
         record = replace(record, frames=frames, times=StageTimes(look_s=laps.lap()))
         run.history = self._track.history
+        self._asked_at = self._base_pose(seen[-1])
         response = brain.ask(run, brain.query(run, Task.NAVIGATE, frames, number), number)
         record = replace(record, times=replace(record.times, ask_s=laps.lap()))
         if isinstance(response, Refusal):
@@ -130,7 +132,8 @@ class Navigation:
         for action in response.reading.actions[:_ARROWS]:
             if action == STOP:
                 break
-            move = self._one(run, record, action)
+            moved = None if driven else self._base_moved(record)
+            move = moved or self._one(run, record, action)
             if isinstance(move, Refusal):
                 refusal = move
                 break
@@ -139,10 +142,16 @@ class Navigation:
             if refusal is not None or move.outcome is None or move.outcome.cause is not Cause.DONE:
                 break
             driven.append(action)
-            refusal = self._brain.wait_for_new_frame()
+            refusal = self._brain.wait_for_new_frame(run)
             if refusal is not None:
                 break
         return replace(record, moves=tuple(moves), refusal=refusal), tuple(driven)
+
+    def _base_moved(self, record: TurnRecord) -> Refusal | None:
+        """While the engine thought: arrows are told from where the base stood in its picture."""
+        if isinstance(self._asked_at, Refusal):
+            return self._asked_at
+        return self._brain.base_moved(self._asked_at, self._brain.newest(record.frames[-1]))
 
     def _one(self, run: Run, record: TurnRecord, action: str) -> Move | Refusal:
         now = self._brain.newest(record.frames[-1])
@@ -199,7 +208,7 @@ class Navigation:
             T_base_fixed=T_base_fixed,
             ground=self._ground,
         )
-        decision = brain.judge(proposal, situation)
+        decision = brain.judge(run, proposal, situation)
         brain.tell(Decided(record.number, None, motion, decision))
         if not decision.approved:
             return Move(motion, decision)
@@ -241,7 +250,7 @@ class Navigation:
         move = self._move(run, record, motion, now=now, T_base_fixed=T_map_fixed, targets=(lifted,))
         refusal = move.decision.refusal
         if refusal is None and move.outcome is not None and move.outcome.cause is Cause.DONE:
-            refusal = self._brain.wait_for_new_frame()
+            refusal = self._brain.wait_for_new_frame(run)
         return replace(record, moves=(move,), refusal=refusal)
 
     def _place_before(
@@ -279,10 +288,12 @@ class Navigation:
     def _confirm(self, run: Run, record: TurnRecord) -> TurnRecord:
         """Looks again and measures the distance to what the task names."""
         brain = self._brain
-        missing = brain.wait_for_new_frame()
+        missing = brain.wait_for_new_frame(run)
         if missing is not None:
             return replace(record, refusal=missing)
         frames = brain.sight.show(run.since_ns, 1)
+        if isinstance(frames, Refusal):
+            return replace(record, refusal=frames)
         query = replace(brain.query(run, Task.OBJECT, frames, record.number), history=())
         response = brain.ask(run, query, record.number)
         if isinstance(response, Refusal):

@@ -22,7 +22,6 @@ from rynn_brain_ros.memory import (
     DropReason,
     FrameAssembler,
     FrameBuffer,
-    FrameLook,
     KeyframeDetector,
     KeyframeWindow,
     SelectionKind,
@@ -135,32 +134,32 @@ class Perception:
             self._note(problem, is_over=isinstance(problem, ClockReset))
 
     def poll(self, now_ns: int) -> tuple[Frame, ...]:
-        """Moves every frame that is complete, or has waited long enough, into the buffer."""
+        """Moves every frame that is complete, or has waited long enough, into the buffer. Those
+        whose pixels do not decode are left out."""
         ready = [f for a in self._assemblers.values() for f in a.poll(now_ns)]
-        self._remember(ready)
-        return tuple(ready)
+        return tuple(frame for frame in ready if self._remember(frame))
 
     def flush(self) -> None:
         """Moves everything that still waits into the buffer: nothing more will come."""
         for assembler in self._assemblers.values():
-            self._remember(assembler.flush())
+            for frame in assembler.flush():
+                self._remember(frame)
 
     def stats(self, camera: str) -> AssemblyStats:
         return self._assemblers[camera].stats
 
-    def _remember(self, frames: Iterable[Frame]) -> None:
-        for frame in frames:
-            for event in self.buffer.append(frame, self._look(frame)):
-                if event.reason in _WORTH_TELLING:
-                    self._note(event.text, is_over=event.reason is DropReason.RESET)
-
-    def _look(self, frame: Frame) -> FrameLook | None:
-        if self._keyframes is None:
-            return None
+    def _remember(self, frame: Frame) -> bool:
+        """Whether it can be read. What does not decode at reduced size does not at full size
+        either: nobody is shown it, and no measurement meets it."""
         try:
-            return self._keyframes.look(frame)
-        except ImageError:
-            return None  # the buffer refuses what cannot be read, and says so
+            look = None if self._keyframes is None else self._keyframes.look(frame)
+        except ImageError as error:
+            self._note(self.buffer.refuse(frame, str(error)).text)
+            return False
+        for event in self.buffer.append(frame, look):
+            if event.reason in _WORTH_TELLING:
+                self._note(event.text, is_over=event.reason is DropReason.RESET)
+        return True
 
     def _note(self, problem: str, is_over: bool = False) -> None:
         """Once each, and not without end: a problem of every frame is one problem."""

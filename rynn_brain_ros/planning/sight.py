@@ -9,6 +9,7 @@ from __future__ import annotations
 from rynn_brain_ros.planning.perception import Perception
 from rynn_brain_ros.planning.watchdog import Watchdog
 from rynn_brain_ros.values import (
+    Cancel,
     Clock,
     Frame,
     FrameSet,
@@ -17,6 +18,8 @@ from rynn_brain_ros.values import (
     RigidTransform,
     Vector3,
 )
+
+_TF_WAIT_NS = 500_000_000
 
 
 class Sight:
@@ -43,13 +46,22 @@ class Sight:
     def newest(self) -> Frame | None:
         return self.perception.buffer.latest(self.camera)
 
-    def wait_for_frame(self, after_ns: int, timeout_s: float, tick_s: float) -> Refusal | None:
-        """Until a whole frame taken after ``after_ns`` is there; STALE when none comes."""
-        deadline_ns = self.clock.now_ns() + round(timeout_s * 1e9)
+    def wait_for_frame(
+        self, after_ns: int, timeout_s: float, tick_s: float, cancel: Cancel | None = None
+    ) -> Refusal | None:
+        """Until a whole frame taken after ``after_ns`` is there; STALE when none comes, the clock
+        jumps back or a person cancels."""
+        now_ns = start_ns = self.clock.now_ns()
         while (frame := self.newest) is None or frame.stamp_ns <= after_ns:
-            if self.clock.now_ns() >= deadline_ns:
+            if cancel is not None and cancel.is_set():
+                return Refusal(RefusalCode.STALE, f"{self.camera}: a person stopped the waiting")
+            if (now_ns - start_ns) / 1e9 >= timeout_s:
                 return Refusal(RefusalCode.STALE, self._no_frame(frame, timeout_s))
-            self.tick(tick_s)
+            before_ns, now_ns = now_ns, self.tick(tick_s)
+            if now_ns < before_ns:
+                back_s = (before_ns - now_ns) / 1e9
+                text = f"the clock jumped back by {back_s:.3g} s while an image was waited for"
+                return Refusal(RefusalCode.STALE, text)
         return None
 
     def _no_frame(self, frame: Frame | None, timeout_s: float) -> str:
@@ -61,13 +73,16 @@ class Sight:
             f"{self.camera}: no new image within {timeout_s:g} s ({seen}); is the camera running?"
         )
 
-    def show(self, since_ns: int, at_most: int) -> FrameSet:
-        """Up to ``at_most`` frames taken after ``since_ns``, evenly spread in number, now last.
-
-        Raises `InputError` when there is none: `wait_for_frame` first.
-        """
+    def show(self, since_ns: int, at_most: int) -> FrameSet | Refusal:
+        """Up to ``at_most`` frames taken after ``since_ns``, evenly spread in number, now last;
+        STALE when there is none."""
         frames = self.perception.buffer.frames(self.camera)
         recent = [frame for frame in frames if frame.stamp_ns > since_ns]
+        if not recent:
+            ahead_s = (since_ns - self.clock.now_ns()) / 1e9
+            why = f": the clock jumped back by more than {ahead_s:.3g} s" if ahead_s > 0 else ""
+            text = f"{self.camera}: no image since the newest motion began{why}"
+            return Refusal(RefusalCode.STALE, text)
         n = min(at_most, len(recent))
         chosen = [recent[(i + 1) * len(recent) // n - 1] for i in range(n)]
         return self.perception.show(chosen)
@@ -79,3 +94,14 @@ class Sight:
 
     def pose(self, parent: str, child: str, stamp_ns: int) -> RigidTransform | Refusal:
         return self.perception.transforms.lookup(parent, child, stamp_ns)
+
+    def wait_for_pose(
+        self, parent: str, child: str, stamp_ns: int, tick_s: float
+    ) -> RigidTransform | Refusal:
+        """`pose`, given a little time: /tf comes after what it tells of."""
+        now_ns = start_ns = self.clock.now_ns()
+        pose = self.pose(parent, child, stamp_ns)
+        while isinstance(pose, Refusal) and 0 <= now_ns - start_ns < _TF_WAIT_NS:
+            now_ns = self.tick(tick_s)
+            pose = self.pose(parent, child, stamp_ns)
+        return pose

@@ -97,7 +97,7 @@ class Approvals:
     def wait(
         self, query_id: str, step_index: int, tick: Tick, gives_up: Callable[[], bool]
     ) -> bool:
-        """The person's word; no where ``gives_up`` before they said one."""
+        """The person's word; no where ``gives_up``, whatever they said."""
         asking = _Asking(query_id, step_index)
         with self._lock:
             self._asking = asking
@@ -107,10 +107,11 @@ class Approvals:
         finally:
             with self._lock:
                 self._asking = None
-        return bool(asking.said)
+        return bool(asking.said) and not gives_up()
 
     def answer(self, query_id: str, step_index: int, approve: bool) -> str:
-        """Gives the word; what was wrong with it, or nothing."""
+        """Gives the word; what was wrong with it, or nothing. A no counts after a yes that was not
+        taken yet, and no yes after a no."""
         with self._lock:
             asking = self._asking
             if asking is None:
@@ -120,5 +121,7 @@ class Approvals:
                     f"step {step_index} of question {query_id!r} does not wait: it is step "
                     f"{asking.step_index} of question {asking.query_id!r}"
                 )
+            if approve and asking.said is not None:
+                return f"somebody has said {'yes' if asking.said else 'no'} already"
             asking.said = approve
             return ""

@@ -69,7 +69,8 @@ class SafetyLimits:
         0.01, 60.0, tighter="lower",
     )  # fmt: skip
     max_answer_age_s: float = setting(
-        30.0, "how old an answer may be when it begins to move something [s]",
+        30.0, "how old an answer may be when it begins to move something; a person's time to say "
+        "yes does not count [s]",
         0.01, 3600.0, tighter="lower",
     )  # fmt: skip
     max_speed: float = setting(

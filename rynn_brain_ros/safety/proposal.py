@@ -40,8 +40,8 @@ class Proposal:
     """A motion, and the chain of evidence that it stands on.
 
     ``targets`` is everything that the step points at, ``frames`` what the answer was computed
-    from, ``answered_ns`` when it was there. ``held`` is whether the hand held something when the
-    frames were taken, ``None`` where nobody knows. ``engine`` is whoever answered.
+    from, ``answered_ns`` from when on its age counts. ``held`` is whether the hand held something
+    when the frames were taken, ``None`` where nobody knows. ``engine`` is whoever answered.
     """
 
     motion: Motion
@@ -67,9 +67,10 @@ class Situation:
     ``newest`` is the newest frame of the camera. ``robot`` are the origins of the robot's links
     from base to tool in the base frame, empty where unknown: then no target can be told to be on
     the robot, and the decision says so. ``approved`` is what a person said, ``None`` while nobody
-    has been asked. ``T_base_fixed`` is the robot's base, an arm's or a driving one's, at
-    ``newest``; it may be left out for an arm whose base is the fixed frame. For a place to
-    navigate to it is of the map. ``ground`` is what a driving robot has seen of it on its way.
+    has been asked. ``T_base_fixed`` is the robot's base, an arm's or a driving one's, where the
+    motion is told from; whoever asks sees to it that it still stands there at ``newest``. It may be
+    left out for an arm whose base is the fixed frame. For a place to navigate to it is of the map.
+    ``ground`` is what a driving robot has seen of it on its way.
     """
 
     now_ns: int

@@ -117,6 +117,11 @@ class PlayedWorld:
             self._publish()
         self._now_ns = end_ns
 
+    def reset(self, back_s: float) -> None:
+        """The clock jumps back, as a simulator's does that begins anew."""
+        self._now_ns -= round(back_s * 1e9)
+        self._next_ns = self._now_ns + 1
+
     @property
     def scene(self) -> Tabletop:
         width, height, focal_px = self.size
@@ -129,6 +134,10 @@ class PlayedWorld:
     def transforms(self) -> list[RigidTransform]:
         """All that is published with a picture, but for its own stamps."""
         raise NotImplementedError
+
+    def encoded(self, rgb: np.ndarray) -> bytes:
+        """The picture as the camera sends it, a JPEG."""
+        return cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
     def move(self, name: str, xy_m: tuple[float, float]) -> None:
         self.things[name] = replace(self.things[name], xy_m=xy_m)
@@ -175,8 +184,7 @@ class PlayedWorld:
                 "16UC1", depth.tobytes(), scene.width, scene.height, 2 * scene.width
             )
             eyes.add_depth(CAMERA, stamp_ns, OPTICAL, encoded)
-        jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-        color = EncodedImage("rgb8; jpeg compressed bgr8", jpeg, compressed=True)
+        color = EncodedImage("rgb8; jpeg compressed bgr8", self.encoded(rgb), compressed=True)
         eyes.add_color(CAMERA, stamp_ns, OPTICAL, color)
 
 

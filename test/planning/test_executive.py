@@ -282,6 +282,25 @@ def test_a_silent_camera_is_no_look(whole: Played):
     assert whole.events == []
 
 
+def test_a_clock_that_jumped_back_behind_the_last_motion_is_no_look(whole: Played):
+    run = run_of(whole.brain)
+    whole.world.reset(300.0)
+    refusal = whole.brain.look(run, 0, 1)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is RefusalCode.STALE
+    assert "the clock jumped back" in refusal.text
+
+
+def test_a_cancel_is_heard_while_a_picture_is_waited_for(whole: Played):
+    switch = Switch()
+    whole.world.camera_on = False
+    run = replace(run_of(whole.brain), cancel=switch)
+    switch.on = True
+    begin_ns = whole.world.now_ns()
+    assert isinstance(whole.brain.look(run, 0, 1), Refusal)
+    assert (whole.world.now_ns() - begin_ns) / 1e9 <= CONFIG.settle_s + CONFIG.tick_s
+
+
 def ask(whole: Played, run: Run | None = None) -> Response | Refusal:
     run = run or run_of(whole.brain)
     frames = whole.brain.look(run, 0, 1)
@@ -383,7 +402,7 @@ def judged(
     now_ns = table.now_ns()
     proposal = Proposal(MOTION, (), frames, now_ns)
     situation = Situation(now_ns, frames[-1], armed=armed)
-    return whole.brain.judge(proposal, situation), person
+    return whole.brain.judge(run_of(whole.brain), proposal, situation), person
 
 
 @pytest.mark.parametrize("says", [True, False])
@@ -420,10 +439,32 @@ def test_a_yes_to_what_was_seen_long_ago_is_judged_with_what_is_seen_now():
     assert "is 0.0" in age.found
 
 
-def test_a_yes_that_comes_after_the_answer_has_grown_old_moves_nothing():
+def test_while_a_person_thinks_the_answer_grows_no_older():
     decision, _ = judged(thinks_s=5.0, max_answer_age_s=2.0)
-    assert decision.refusal is not None
-    assert decision.refusal.code is RefusalCode.STALE
+    (age,) = [check for check in decision.checks if check.name == "answer_age"]
+    assert decision.approved, decision.refusal
+    assert "is 0.0" in age.found
+
+
+def test_a_yes_does_not_make_the_answer_younger_than_it_was():
+    whole = played(
+        table := PlayedTable((CUBE,), width=32),
+        ScriptedEngine(),
+        replace(panda(), limits=SafetyLimits(**MOVING, require_approval=True)),
+        approve=Person(True, table, 60.0),
+    )
+    run = run_of(whole.brain)
+    run.answered_ns = table.now_ns()
+    frames = whole.brain.look(run, 0, 1)
+    assert isinstance(frames, FrameSet)
+    for _ in range(2):
+        whole.brain.sight.tick(20.0)
+        now_ns = whole.brain.sight.tick(0.1)
+        proposal = Proposal(MOTION, (), frames, run.answered_ns)
+        situation = Situation(now_ns, whole.brain.newest(frames[-1]), armed=True)
+        decision = whole.brain.judge(run, proposal, situation)
+        (age,) = [check for check in decision.checks if check.name == "answer_age"]
+    assert "is 40." in age.found and not age.passed
 
 
 def test_without_anybody_to_ask_what_needs_a_word_is_refused():
@@ -433,8 +474,7 @@ def test_without_anybody_to_ask_what_needs_a_word_is_refused():
     frames = whole.brain.look(run_of(whole.brain), 0, 1)
     assert isinstance(frames, FrameSet)
     now_ns = table.now_ns()
-    decision = whole.brain.judge(
-        Proposal(MOTION, (), frames, now_ns), Situation(now_ns, frames[-1], armed=True)
-    )
+    proposal, situation = Proposal(MOTION, (), frames, now_ns), Situation(now_ns, frames[-1])
+    decision = whole.brain.judge(run_of(whole.brain), proposal, replace(situation, armed=True))
     assert decision.refusal is not None
     assert decision.refusal.code is RefusalCode.NOT_APPROVED

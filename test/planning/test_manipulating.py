@@ -7,12 +7,14 @@ from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from played_robot import (
     BALL,
     CUBE,
     PLATE,
     SLOW,
+    T_WORLD_ARM,
     WELL,
     Listener,
     Played,
@@ -32,9 +34,11 @@ from rynn_brain_ros.planning.episode import (
     Answered,
     Decided,
     Episode,
+    EpisodeEnded,
     EpisodeEvent,
     Looked,
     StageBegan,
+    TurnEnded,
 )
 from rynn_brain_ros.planning.goals import GoalTimeouts
 from rynn_brain_ros.planning.holding import Hand
@@ -379,6 +383,30 @@ def test_a_person_is_not_asked_about_what_is_forbidden_anyway(scene: Scene):
     assert codes(scene.run(settings, approve=person)) == [RefusalCode.OUT_OF_REACH] * 3
 
 
+def give(query: Query) -> str:
+    """A planner's sentence that hands over what is held."""
+    return f"Hand over the cube {tag('object', query, (400, 400), (600, 600))}."
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_person_may_think_for_long_about_a_thing_that_is_held_out(says: bool, scene: Scene):
+    def approve(step: Step | None, motion: Motion) -> bool:
+        scene.table.camera_on = False  # 500 pictures would take their time
+        scene.table.wait(49.0)
+        scene.table.camera_on = True
+        scene.table.wait(1.0)
+        return says
+
+    episode = scene.pick().says(give, "Done.", "Done.", "Done.").run(approve=approve)
+    assert RefusalCode.STALE not in codes(episode)
+    carried, gave, *back = episode.turns[1].moves
+    assert carried.outcome is not None
+    assert gave.decision.approved is says
+    assert (scene.table.held is None) is says
+    ways_back = [move.outcome is not None and move.outcome.cause for move in back]
+    assert ways_back == ([] if says else [Cause.DONE])
+
+
 # --- engine and camera ----------------------------------------------------------------------------
 
 
@@ -418,6 +446,37 @@ def test_a_camera_that_goes_silent_in_a_motion_stops_it(scene: Scene):
     episode = robot.carry_out()
     assert (episode.status, episode.cause) == (Status.FAILED, "stale")
     assert robot.actuator.said[-1] == "cancel"
+
+
+class DamagingTable(PlayedTable):
+    """Of ``every`` so many pictures one arrives with a wrong byte in a Huffman table."""
+
+    every, n = 0, 0
+
+    def encoded(self, rgb: np.ndarray) -> bytes:
+        jpeg = bytearray(super().encoded(rgb))
+        self.n += 1
+        if self.every and self.n % self.every == 0:
+            jpeg[jpeg.find(b"\xff\xc4") + 4] = 0xFF
+        return bytes(jpeg)
+
+
+def test_a_damaged_picture_is_as_good_as_none(scene: Scene):
+    scene.table = table = DamagingTable()
+    table.every = 2
+    assert scene.pick().place().says("Done.").run().confirmed
+
+
+def test_a_camera_whose_pictures_are_all_damaged_is_silent(scene: Scene):
+    scene.table = table = DamagingTable()
+
+    def hear(event: EpisodeEvent) -> None:
+        table.every = table.every or int(isinstance(event, TurnEnded))
+
+    robot = scene.pick().robot(hear=hear)
+    episode = robot.carry_out()
+    assert codes(episode) == [RefusalCode.STALE] * 3
+    assert isinstance(robot.events[-1], EpisodeEnded)
 
 
 def blind(scene: Scene) -> None:
@@ -476,6 +535,86 @@ def test_the_hand_does_not_come_down_on_what_somebody_has_put_before_the_target(
     episode = scene.pick().says("Done.", "Done.", "Done.").run(hear=at(Stage.PRE, hide))
     assert causes(episode) == [Cause.SCENE_CHANGED]
     assert scene.table.held is None
+
+
+class RollingTable(PlayedTable):
+    """The arm's base can roll; transforms tell where it is."""
+
+    T_world_arm = T_WORLD_ARM
+
+    def transforms(self) -> list[RigidTransform]:
+        _, camera, hand = super().transforms()
+        return [self.T_world_arm, camera, hand]
+
+    def roll(self, away_m: float = 0.12) -> None:
+        x, y, z = T_WORLD_ARM.translation_m
+        self.T_world_arm = replace(T_WORLD_ARM, translation_m=(x, y + away_m, z))
+        self.wait(0.5)
+
+
+@pytest.fixture
+def rolling() -> Scene:
+    scene = Scene()
+    scene.table = RollingTable()
+    return scene
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_nothing_is_gripped_where_the_base_rolled_while_the_engine_thought(
+    asks: bool, rolling: Scene
+):
+    def think(query: Query) -> str:
+        said = pick(rolling.table, "red cube")(query)
+        rolling.table.roll()
+        return said
+
+    person = Person()
+    robot = rolling.says(think, "Done.", "Done.").robot(
+        limited(require_approval=asks), approve=person if asks else None
+    )
+    episode = robot.carry_out()
+    assert codes(episode)[0] is RefusalCode.SCENE_CHANGED
+    assert "panda_link0 moved 0.12 m and turned 0.0°" in episode.refusals[0].text
+    assert robot.actuator.said == [] and person.asked == []
+
+
+def test_nothing_is_gripped_where_the_base_rolled_while_a_person_was_asked(rolling: Scene):
+    def approve(step: object, motion: object) -> bool:
+        rolling.table.roll()
+        return True
+
+    robot = (
+        rolling.pick().says("Done.", "Done.").robot(limited(require_approval=True), approve=approve)
+    )
+    assert codes(robot.carry_out())[0] is RefusalCode.SCENE_CHANGED
+    assert robot.actuator.said == []
+
+
+def test_the_hand_does_not_come_down_where_the_base_rolled_on_the_way(rolling: Scene):
+    episode = (
+        rolling.pick().says("Done.", "Done.", "Done.").run(hear=at(Stage.PRE, rolling.table.roll))
+    )
+    assert causes(episode) == [Cause.SCENE_CHANGED]
+    (move,) = episode.turns[0].moves
+    assert move.outcome is not None and "panda_link0 moved 0.12 m" in move.outcome.text
+
+
+def test_a_thing_that_is_held_out_is_taken_back_where_the_base_rolled(rolling: Scene):
+    """A posture is the same wherever the base stands."""
+
+    def approve(step: object, motion: object) -> bool:
+        rolling.table.roll()
+        return True
+
+    episode = rolling.pick().says(give, "Done.", "Done.", "Done.").run(approve=approve)
+    assert codes(episode)[0] is RefusalCode.SCENE_CHANGED
+    assert causes(episode) == [Cause.DONE, Cause.DONE, None, Cause.DONE]
+    assert rolling.table.held is not None
+
+
+def test_a_base_that_is_told_to_stand_a_little_elsewhere_stands(rolling: Scene):
+    hear = at(Stage.PRE, lambda: rolling.table.roll(0.005))
+    assert causes(rolling.pick().says("Done.").run(hear=hear)) == [Cause.DONE]
 
 
 def test_the_way_of_a_push_is_looked_at_again(scene: Scene):

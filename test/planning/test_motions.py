@@ -212,6 +212,13 @@ def test_a_drag_keeps_the_hands_turn():
     assert {pose.rotation_xyzw for pose in path} == {TURNED_DOWN}
 
 
+@pytest.mark.parametrize("motion", [motions.drag(Skill.OPEN, GRASP, PATH, CONFIG), push()])
+def test_what_is_pushed_or_pulled_goes_at_its_own_speed(motion: Motion):
+    follow = goal_of(motion, Stage.ACT)
+    assert isinstance(follow, FollowGoal)
+    assert follow.speed == CONFIG.push_speed != CONFIG.approach_speed
+
+
 def test_a_drag_leaves_upwards_from_the_paths_end():
     motion = motions.drag(Skill.OPEN, GRASP, PATH, CONFIG)
     assert pose_of(motion, Stage.LIFT) == above(path_of(motion)[-1], CONFIG.lift_m)

@@ -37,6 +37,7 @@ from rynn_brain_ros.values import (
     Cause,
     DriveGoal,
     FollowGoal,
+    Goal,
     GoalEventKind,
     GripGoal,
     Motion,
@@ -181,6 +182,36 @@ def test_fingers_a_sheet_of_paper_apart_have_gripped_nothing(hands: Hands):
 def test_where_nothing_is_to_be_gripped_closed_fingers_say_nothing(hands: Hands):
     hands.table.slippery = True
     assert hands.run(replace(PICK, grip_width_m=math.nan)).cause is Cause.DONE
+
+
+class UntoldTable(PlayedTable):
+    """From its ``silent_from``th grip on, the hand does not tell how wide it is."""
+
+    silent_from, grips = 0, 0
+
+    def do(self, goal: Goal) -> dict[str, float]:
+        told = super().do(goal)
+        self.grips += isinstance(goal, GripGoal)
+        return {} if self.grips >= self.silent_from else told
+
+
+def test_a_grip_whose_width_nobody_tells_holds_nothing_for_sure():
+    table = UntoldTable((CUBE,), width=32)
+    table.slippery = True
+    hands = Hands(table)
+    outcome = hands.run()
+    assert (outcome.cause, outcome.stages_done) == (Cause.ABORTED, GRIP)
+    assert "grip: nobody tells how far the fingers closed" in outcome.text
+    assert not is_held(PICK, outcome.stages_done, outcome.cause)
+    assert hands.begun[GRIP + 1 :] == [Stage.OPEN_HAND, Stage.LIFT, Stage.RETREAT]
+
+
+def test_a_thing_that_was_gripped_is_not_let_go_in_the_air_where_its_width_is_not_told():
+    table = UntoldTable((CUBE,), width=32)
+    table.silent_from = 3  # open, grip, and the look once it is up
+    outcome = Hands(table).run()
+    assert outcome.cause is Cause.ABORTED
+    assert is_held(PICK, outcome.stages_done, outcome.cause) and table.held is not None
 
 
 def test_after_an_empty_grip_the_hand_opens_and_goes_back_up(hands: Hands):

@@ -602,8 +602,38 @@ def test_a_base_that_is_moved_while_a_person_is_asked_is_told(room: Room):
     robot = room.robot("↑", settings=settings, approve=approve)
     (refusal,) = robot.carry_out().refusals
     assert refusal.code is RefusalCode.SCENE_CHANGED
-    assert "base_link moved 0.35 m and turned 0.0° while a person was asked" in refusal.text
+    assert "base_link moved 0.35 m and turned 0.0° since the picture" in refusal.text
     assert robot.actuator.said == []
+
+
+def test_arrows_are_not_driven_where_the_base_was_turned_while_the_engine_thought(room: Room):
+    def think(query: Query) -> str:
+        room.floor.yaw_rad += math.radians(90)
+        room.floor.wait(0.5)
+        return "↑↑"
+
+    robot = room.robot(think, "→", settings=with_turns(2))
+    episode = robot.carry_out()
+    (refusal,) = episode.refusals
+    assert refusal.code is RefusalCode.SCENE_CHANGED
+    assert "base_link moved 0.00 m and turned 90.0°" in refusal.text
+    assert robot.actuator.said == [RIGHT]
+    (told,) = robot.engine.queries[1].history
+    assert told.answer == "" and told.refused.startswith("↑↑: base_link moved")
+
+
+def test_a_thing_that_is_pointed_at_is_gone_to_though_the_base_was_moved():
+    """Its place is told in the fixed frame."""
+    room = Room(away_m=2.0)
+    where = room.where()
+
+    def think(query: Query) -> str:
+        said = where(query)
+        room.floor.xy_m = room.floor.ahead(0.2)
+        room.floor.wait(0.5)
+        return said
+
+    assert causes(room.run(think, settings=with_turns(1))) == [Cause.DONE]
 
 
 def test_an_engine_that_fails_is_told(room: Room):

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from rynn_brain_ros.memory import AssemblyConfig, SelectionKind, SelectionPolicy
+from rynn_brain_ros.memory import AssemblyConfig, DropReason, SelectionKind, SelectionPolicy
+from rynn_brain_ros.memory.images import image_size
 from rynn_brain_ros.planning import Perception, PerceptionConfig
 from rynn_brain_ros.values import (
     CameraInfo,
@@ -141,6 +142,24 @@ def test_a_damaged_picture_is_told_and_not_remembered(perception: Perception):
     assert perception.buffer.latest(CAMERA) is None
     (problem,) = perception.problems
     assert "the data is neither JPEG nor PNG" in problem
+
+
+def test_a_picture_whose_header_is_whole_and_whose_pixels_do_not_decode_is_no_frame(
+    perception: Perception,
+):
+    jpeg = bytearray(cv2.imencode(".jpg", np.full((6, 8, 3), 100, np.uint8))[1].tobytes())
+    jpeg[jpeg.find(b"\xff\xc4") + 4] = 0xFF  # in a Huffman table
+    broken = EncodedImage("rgb8; jpeg compressed", bytes(jpeg), compressed=True)
+    assert image_size(broken) == (8, 6)
+    see(perception, 100 * MS)
+    perception.add_color(CAMERA, 200 * MS, OPTICAL, broken)
+    (frame,) = perception.poll(200 * MS)
+    assert perception.poll(600 * MS) == ()
+    assert perception.buffer.latest(CAMERA) is frame
+    (camera,) = perception.buffer.stats().cameras
+    assert camera.dropped[DropReason.UNREADABLE] == 1
+    (problem,) = perception.problems
+    assert "its pixels do not decode" in problem
 
 
 def test_problems_of_every_frame_do_not_pile_up(perception: Perception):

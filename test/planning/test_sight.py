@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from played_robot import CAMERA, PERIOD_NS, START_NS, T_WORLD_ARM, PlayedTable
+from played_robot import CAMERA, PERIOD_NS, START_NS, T_WORLD_ARM, PlayedTable, Switch
 
 from rynn_brain_ros.planning.sight import Sight
 from rynn_brain_ros.planning.watchdog import Watchdog, WatchdogLimits
-from rynn_brain_ros.values import InputError, Refusal, RefusalCode, RigidTransform
+from rynn_brain_ros.values import FrameSet, Refusal, RefusalCode, RigidTransform
 
 MS = 1_000_000
 
@@ -128,12 +128,47 @@ def test_a_camera_that_never_spoke_is_told_so(table: PlayedTable):
     assert "none ever came" in refusal.text
 
 
+class JumpingTable(PlayedTable):
+    """Its clock is set back by ``back_s`` at the tick that ``ticks`` counts down to."""
+
+    back_s, ticks = 0.0, 0
+
+    def wait(self, seconds: float) -> None:
+        self.ticks -= 1
+        if self.ticks == 0:
+            self.reset(self.back_s)
+        super().wait(seconds)
+
+
+def test_a_clock_that_jumps_back_ends_the_waiting():
+    table = JumpingTable((), width=32)
+    sight = Sight(table.perception, CAMERA, table, Watchdog())
+    sight.tick(0.25)
+    table.back_s, table.ticks = 300.0, 2
+    refusal = wait(sight, table.now_ns() + 10**9, timeout_s=2.0)
+    assert refusal is not None
+    assert refusal.code is RefusalCode.STALE
+    assert "the clock jumped back by 300 s" in refusal.text
+    assert table.ticks == 0
+
+
+def test_a_cancel_ends_the_waiting(sight: Sight, table: PlayedTable):
+    sight.tick(0.25)
+    cancel, now_ns = Switch(), table.now_ns()
+    cancel.on = True
+    refusal = sight.wait_for_frame(now_ns, 60.0, 0.04, cancel)
+    assert refusal is not None
+    assert "a person stopped" in refusal.text
+    assert table.now_ns() == now_ns
+
+
 # --- what is shown --------------------------------------------------------------------------------
 
 
 def shown(sight: Sight, since_ns: int, at_most: int) -> list[int]:
     """Which of the pictures, counted from the start."""
     frames = sight.show(since_ns, at_most)
+    assert isinstance(frames, FrameSet)
     return [(frame.frame.stamp_ns - START_NS) // PERIOD_NS for frame in frames]
 
 
@@ -162,8 +197,16 @@ def test_no_picture_is_shown_twice(after_a_second: Sight):
 
 
 def test_without_a_picture_there_is_nothing_to_show(after_a_second: Sight):
-    with pytest.raises(InputError, match="no frame to show"):
-        after_a_second.show(START_NS + 10 * PERIOD_NS, 2)
+    refusal = after_a_second.show(START_NS + 10 * PERIOD_NS, 2)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is RefusalCode.STALE
+    assert "no image since the newest motion began" in refusal.text
+
+
+def test_where_the_clock_jumped_back_behind_the_last_motion_that_is_told(after_a_second: Sight):
+    refusal = after_a_second.show(START_NS + 300_000 * MS, 2)
+    assert isinstance(refusal, Refusal)
+    assert "the clock jumped back by more than 299 s" in refusal.text
 
 
 # --- the robot ------------------------------------------------------------------------------------
@@ -182,6 +225,21 @@ def test_a_pose_is_that_of_the_stamp(sight: Sight, table: PlayedTable):
     assert isinstance(pose, RigidTransform)
     assert pose.translation_m == pytest.approx(T_WORLD_ARM.translation_m)
     assert math.isclose(pose.rotation_xyzw[2], T_WORLD_ARM.rotation_xyzw[2])
+
+
+def test_a_pose_that_comes_after_its_stamp_is_waited_for(sight: Sight, table: PlayedTable):
+    stamp_ns = table.now_ns() + 50 * MS
+    assert isinstance(sight.pose("world", "panda_link0", stamp_ns), Refusal)
+    assert isinstance(sight.wait_for_pose("world", "panda_link0", stamp_ns, 0.04), RigidTransform)
+
+
+def test_a_clock_that_jumps_back_ends_the_waiting_for_a_pose():
+    table = JumpingTable((), width=32)
+    sight = Sight(table.perception, CAMERA, table, Watchdog())
+    stamp_ns = table.now_ns() + 10**9
+    table.back_s, table.ticks = 300.0, 2
+    assert isinstance(sight.wait_for_pose("world", "panda_link0", stamp_ns, 0.04), Refusal)
+    assert table.ticks == 0
 
 
 def test_an_unknown_frame_has_no_pose(sight: Sight, table: PlayedTable):

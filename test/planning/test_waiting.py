@@ -76,6 +76,34 @@ def test_a_persons_word_is_given_to_who_waits(yes: bool):
     assert said[0] == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((False, True), ["", "somebody has said no already"]),
+        ((True, False), ["", ""]),
+        ((True, True, False), ["", "somebody has said yes already", ""]),
+    ],
+)
+def test_of_several_words_at_once_a_no_counts(words: tuple[bool, ...], told: list[str]):
+    desk, said = Approvals(), []
+
+    def tick() -> None:
+        said.extend(desk.answer("q1", 2, word) for word in words)
+
+    assert desk.wait("q1", 2, tick, lambda: False) is False
+    assert said == told
+
+
+def test_a_yes_that_comes_with_a_cancel_is_no_yes():
+    desk, cancel = Approvals(), threading.Event()
+
+    def tick() -> None:
+        cancel.set()
+        desk.answer("q1", 2, True)
+
+    assert desk.wait("q1", 2, tick, cancel.is_set) is False
+
+
 def test_a_word_about_another_step_counts_for_nothing():
     desk, said = Approvals(), []
 
