@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tabletop_views import CAMERA, TableView, cube, round_thing
+from tabletop_views import CAMERA, TableView, camera_at, cube, round_thing
 
 from rynn_brain_ros.geometry import (
     Capsule,
@@ -158,6 +158,18 @@ def test_a_thing_on_a_plate_is_gripped_without_the_plate(plate_m: float, boxed: 
     grasp = gripped(grasp_of(view, thing, boxed=boxed))
     assert off_m(grasp, thing) < 0.004
     assert grasp.support_z_m == pytest.approx(plate_m, abs=0.006)
+
+
+@pytest.mark.parametrize("aside_m", [(0.04, 0.0), (0.08, 0.03), (0.1, 0.1)])
+@pytest.mark.parametrize("on_m", [0.0, 0.012])
+def test_what_a_tall_thing_stands_on_is_told_from_above(on_m: float, aside_m: tuple[float, float]):
+    """The camera sees its top, and parts of its walls."""
+    thing = cube(0.15, 0.0, 0.05, 0.3, height_m=0.16 + on_m)
+    x, y = np.add(thing.xy_m, aside_m)
+    plates = [round_thing("plate", 0.15, 0.0, 0.18, on_m)] if on_m else []
+    view = TableView([*plates, thing], T_base_camera=camera_at((x, y, 0.7)))
+    grasp = gripped(grasp_of(view, thing, boxed=False))
+    assert grasp.support_z_m == pytest.approx(on_m, abs=0.006)
 
 
 # --- the hand
