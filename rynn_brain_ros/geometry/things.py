@@ -49,6 +49,12 @@ class StandingThing:
     support_z_m: float
 
     @property
+    def elevation_rad(self) -> float:
+        """How far above its horizon the camera is."""
+        x, y, z = self.patch.eye_m - self.anchor_m
+        return math.atan2(z, math.hypot(x, y))
+
+    @property
     def pixels(self) -> Indices:
         """(u, v) [N, 2] of the picture that show it, the ones that the patch left out included."""
         rows, columns = np.nonzero(self.mask)

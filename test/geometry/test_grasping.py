@@ -297,6 +297,27 @@ def test_a_sheet_is_too_flat_to_be_gripped():
     assert code(grasp_of(TableView([thing]), thing)) is RefusalCode.NO_GRASP
 
 
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("degrees", [8, 12, 17])
+@pytest.mark.parametrize(
+    "thing", [cube(0.15, 0.0, 0.05, 0.3), round_thing("can", 0.15, 0.0, 0.06, 0.1)]
+)
+def test_a_thing_is_not_gripped_by_a_width_that_is_seen_too_flatly(
+    thing: Thing, degrees: int, seed: int
+):
+    up = math.radians(degrees)
+    eye = (0.15 + 0.6 * math.cos(up), 0.0, thing.size_m[2] + 0.6 * math.sin(up))
+    view = TableView([thing], T_base_camera=camera_at(eye, degrees))
+    uv = view.pixel((*thing.xy_m, thing.size_m[2] - 0.003))
+    answer = grasp_at(uv, None, view.measured(seed), view.T_base_camera)
+    if degrees < 15:
+        assert code(answer) is RefusalCode.NO_GRASP
+        assert f"too flatly, from {degrees}°" in str(answer)
+    else:
+        assert off_m(gripped(answer), thing) < 0.01
+        assert gripped(answer).width_m == pytest.approx(thing.size_m[0], abs=0.006)
+
+
 def test_a_thing_without_depth_is_refused():
     """As glass: the table around it is measured, the thing is not."""
     thing = cube(0.1, 0.0)
