@@ -983,7 +983,8 @@ class Motion:
 
     ``target_m`` is the place acted on, in the base frame ``base_frame``; ``grip_width_m`` the
     thing's width between the fingers, NaN where nothing is gripped; ``support_z_m`` the height of
-    the surface that it stands on or is put on, NaN where unknown.
+    the surface that it stands on or is put on, NaN where unknown; ``grip_sigma_m`` the standard
+    deviation of the middle of what is gripped, None where nothing is.
     """
 
     skill: Skill
@@ -992,6 +993,7 @@ class Motion:
     stages: tuple[MotionStage, ...]
     grip_width_m: float = math.nan
     support_z_m: float = math.nan
+    grip_sigma_m: float | None = None
 
 
 # --- decisions and outcomes -----------------------------------------------------------------------

@@ -35,6 +35,8 @@ _MAX_COEFFICIENT = 1e3
 
 _ROUND_TRIP_PX = 1e-3
 _REFINEMENTS = 40
+_BESIDE = 1.05
+"""So much farther off the axis than the image shows, a lens's formula still holds."""
 
 
 class IntrinsicsError(InputError):
@@ -184,14 +186,20 @@ class PinholeCamera:
         return np.where((error < _ROUND_TRIP_PX)[:, None], ideal, np.nan)
 
     def project(self, points: ArrayLike) -> Floats:
-        """Pixels [N, 2] of ``points`` [N, 3] in the optical frame; NaN at and behind z = 0.
+        """Pixels [N, 2] of ``points`` [N, 3] in the optical frame; NaN at and behind z = 0, and
+        where a lens with distortion sees nothing: farther off the axis than all of the image.
 
-        A pixel outside the image is returned as it is.
+        A pixel a little outside the image is returned as it is.
         """
-        xyz = np.asarray(points, np.float64).reshape(-1, 3)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ideal = np.where(xyz[:, 2:] > 0, xyz[:, :2] / xyz[:, 2:], np.nan)
+        ideal = _ideal(points)
+        if self.distortion and len(ideal):
+            ideal[np.hypot(*ideal.T) > _widest(self)] = np.nan
         return self._project_ideal(ideal)
+
+    def project_unlimited(self, points: ArrayLike) -> Floats:
+        """As `project`, but by the lens's formula alone: smooth, for fits that begin beside the
+        image. It folds what is far off the axis back into the image: never ask it what is seen."""
+        return self._project_ideal(_ideal(points))
 
     def _project_ideal(self, ideal: Floats) -> Floats:
         if not self.distortion or not len(ideal):
@@ -207,6 +215,32 @@ class PinholeCamera:
                 np.column_stack([ideal, np.ones(len(ideal))]), zero, zero, self.matrix, coefficients
             )
         return np.asarray(pixels, np.float64).reshape(-1, 2)
+
+
+def _ideal(points: ArrayLike) -> Floats:
+    """(x/z, y/z) [N, 2] of ``points`` [N, 3]; NaN at and behind z = 0."""
+    xyz = np.asarray(points, np.float64).reshape(-1, 3)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(xyz[:, 2:] > 0, xyz[:, :2] / xyz[:, 2:], np.nan)
+
+
+@lru_cache(maxsize=16)
+def _widest(camera: PinholeCamera) -> float:
+    """The largest tan(angle off the axis) that belongs to the image, and a little beyond it.
+
+    A lens bends outwards or inwards, but in order, as far as its image reaches: so the image's
+    border shows it. Where the border has no rays, as a fisheye's, all pixels are asked.
+    """
+    u, v = np.arange(camera.width + 1) - 0.5, np.arange(camera.height + 1) - 0.5
+    rows = [np.column_stack([u, np.full(len(u), edge)]) for edge in (v[0], v[-1])]
+    columns = [np.column_stack([np.full(len(v), edge), v]) for edge in (u[0], u[-1])]
+    rays = camera.pixel_to_ray(np.concatenate([*rows, *columns]))
+    if not np.isfinite(rays).all():
+        rays = ray_grid(camera).reshape(-1, 3)
+    tangents = np.hypot(rays[:, 0], rays[:, 1])
+    known = np.isfinite(tangents)
+    angle = _BESIDE * math.atan(float(tangents.max(initial=0.0, where=known)))
+    return math.tan(angle) if angle < math.pi / 2 else math.inf
 
 
 def camera_or_refusal(

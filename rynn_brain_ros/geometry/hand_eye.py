@@ -168,7 +168,8 @@ def _corners_px(camera: PinholeCamera, view: BoardView) -> float:
 
 
 def _project(camera: PinholeCamera, T_camera_board: Floats, view: BoardView) -> Floats:
-    return camera.project(view.seen.points_m @ T_camera_board[:3, :3].T + T_camera_board[:3, 3])
+    corners = view.seen.points_m @ T_camera_board[:3, :3].T + T_camera_board[:3, 3]
+    return camera.project_unlimited(corners)
 
 
 def _mean(poses: Sequence[Floats]) -> Floats:

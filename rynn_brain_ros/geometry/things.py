@@ -30,6 +30,7 @@ _SEEN_SHARE = 0.3
 _BOX_MARGIN_PX = 2.0
 _SIDE_SHIFT_PX = 3
 _CONTACT_M = 0.02
+_LEVEL_SLOPE = 0.5
 _RAISED_M = 0.015
 _TRAY_REACH_M = 0.12
 _TRAY_TILT_RAD = math.radians(10)
@@ -46,6 +47,12 @@ class StandingThing:
     mask: Mask = field(repr=False)
     anchor_m: Floats
     support_z_m: float
+
+    @property
+    def elevation_rad(self) -> float:
+        """How far above its horizon the camera is."""
+        x, y, z = self.patch.eye_m - self.anchor_m
+        return math.atan2(z, math.hypot(x, y))
 
     @property
     def pixels(self) -> Indices:
@@ -180,16 +187,27 @@ def _on_its_own(patch: Patch, mask: Mask, uv: Point2, anchor: Floats, lift: Lift
 def _contact_height(patch: Patch, mask: Mask, heights: Floats) -> float:
     """Height over the level of what the segment stands on, by the pixels just below its border.
 
-    0 where too few of them are known: hidden by something nearer, or out of the picture.
+    Only what is level counts: seen from steeply above, the segment may end halfway down the thing,
+    and the pixels below are its own wall. 0 where too few of them are known: hidden by something
+    nearer, or out of the picture.
     """
-    inside, below = mask[:-_SIDE_SHIFT_PX], mask[_SIDE_SHIFT_PX:]
-    pairs = inside & ~below & patch.valid[_SIDE_SHIFT_PX:]
-    upper, lower = patch.points_m[:-_SIDE_SHIFT_PX][pairs], patch.points_m[_SIDE_SHIFT_PX:][pairs]
-    near = np.hypot(*(upper - lower)[:, :2].T) <= _CONTACT_M
+    step = _SIDE_SHIFT_PX
+    at, next_, last = slice(None, -2 * step), slice(step, -step), slice(2 * step, None)
+    pairs = mask[at] & ~mask[next_] & patch.valid[next_] & patch.valid[last]
+    upper, lower, further = (patch.points_m[rows][pairs] for rows in (at, next_, last))
+    stood_on = np.hypot(*(upper - lower)[:, :2].T) <= _CONTACT_M
+    stood_on &= _are_level(lower, further, patch.sigma_height_m)
     low = float(np.quantile(heights[mask], _LOW_QUANTILE)) + _RAISED_M
-    found = heights[_SIDE_SHIFT_PX:][pairs][near]
+    found = heights[next_][pairs][stood_on]
     found = found[found <= low]
     return float(np.median(found)) if len(found) >= _MIN_CONTACTS else 0.0
+
+
+def _are_level(points: Floats, others: Floats, sigma_m: float) -> Mask:
+    """Whether the way from each point to the other, [N, 3], rises by less than a wall or noise."""
+    away = np.abs(others - points)
+    rise = _LEVEL_SLOPE * np.hypot(away[:, 0], away[:, 1])
+    return np.asarray(away[:, 2] <= np.maximum(rise, 3 * sigma_m))
 
 
 def _cut_off(mask: Mask, patch: Patch, view: DepthView) -> bool:

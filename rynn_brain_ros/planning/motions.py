@@ -75,9 +75,7 @@ def pick(grasp: Grasp, config: MotionConfig) -> Motion:
         MotionStage(Stage.RETREAT, PostureGoal(config.posture, config.speed)),
         MotionStage(Stage.RETREAT, close),
     )
-    return Motion(
-        Skill.PICK, tool.parent, tool.translation_m, stages, grasp.width_m, grasp.support_z_m
-    )
+    return _gripping(Skill.PICK, grasp, stages)
 
 
 def place(held: Grasp, where: Placement, config: MotionConfig) -> Motion:
@@ -126,7 +124,7 @@ def drag(skill: Skill, grasp: Grasp, path: Sequence[Vector3], config: MotionConf
         MotionStage(Stage.LIFT, _straight(_raised(poses[-1], config.lift_m), config.speed)),
         MotionStage(Stage.RETREAT, PostureGoal(config.posture, config.speed)),
     )
-    return Motion(skill, tool.parent, tool.translation_m, stages, grasp.width_m, grasp.support_z_m)
+    return _gripping(skill, grasp, stages)
 
 
 BEHIND_M = 0.03
@@ -279,6 +277,19 @@ def hover(skill: Skill, target: Vector3, frames: Frames, config: MotionConfig) -
 def single(skill: Skill, goal: Goal, target: Vector3, base: str) -> Motion:
     """A motion of one goal: a drive, a turn."""
     return Motion(skill, base, target, (MotionStage(Stage.DRIVE, goal),))
+
+
+def _gripping(skill: Skill, grasp: Grasp, stages: tuple[MotionStage, ...]) -> Motion:
+    tool = grasp.T_base_tcp
+    return Motion(
+        skill,
+        tool.parent,
+        tool.translation_m,
+        stages,
+        grasp.width_m,
+        grasp.support_z_m,
+        grasp.sigma_m,
+    )
 
 
 def _along(tool: RigidTransform, path: Sequence[Vector3]) -> tuple[RigidTransform, ...]:

@@ -119,7 +119,7 @@ def _age(j: Judgement, name: str, what: str, stamp_ns: int, limit_s: float) -> F
 
 
 def uncertainty(j: Judgement) -> Finding:
-    """The standard deviation of every measured point that is gone to."""
+    """The standard deviation of every measured point that is gone to, and of what is gripped."""
     limit_m, largest_m = j.limits.max_sigma_m, 0.0
     allowed = f"at most {limit_m:.4f} m"
     for target in j.proposal.groundings:
@@ -130,6 +130,11 @@ def uncertainty(j: Judgement) -> Finding:
                 return refused("uncertainty", RefusalCode.UNCERTAIN, found, allowed, "go nearer")
             if _is_gone_to(point, target):
                 largest_m = max(largest_m, sigma_m)
+    grip_m = j.motion.grip_sigma_m
+    if grip_m is not None and not grip_m <= limit_m:
+        found = f"the middle of what is gripped is known to ±{grip_m:.4f} m"
+        return refused("uncertainty", RefusalCode.UNCERTAIN, found, allowed, "go nearer")
+    # A grip that is sure enough is not in the text: recorded decisions stay comparable.
     return passed("uncertainty", f"±{largest_m:.4f} m at most", allowed)
 
 

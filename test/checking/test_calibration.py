@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from rynn_brain_ros.checking.known_point import KnownPoint, check_point
 from rynn_brain_ros.checking.recorded_camera import CalibrationLimits
 from rynn_brain_ros.cli import main
 from rynn_brain_ros.geometry import to_matrix
-from rynn_brain_ros.geometry.boards import Board, find_board, parse_board
+from rynn_brain_ros.geometry.boards import Board, SeenBoard, find_board, parse_board
+from rynn_brain_ros.geometry.hand_eye import BoardView, measure_hand_eye
 from rynn_brain_ros.values import InputError, RigidTransform
 
 BOARD = "8x6x0.03"
@@ -77,6 +79,19 @@ def test_a_wrong_camera_at_the_hand_is_told_with_its_size(
     assert check["residual"][0] > 3
     assert check["residual_corrected"][0] < 0.5
     assert len(check["pictures"]) == len(VIEWS)
+
+
+def test_a_camera_with_a_bent_lens_that_is_far_wrong_is_measured():
+    """The fit begins where some of the board is beside the picture."""
+    lens, wrong = replace(LENS, distortion=(-0.3, 0.02, 0.0, 0.0)), motion(100, 0, 0, (0, 25, 0))
+    columns, rows = np.meshgrid(np.arange(8) - 3.5, np.arange(6) - 2.5)
+    points_m = np.stack([columns, rows, 0 * rows], axis=-1).reshape(-1, 3) * 0.03
+    views = []
+    for n, T_camera_board in enumerate(VIEWS):
+        seen = lens.project(points_m @ T_camera_board[:3, :3].T + T_camera_board[:3, 3])
+        T_camera_mount = wrong @ T_camera_board @ np.linalg.inv(T_BASE_BOARD)
+        views.append(BoardView(n, SeenBoard(points_m, seen), T_camera_mount))
+    assert measure_hand_eye(lens, views, turns=False).error == pytest.approx(wrong, abs=1e-6)
 
 
 def test_each_remedy_puts_the_camera_where_it_is(

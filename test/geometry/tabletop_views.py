@@ -13,12 +13,13 @@ from rynn_brain_ros.geometry import (
     DepthView,
     PinholeCamera,
     apply,
+    from_matrix,
     invert,
     ray_grid,
     to_matrix,
 )
 from rynn_brain_ros.sim.tabletop import START_NS, Tabletop, Thing, add_depth_noise
-from rynn_brain_ros.values import Point2, Vector3
+from rynn_brain_ros.values import Point2, RigidTransform, Vector3
 
 Floats = NDArray[np.float64]
 CAMERA = PinholeCamera.from_info(Tabletop(()).camera_info)
@@ -33,12 +34,30 @@ def round_thing(shape: str, x: float, y: float, diameter_m: float, height_m: flo
     return Thing(shape, "blue", shape, (x, y), (diameter_m, diameter_m, height_m))
 
 
-class TableView:
-    """What the moving camera of the table sees at ``seconds``, measured or exact."""
+def camera_at(eye_m: Vector3, elevation_deg: float = 90.0, turn_deg: float = 0.0) -> RigidTransform:
+    """A camera that looks down by so much, towards the base turned by ``turn_deg``."""
+    down, turn = math.radians(elevation_deg), math.radians(turn_deg)
+    forward = np.array([-math.cos(turn) * math.cos(down), -math.sin(turn) * math.cos(down), 0.0])
+    forward[2] = -math.sin(down)
+    right = np.array([-math.sin(turn), math.cos(turn), 0.0])
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.column_stack([right, np.cross(forward, right), forward])
+    matrix[:3, 3] = eye_m
+    return from_matrix(matrix, "base_link", "optical")
 
-    def __init__(self, things: Sequence[Thing], seconds: float = 1.0) -> None:
+
+class TableView:
+    """What the moving camera of the table sees at ``seconds``, or one that is held still,
+    measured or exact."""
+
+    def __init__(
+        self,
+        things: Sequence[Thing],
+        seconds: float = 1.0,
+        T_base_camera: RigidTransform | None = None,
+    ) -> None:
         bare = Tabletop(())
-        self.T_base_camera = bare.pose_at(START_NS + round(seconds * 1e9))
+        self.T_base_camera = T_base_camera or bare.pose_at(START_NS + round(seconds * 1e9))
         self.z_m = bare.render(self.T_base_camera)[1]
         for thing in things:
             self._add(thing)

@@ -69,6 +69,37 @@ def test_a_point_behind_the_camera_has_no_pixel() -> None:
         assert np.isnan(camera_of(lens).project([(0.1, 0.1, -1.0), (0.1, 0.1, 0.0)])).all()
 
 
+@pytest.mark.parametrize("lens", LENSES)
+@given(turn=st.floats(0, math.tau), off_deg=st.floats(0, 89.9))
+@settings(max_examples=60, deadline=None)
+def test_what_has_a_pixel_in_the_picture_is_what_that_pixel_shows(
+    lens: str, turn: float, off_deg: float
+) -> None:
+    """A lens's polynomial folds what is far off the axis back into the picture."""
+    camera, off = camera_of(lens), math.tan(math.radians(off_deg))
+    point = (off * math.cos(turn), off * math.sin(turn), 1.0)
+    uv = camera.project([point])
+    if camera.contains(*uv[0]):
+        assert np.allclose(camera.pixel_to_ray(uv), [point], atol=0.01)
+
+
+@pytest.mark.parametrize("d", [(-0.3, 0.02, 0.0, 0.0), (-0.373, 0.204, 0.0, 0.0, -0.072)])
+def test_what_is_aside_of_a_barrel_lens_is_not_in_its_picture(d: tuple[float, ...]) -> None:
+    """Of the first, the picture's corners have no rays."""
+    camera = PinholeCamera(640, 480, 450.0, 450.0, 319.5, 239.5, d)
+    seen_deg = math.degrees(math.atan(np.nanmax(np.hypot(*ray_grid(camera)[..., :2].T))))
+    aside = np.radians(np.arange(math.ceil(seen_deg * 1.05), 90))
+    points = np.column_stack([np.sin(aside), 0 * aside, np.cos(aside)])
+    assert np.isnan(camera.project(points)).all()
+    assert np.nanmin(camera.project_unlimited(points)[:, 0]) < camera.width
+
+
+def test_a_little_beside_the_picture_there_are_pixels_still() -> None:
+    camera = camera_of("barrel")
+    ray = camera.pixel_to_ray([(645.0, 485.0)])
+    assert np.allclose(camera.project(ray), [(645, 485)], atol=0.01)
+
+
 def test_no_points_are_no_pixels() -> None:
     camera = camera_of("barrel")
     assert camera.project(np.empty((0, 3))).shape == (0, 2)

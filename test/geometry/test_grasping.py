@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tabletop_views import CAMERA, TableView, cube, round_thing
+from tabletop_views import CAMERA, TableView, camera_at, cube, round_thing
 
 from rynn_brain_ros.geometry import (
     Capsule,
@@ -160,6 +160,18 @@ def test_a_thing_on_a_plate_is_gripped_without_the_plate(plate_m: float, boxed: 
     assert grasp.support_z_m == pytest.approx(plate_m, abs=0.006)
 
 
+@pytest.mark.parametrize("aside_m", [(0.04, 0.0), (0.08, 0.03), (0.1, 0.1)])
+@pytest.mark.parametrize("on_m", [0.0, 0.012])
+def test_what_a_tall_thing_stands_on_is_told_from_above(on_m: float, aside_m: tuple[float, float]):
+    """The camera sees its top, and parts of its walls."""
+    thing = cube(0.15, 0.0, 0.05, 0.3, height_m=0.16 + on_m)
+    x, y = np.add(thing.xy_m, aside_m)
+    plates = [round_thing("plate", 0.15, 0.0, 0.18, on_m)] if on_m else []
+    view = TableView([*plates, thing], T_base_camera=camera_at((x, y, 0.7)))
+    grasp = gripped(grasp_of(view, thing, boxed=False))
+    assert grasp.support_z_m == pytest.approx(on_m, abs=0.006)
+
+
 # --- the hand
 
 
@@ -283,6 +295,27 @@ def test_the_bare_table_is_no_thing():
 def test_a_sheet_is_too_flat_to_be_gripped():
     thing = Thing("sheet", "red", "cube", (0.1, 0.0), (0.06, 0.06, 0.009), 0.0)
     assert code(grasp_of(TableView([thing]), thing)) is RefusalCode.NO_GRASP
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("degrees", [8, 12, 17])
+@pytest.mark.parametrize(
+    "thing", [cube(0.15, 0.0, 0.05, 0.3), round_thing("can", 0.15, 0.0, 0.06, 0.1)]
+)
+def test_a_thing_is_not_gripped_by_a_width_that_is_seen_too_flatly(
+    thing: Thing, degrees: int, seed: int
+):
+    up = math.radians(degrees)
+    eye = (0.15 + 0.6 * math.cos(up), 0.0, thing.size_m[2] + 0.6 * math.sin(up))
+    view = TableView([thing], T_base_camera=camera_at(eye, degrees))
+    uv = view.pixel((*thing.xy_m, thing.size_m[2] - 0.003))
+    answer = grasp_at(uv, None, view.measured(seed), view.T_base_camera)
+    if degrees < 15:
+        assert code(answer) is RefusalCode.NO_GRASP
+        assert f"too flatly, from {degrees}°" in str(answer)
+    else:
+        assert off_m(gripped(answer), thing) < 0.01
+        assert gripped(answer).width_m == pytest.approx(thing.size_m[0], abs=0.006)
 
 
 def test_a_thing_without_depth_is_refused():

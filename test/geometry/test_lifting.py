@@ -520,6 +520,17 @@ def test_the_nearest_surface_hides_what_is_behind_it() -> None:
     assert np.allclose(registered[240, 352:448], 0.7)
 
 
+def test_what_stands_aside_of_the_colour_lens_is_not_drawn_into_its_picture() -> None:
+    """The depth camera sees farther to the side than the bent lens beside it."""
+    color = PinholeCamera(640, 480, 400.0, 400.0, 319.5, 239.5, (-0.3, 0.02, 0.0, 0.0))
+    wide = PinholeCamera(640, 480, 190.0, 190.0, 319.5, 239.5)
+    depth_m = np.full((480, 640), 3.0, np.float32)
+    depth_m[:, :70] = 0.6
+    registered = register_depth(depth_m, wide, color, RigidTransform("color", "depth"))
+    assert isinstance(registered, np.ndarray)
+    assert np.nanmin(registered) == np.float32(3.0)
+
+
 def test_depth_of_the_wrong_size_is_not_registered() -> None:
     answer = register_depth(np.ones((10, 10), np.float32), VGA, VGA, RigidTransform("c", "d"))
     assert code(answer) is RefusalCode.DEPTH_SIZE

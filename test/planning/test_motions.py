@@ -121,6 +121,12 @@ def test_a_pick_tells_the_gate_where_how_wide_and_on_what():
     assert (motion.grip_width_m, motion.support_z_m) == (0.04, 0.03)
 
 
+def test_the_gate_is_told_how_sure_a_grip_is():
+    for motion in (motions.pick(GRASP, CONFIG), motions.drag(Skill.OPEN, GRASP, PATH, CONFIG)):
+        assert motion.grip_sigma_m == GRASP.sigma_m
+    assert push().grip_sigma_m is None
+
+
 def test_near_things_the_arm_is_slow_and_between_them_it_is_not():
     config = MotionConfig(speed=0.5, approach_speed=0.1)
     speeds = {

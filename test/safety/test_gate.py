@@ -271,6 +271,16 @@ CASES: dict[str, tuple[str, RefusalCode, dict[str, Any]]] = {
         RefusalCode.UNCERTAIN,
         {"proposal": pointing(target=point_at(sigma_m=0.03))},
     ),
+    "uncertain grip": (
+        "uncertainty",
+        RefusalCode.UNCERTAIN,
+        {"proposal": moving(grip_sigma_m=0.122)},
+    ),
+    "uncertain grip of NaN": (
+        "uncertainty",
+        RefusalCode.UNCERTAIN,
+        {"proposal": moving(grip_sigma_m=math.nan)},
+    ),
     "uncertainty of NaN": (
         "uncertainty",
         RefusalCode.UNCERTAIN,

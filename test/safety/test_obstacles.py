@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from rynn_brain_ros.geometry import (
     camera_or_refusal,
     from_matrix,
     invert,
+    ray_grid,
 )
 from rynn_brain_ros.safety import GroundMemory
 from rynn_brain_ros.safety.corridor import Strip
@@ -47,13 +49,16 @@ def base_at(x: float, yaw: float = 0.0) -> RigidTransform:
     return from_matrix(matrix, "odom", "base_link")
 
 
-def seen(box_at_m: float | None, height_m: float = 0.3, from_m: float = 0.0) -> DepthView:
+def seen(
+    box_at_m: float | None,
+    height_m: float = 0.3,
+    from_m: float = 0.0,
+    lens: PinholeCamera | None = None,
+) -> DepthView:
     """Flat ground, and a wall of ``height_m`` across the whole way at a distance; with ``from_m``
     a beam over open ground."""
-    v, u = np.mgrid[0:480, 0:640]
-    lens = camera()
-    rays = np.stack([(u - lens.cx) / lens.fx, (v - lens.cy) / lens.fy, np.ones(u.shape)], axis=-1)
-    T = mounted()
+    lens = lens or camera()
+    rays, T = ray_grid(lens), mounted()
     directions = np.stack(
         [
             math.cos(TILT) * rays[..., 2] - math.sin(TILT) * rays[..., 1],
@@ -100,6 +105,16 @@ def test_it_is_not_in_the_way_of_a_robot_that_turned_away():
     memory = GroundMemory()
     memory.see(seen(1.6), mounted(), base_at(0.0), STRIP)
     assert memory.ahead_m(invert(base_at(0.0, math.pi)), 0.6) == math.inf
+
+
+@pytest.mark.parametrize("d", [(), (-0.3, 0.02, 0.0, 0.0)])
+def test_it_is_still_there_when_the_robot_turns_back(d: tuple[float, ...]):
+    """A bent lens does not see what is far to its side."""
+    memory, lens = GroundMemory(), replace(camera(), distortion=d)
+    memory.see(seen(1.6, lens=lens), mounted(), base_at(0.0), STRIP)
+    for degrees in (60, 65, 70, 75, 80):
+        memory.see(seen(None, lens=lens), mounted(), base_at(0.0, math.radians(degrees)), STRIP)
+    assert memory.ahead_m(invert(base_at(0.0)), 0.1) == pytest.approx(1.6, abs=0.08)
 
 
 def test_open_ground_leaves_nothing_behind():
