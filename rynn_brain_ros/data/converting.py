@@ -10,10 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from rynn_brain_ros.data.span_conversion import Converted, SpanConversion
 from rynn_brain_ros.data.writer import DatasetWriter, differences, episode_names
 from rynn_brain_ros.files import refuse_a_file, write_whole
 from rynn_brain_ros.values import BagError, InputError, RynnBrainError
+from rynn_brain_ros.workers import workers
 
 CONTRACT_FILE, LEFT_OUT, STAGING = f"{OURS}/contract.yaml", f"{OURS}/left_out", f"{OURS}/staging"
 _LEAD_NS = 1_000_000_000
@@ -228,13 +227,10 @@ def _each(work: Sequence[BagJob], jobs: int) -> Iterator[tuple[BagJob, BagOutcom
         for job in work:
             yield job, convert_bag(job)
         return
-    pool = ProcessPoolExecutor(min(jobs, len(work)), get_context("spawn"))
-    try:
+    with workers(min(jobs, len(work))) as pool:
         futures = [pool.submit(convert_bag, job) for job in work]
         for job, future in zip(work, futures, strict=True):
             yield job, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _names(bags: Sequence[Path]) -> list[str]:

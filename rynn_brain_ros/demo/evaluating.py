@@ -8,10 +8,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from contextlib import closing
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from rynn_brain_ros.models import Engines, open_engines
 from rynn_brain_ros.planning.episode import Episode
 from rynn_brain_ros.values import Motion, RynnBrainError, Step
 from rynn_brain_ros.view.evaluation import EpisodeScore, evaluation_page, score_table, summary
+from rynn_brain_ros.workers import workers
 
 
 @dataclass(frozen=True)
@@ -55,26 +55,20 @@ def evaluate(
 
     After an error none is begun, and it is raised when those that had begun are told. Raises
     `InputError` where the stage cannot be made, `EngineError` where engine or policy cannot be
-    opened, and `PolicyError` for one of another contract.
+    opened, `PolicyError` for one of another contract, and `OutputError` where a process is killed.
     """
     seeds = range(config.stage.seed, config.stage.seed + config.episodes)
     cores = os.cpu_count() or 1
     jobs = min(config.jobs or usual_jobs(config.policy, cores), config.episodes)
     scores: dict[int, EpisodeScore] = {}
-    # Spawned, not forked: OpenGL and its threads do not survive a fork.
-    with ProcessPoolExecutor(
-        jobs, get_context("spawn"), share_cores, (max(1, cores // jobs),)
-    ) as pool:
+    with workers(jobs, share_cores, max(1, cores // jobs)) as pool:
         futures = [
             pool.submit(play_and_score, replace(config, stage=replace(config.stage, seed=seed)))
             for seed in seeds
         ]
-        try:
-            for score in _finished(futures):
-                scores[score.seed] = score
-                done(score)
-        finally:  # after an error nobody waits for the rest
-            pool.shutdown(cancel_futures=True)
+        for score in _finished(futures):
+            scores[score.seed] = score
+            done(score)
     return tuple(scores[seed] for seed in seeds)
 
 
