@@ -25,7 +25,7 @@ class Said:
 
     def __init__(self, wanted: Conditioning) -> None:
         self._wanted = wanted
-        self._step, self._question = "", ""
+        self._task, self._step, self._question = "", "", ""
         self._pointed: dict[str, str] = {}
         """By question: of the step's, and of the newest, whose step may be yet to come."""
 
@@ -40,10 +40,18 @@ class Said:
 
     def receive(self, topic: str, message: Any) -> None:
         if topic == self._wanted.plan:
+            self._task = str(message.task).strip()
             self._step = step_text(message)
             self._question = str(message.query_id) if self._step else ""
         elif topic == self._wanted.groundings:
             self._point(message)
+
+    def forget(self, but_for: str) -> None:
+        """All but a step of the task ``but_for``: a new task that the brain knew first."""
+        if but_for and self._task == but_for:
+            return
+        self._task, self._step, self._question = "", "", ""
+        self._pointed.pop("", None)  # others wait for the plan of their question
 
     def _point(self, message: Any) -> None:
         question = ""

@@ -48,6 +48,10 @@ class Observer:
             self._task = str(message.data)
         return self._streams.receive(topic, message, received_ns)
 
+    def forget_words(self, but_for: str) -> None:
+        """What the brain said of any task but this one; pictures and numbers are seen on."""
+        self._said.forget(but_for)
+
     def at(self, t_ns: int, *, decoded: bool = True) -> Observation:
         """``t_ns``: on the clock of ``received_ns``. Not ``decoded``: pictures are in ``images``
         alone, for who looks at few of them."""

@@ -106,7 +106,7 @@ class Pilot:
         samples = (runner or RunnerConfig()).samples_per_step
         self._early_ns = self._period_ns // (2 * samples)
         """A tick this close to the next step is its own: the one after would be late."""
-        self.task, self.stopped_why = config.task, ""
+        self._task, self.stopped_why = config.task, ""
         self.hold: Hold | None = _IDLE
         self._sending: Sending = sending_of(config, contract, policy.spec)
         self._observer = Observer(contract)
@@ -114,6 +114,18 @@ class Pilot:
         self._broken: dict[str, Fault] = {}
         self._moving, self._next_ns, self._latest_ns = False, 0, 0
         self._is_aimed = False
+
+    @property
+    def task(self) -> str:
+        """What is to be done, in words. Another one begins without the step and the point of the
+        one before, unless the brain told them for this very task."""
+        return self._task
+
+    @task.setter
+    def task(self, task: str) -> None:
+        if task != self._task:
+            self._observer.forget_words(but_for=task)
+        self._task = task
 
     @property
     def unaimed(self) -> str:
@@ -131,7 +143,7 @@ class Pilot:
         self._observer, self._broken = Observer(self._contract), {}
         self._runner.reset()
         self.hold, self.stopped_why, self._next_ns, self._latest_ns = _IDLE, "", 0, 0
-        self.task = self._config.task if task is None else task
+        self._task = self._config.task if task is None else task
 
     def receive(self, topic: str, message: Any, received_ns: int) -> None:
         faults = self._observer.receive(topic, message, received_ns)
@@ -233,7 +245,7 @@ class Pilot:
 
     def _look(self, now_ns: int) -> Shown:
         seen = self._observer.at(now_ns, decoded=False)
-        return self._presenter.shown(seen, self.task, self._broken)
+        return self._presenter.shown(seen, self._task, self._broken)
 
     def _measured(self, now_ns: int) -> Floats | None:
         """[D], in the order of an action."""

@@ -32,6 +32,8 @@ _POINT_S = 0.02
 """Points of a trajectory are no closer."""
 _STOP_S = 0.2
 """How long a robot may take to where it was measured when it was stopped."""
+_HASTE = 1.5
+"""A controller goes from rest to rest on a cubic: so many times as fast as on average."""
 _ROWS_AT_ONCE = 2
 """A stream that is late makes up for so many of its messages."""
 _OPENS, _CLOSES = 0.6, 0.4
@@ -99,10 +101,10 @@ def servers_of(config: PolicyConfig) -> dict[str, str]:
 
 def sending_of(config: PolicyConfig, contract: Contract, spec: RuntimeSpec) -> Sending:
     """As ``config.output`` says. Raises `ConfigError`."""
-    translator, period_ns = Translator(contract, spec), round(1e9 / spec.rate_hz)
+    translator = Translator(contract, spec)
     if config.output == Output.CONTRACT.value:
-        return Streamed(translator, period_ns)
-    return Planned(config, contract, translator, period_ns)
+        return Streamed(translator, round(1e9 / spec.rate_hz))
+    return Planned(config, contract, translator, spec)
 
 
 # --- the contract's own messages -----------------------------------------------------------------
@@ -183,7 +185,7 @@ class Planned:
     as goals of its own, each time it is to open or to close."""
 
     def __init__(
-        self, config: PolicyConfig, contract: Contract, translator: Translator, period_ns: int
+        self, config: PolicyConfig, contract: Contract, translator: Translator, spec: RuntimeSpec
     ) -> None:
         sources = [source for feature in contract.actions for source in feature.sources]
         for source in sources:
@@ -195,9 +197,13 @@ class Planned:
         self._hand_at = names.index(left_out[0]) if left_out else -1
         self._joints = [n.removeprefix(_POSITION) for n in names if n not in left_out]
         self._is_goal = config.output == Output.ACTION.value
-        self._config, self._translator, self._period_ns = config, translator, period_ns
+        self._config, self._translator = config, translator
+        self._period_ns = round(1e9 / spec.rate_hz)
+        self._max_velocity = np.array(config.limits(spec.action_names).velocity)
         self._wants_open: bool | None = None
         self._told: Floats | None = None
+        self._step_from: Floats | None = None
+        """[D]: where the step began that has begun last."""
         self._plan: _Plan | None = None
         self._n_begun = 0
 
@@ -212,6 +218,7 @@ class Planned:
             found.append(self._trajectory(self._plan))
         self._n_begun += len(command.positions)
         if len(command.positions):
+            self._step_from = command.positions[0] if self._told is None else self._told
             self._told = command.positions[-1]
         if self._hand is not None and command.action is not None:
             wanted = command.action[self._hand_at]
@@ -229,13 +236,21 @@ class Planned:
     ) -> tuple[Message, ...]:
         """A goal's server holds by itself when it is cancelled. A hand goes on with what it was
         told: told where it is, it would let go of what it holds."""
+        takes_s = _STOP_S
         if measured is None and self._plan is not None:
             measured = self._plan.due(now_ns, self._n_begun)
+            takes_s = max(takes_s, self._way_s(measured))
         if self._is_goal or measured is None:
             return ()
         told = measured if self._told is None else self._told
         end = np.where(self._translator.is_gripper, told, measured)
-        return (self._trajectory(_Plan(end[None], _STOP_S * 1e9, now_ns)),)
+        return (self._trajectory(_Plan(end[None], takes_s * 1e9, now_ns)),)
+
+    def _way_s(self, end: Floats) -> float:
+        """To ``end`` [D] within the limits of velocity. A clock that was set forward looks like a
+        loop that stood still: the robot may be no further than where its last step began."""
+        start = end if self._step_from is None else self._step_from
+        return float((_HASTE * np.abs(end - start) / self._max_velocity).max())
 
     def _trajectory(self, plan: _Plan) -> Message:
         """As many of its rows become points as are far enough apart, and the last."""

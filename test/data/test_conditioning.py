@@ -21,9 +21,9 @@ class Brain:
     def __init__(self, wanted: Conditioning = BOTH) -> None:
         self._said = Said(wanted)
 
-    def plans(self, query_id: str, *steps: tuple[str, int]) -> Brain:
+    def plans(self, query_id: str, *steps: tuple[str, int], task: str = "") -> Brain:
         told = [{"text": text, "state": state} for text, state in steps]
-        return self._hear("/plan", "Plan", {"query_id": query_id, "steps": told})
+        return self._hear("/plan", "Plan", {"query_id": query_id, "task": task, "steps": told})
 
     def points(
         self, query_id: str, *labels: str, task: str = "plan", actionable: bool = True
@@ -31,6 +31,11 @@ class Brain:
         told = [{"label": label, "kind": 3, "actionable": actionable} for label in labels]
         array = {"query_id": query_id, "task": task, "groundings": told}
         return self._hear("/groundings", "GroundingArray", array)
+
+    def is_told(self, task: str) -> Brain:
+        """Who listens: that this is to be done now."""
+        self._said.forget(but_for=task)
+        return self
 
     def _hear(self, topic: str, name: str, data: dict[str, Any]) -> Brain:
         self._said.receive(topic, message(f"rynn_brain_ros/msg/{name}", data))
@@ -88,6 +93,27 @@ def test_a_plan_that_names_no_question_points_at_nothing():
 def test_what_must_not_be_acted_on_is_not_pointed_at():
     brain = Brain().points("q1", "cube", actionable=False).plans("q1", PICK)
     assert brain.told == ("pick up the cube", [])
+
+
+def test_another_task_begins_without_the_step_of_the_one_before(brain: Brain):
+    assert brain.is_told("stack the plates").told == ("", [])
+    assert Brain().points("q1", "cube").plans("q1", PICK).is_told("").told == ("", [])
+    newest = Brain(Conditioning(groundings="/groundings")).points("q1", "cube")
+    assert newest.is_told("stack the plates").told == ("", [])
+
+
+def test_a_step_of_the_very_task_that_is_told_after_it_is_kept():
+    brain = Brain().points("q1", "cube").plans("q1", PICK, task="tidy up")
+    assert brain.is_told("tidy up").told == ("pick up the cube", ["cube"])
+
+
+def test_what_an_answer_points_at_waits_for_its_step_while_the_task_is_told(brain: Brain):
+    brain.points("q2", "plate").is_told("stack the plates")
+    assert brain.told == ("", [])
+    assert brain.plans("q2", ("pick up the plate", RUNNING)).told == (
+        "pick up the plate",
+        ["plate"],
+    )
 
 
 def test_without_a_topic_of_plans_the_newest_answer_counts():

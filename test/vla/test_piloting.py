@@ -275,10 +275,13 @@ def pointed(frame: str) -> dict:
 
 
 def told(
-    flight: Flight, groundings: dict, text: str = "Pick up the <object> cup </object>."
+    flight: Flight,
+    groundings: dict,
+    text: str = "Pick up the <object> cup </object>.",
+    task: str = "pick up the cup",
 ) -> str:
-    """The brain's step, and where it points."""
-    plan = {"query_id": "q1", "steps": [{"text": text}]}
+    """The brain's step of a task, and where it points."""
+    plan = {"query_id": "q1", "task": task, "steps": [{"text": text}]}
     flight.hear("/plan", "rynn_brain_ros/msg/Plan", plan)
     flight.hear("/groundings", "rynn_brain_ros/msg/GroundingArray", groundings)
     return text
@@ -290,6 +293,44 @@ def test_the_policy_is_told_the_brains_step_and_point():
     flight.fly(2)
     (seen, _), *_ = flight.policy.asked
     assert (seen.step, seen.target_point) == (text, (0.5, -0.1, 0.02))
+
+
+def asked_last(flight: Flight) -> tuple[str, str, tuple[float, ...]]:
+    seen, _ = flight.policy.asked[-1]
+    return seen.instruction, seen.step, seen.target_point
+
+
+@pytest.mark.parametrize("says", ["~/task", "/task_prompt"])
+def test_a_new_task_is_not_carried_out_with_the_step_and_point_of_the_one_before(says: str):
+    flight = Flight(more=TASKS + WORDS, aim=IN_BASE)
+    told(flight, pointed("base"))
+    flight.moving()
+    flight.pilot.disarm("a person disarmed it")
+    if says == "~/task":
+        flight.pilot.task = "stack the plates"
+    else:
+        flight.hear(says, "std_msgs/msg/String", {"data": "stack the plates"})
+    flight.fly(1)
+    assert flight.pilot.unaimed.startswith("no target point is told")
+    flight.moving()
+    assert asked_last(flight) == ("stack the plates", "", ())
+
+
+def test_a_step_that_the_brain_told_of_the_task_before_the_policy_heard_it_is_carried_out():
+    flight = Flight(more=WORDS, aim=IN_BASE)
+    text = told(flight, pointed("base"), task="stack the plates")
+    flight.pilot.task = "stack the plates"
+    flight.fly(2)
+    assert asked_last(flight) == ("stack the plates", text, (0.5, -0.1, 0.02))
+
+
+def test_what_a_preview_was_told_is_what_moves_once_it_is_armed():
+    flight = Flight(more=WORDS, aim=IN_BASE)
+    text = told(flight, pointed("base"))
+    flight.fly(8)
+    flight.pilot.task = "pick up the cup"  # once more
+    flight.moving()
+    assert asked_last(flight) == ("pick up the cup", text, (0.5, -0.1, 0.02))
 
 
 def test_a_policy_of_points_that_is_told_none_says_so():

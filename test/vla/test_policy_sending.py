@@ -222,9 +222,9 @@ def stopped_at(flight: Flight) -> list[float]:
     return point["positions"]
 
 
-def far_ahead() -> Flight:
+def far_ahead(**changes: str) -> Flight:
     """On its way along joint a, half a radian a second, by a plan that lasts."""
-    settings = {"runner": RunnerConfig(replan_steps=100, answer_budget_s=60.0), **TOPIC}
+    settings = {"runner": RunnerConfig(replan_steps=100, answer_budget_s=60.0), **TOPIC, **changes}
     return Flight(lambda seen: ramp(seen.state, 0.05), **settings).moving()
 
 
@@ -257,6 +257,21 @@ def test_a_clock_that_is_set_back_stops_the_robot_where_it_was_told_to_be_last(b
     flight.pilot.tick()
     assert "the clock jumped back" in flight.pilot.stopped_why
     assert told[0] < stopped_at(flight)[0] <= told[1] + 0.5 * 0.02
+
+
+@pytest.mark.parametrize("forward_s", [0.51, 2.0, 30.0])
+def test_a_clock_that_is_set_forward_does_not_hurry_the_robot_to_where_its_plan_is_then(
+    forward_s: float,
+):
+    flight = far_ahead(max_velocity="0.5")
+    there = planned_at(flight, flight.clock.ns)
+    flight.clock.pass_s(forward_s)
+    flight.pilot.tick()
+    assert flight.pilot.stopped_why
+    (point,) = points(flight.robot.sent[-1])
+    takes = point["time_from_start"]
+    mean = (point["positions"][0] - there) / (takes["sec"] + takes["nanosec"] / 1e9)
+    assert 0.1 < 1.5 * mean <= 0.5  # as much faster between as a cubic from rest to rest is
 
 
 def test_a_controllers_goal_is_stopped_by_its_cancel_alone():
