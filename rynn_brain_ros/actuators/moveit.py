@@ -76,6 +76,9 @@ _CODES = {
 }
 """moveit_msgs/MoveItErrorCodes."""
 CONTROL_FAILED = -4
+_BEFORE_MOTION = frozenset((-1, -2, *range(-22, -9), -26, -27, -28, -31))
+"""Codes of a goal that there is no plan for."""
+_ENDS = (GoalEventKind.SUCCEEDED, GoalEventKind.ABORTED)
 
 
 # --- goals ----------------------------------------------------------------------------------------
@@ -213,6 +216,13 @@ def moved(reply: Reply, server: str) -> None:
     if code is None or code.val != _SUCCESS:
         text = f"{server} ended well and yet says {said or 'no error code'}"
         raise GoalFailed(GoalEventKind.ABORTED, text)
+
+
+def broke_off(reply: Reply) -> bool:
+    """Whether a motion that began, or may have, was not carried to its end by the robot."""
+    code = getattr(getattr(reply.message, "error_code", None), "val", None)
+    ended = reply.kind is GoalEventKind.SUCCEEDED and code == _SUCCESS
+    return reply.kind in _ENDS and not ended and code not in _BEFORE_MOTION
 
 
 def _told(code: Any) -> str:

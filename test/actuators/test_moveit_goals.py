@@ -311,6 +311,53 @@ def test_after_a_failed_motion_the_robot_recovers_first_where_that_is_configured
     assert arm.wire.servers.count(recovery) == 1
 
 
+RECOVERY = "action_server/error_recovery"
+BROKEN_OFF = ends(GoalEventKind.ABORTED, error_code={"val": -4})
+
+
+def broken_off() -> tuple[Played, ReachGoal]:
+    """An arm whose last motion the robot broke off, and a goal for it."""
+    arm, goal = Played("franka_fr3"), ReachGoal(tcp(frame="fr3_link0"))
+    arm.carry_out(goal, BROKEN_OFF)
+    return arm, goal
+
+
+@pytest.mark.parametrize("kind", [GoalEventKind.ABORTED, GoalEventKind.REJECTED])
+def test_where_the_robot_does_not_recover_nothing_moves(kind: GoalEventKind):
+    arm, goal = broken_off()
+    event = arm.carry_out(goal, ends(kind))
+    assert (event.kind, f"{RECOVERY} {kind.value}" in event.text) == (kind, True)
+    assert arm.wire.servers == ["move_action", RECOVERY]
+
+
+def test_a_robot_that_refused_to_recover_is_tried_and_recovers_if_it_breaks_off_again():
+    """It may have had nothing to recover from, and must not be refused for good."""
+    arm, goal = broken_off()
+    arm.carry_out(goal, ends(GoalEventKind.ABORTED))
+    arm.carry_out(goal, BROKEN_OFF)
+    arm.carry_out(goal, ok(), ok(**SUCCESS))
+    assert arm.wire.servers[2:] == ["move_action", RECOVERY, "move_action"]
+
+
+def test_a_recovery_that_was_cancelled_is_done_before_the_next_motion():
+    arm, goal = broken_off()
+    arm.send(goal)
+    arm.wire.say(ACCEPTED)
+    arm.poll()
+    arm.actuator.cancel("g")
+    arm.wire.end(GoalEventKind.CANCELLED)
+    assert arm.last().kind is GoalEventKind.CANCELLED
+    arm.send(goal)
+    assert arm.wire.servers == ["move_action", RECOVERY, RECOVERY]
+
+
+def test_where_no_plan_was_found_there_is_nothing_to_recover_from():
+    arm, goal = Played("franka_fr3"), ReachGoal(tcp(frame="fr3_link0"))
+    arm.carry_out(goal, ends(GoalEventKind.ABORTED, error_code={"val": -1}))
+    arm.carry_out(goal, ok(**SUCCESS))
+    assert arm.wire.servers == ["move_action", "move_action"]
+
+
 def test_feedback_is_passed_on_with_moveits_state():
     arm = Played()
     arm.send(ReachGoal(tcp()))
