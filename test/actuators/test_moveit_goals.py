@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -236,13 +237,28 @@ def test_a_straight_motion_is_planned_whole_and_then_executed():
     assert [p.time_from_start.sec for p in executed] == [0, 1, 2]
 
 
+def changed(joints: Sequence[str] = (), **last: Any) -> Any:
+    """A straight path with other joints, or with another end."""
+    answer = straight_path()
+    trajectory = answer["solution"]["joint_trajectory"]
+    trajectory["joint_names"] = list(joints)
+    trajectory["points"][-1] |= last
+    return answer
+
+
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
         (straight_path(0.6), "only 60 % of the straight path can be done"),
         (straight_path(math.nan), "only nan % of the straight path"),
         (straight_path(1.0, code=-31), "no straight path: NO_IK_SOLUTION"),
-        (straight_path(positions=math.nan), "a joint of the straight path is nan"),
+        (straight_path(positions=math.nan), "positions of the straight path is nan"),
+        (changed(velocities=[math.nan] * 7), "velocities of the straight path is nan"),
+        (changed(accelerations=[math.inf] * 7), "accelerations of the straight path is inf"),
+        (changed(positions=[]), "0 positions for 7 joints"),
+        (changed(positions=[0.1] * 3), "3 positions for 7 joints"),
+        (changed(velocities=[0.1] * 3), "3 velocities for 7 joints"),
+        (changed(["a", "b"]), "7 positions for 2 joints"),
         ({"fraction": 1.0, "error_code": {"val": 1}}, "the straight path has no points"),
     ],
 )
