@@ -131,10 +131,15 @@ class Gripper:
         if current_m is not None:
             return float(current_m)
         position = getattr(message, "position", None)
-        state = getattr(message, "state", None)
-        if position is None and state is not None and len(getattr(state, "position", ())):
-            position = state.position[0]
+        if position is None:
+            position = self._own_position(getattr(message, "state", None))
         return math.nan if position is None else float(position) * self._profile.width_per_report
+
+    def _own_position(self, state: Any) -> float | None:
+        """Of a sensor_msgs/JointState, which may be of several joints, or name none."""
+        positions = list(getattr(state, "position", ()))
+        names = list(getattr(state, "name", ())) or [self._profile.joint]
+        return dict(zip(names, positions, strict=False)).get(self._profile.joint)
 
 
 def _untold_width_m(call: Call, goal: GripGoal, before_m: float) -> float:

@@ -244,12 +244,41 @@ def test_homing_comes_once_before_the_first_grip_where_it_is_wanted():
     assert [type_.split("/")[-1] for type_ in types] == ["Homing", "Grasp", "Grasp"]
 
 
-def test_a_parallel_gripper_tells_its_width_by_its_joint():
+def parallel(**state: Any) -> tuple[GoalEventKind, float]:
+    """How a parallel gripper that closed on something ends where its result has this joint state,
+    and the width."""
     hand = Gripper(PARALLEL)
     plan = hand.plan(GripGoal(0.0))
     call = next(plan)
-    state = {"name": ["panda_finger_joint1"], "position": [0.015]}
     result = part(call.type, "Result", {"state": state, "stalled": True})
-    with pytest.raises(StopIteration) as done:
+    try:
         plan.send(Reply(GoalEventKind.SUCCEEDED, result))
-    assert done.value.value == (("width_m", 0.03),)
+    except StopIteration as done:
+        return GoalEventKind.SUCCEEDED, dict(done.value)["width_m"]
+    except GoalFailed as failed:
+        return failed.kind, math.nan
+    raise AssertionError("it calls once more")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"name": ["panda_finger_joint1"], "position": [0.015]},
+        {"name": ["other_joint", "panda_finger_joint1"], "position": [0.0, 0.015]},
+        {"position": [0.015]},  # as ros2_controllers have it
+    ],
+)
+def test_a_parallel_gripper_tells_its_width_by_its_joint(state: dict[str, Any]):
+    assert parallel(**state) == (GoalEventKind.SUCCEEDED, 0.03)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"name": ["other_joint"], "position": [0.015]},
+        {"name": ["other_joint", "panda_finger_joint1"], "position": [0.015]},
+        {},
+    ],
+)
+def test_a_parallel_gripper_that_leaves_out_its_joint_tells_no_width(state: dict[str, Any]):
+    assert parallel(**state)[0] is GoalEventKind.ABORTED
