@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from rynn_brain_ros.actuators import moveit
-from rynn_brain_ros.actuators.calls import Call, GoalFailed, Plan, Publication, rejected
+from rynn_brain_ros.actuators.calls import Call, Plan, Publication, Reply, rejected, succeeded
 from rynn_brain_ros.actuators.grippers import Gripper
 from rynn_brain_ros.actuators.profile import RobotProfile
 from rynn_brain_ros.actuators.scene import Scene, table_box
@@ -53,7 +53,7 @@ class ArmBody:
     def plan(self, goal: Goal) -> Plan:
         if isinstance(goal, GripGoal):
             return self._gripper.plan(goal)
-        return self._watched(self._move(goal))
+        return self._move(goal)
 
     def heard(self, feedback: Any) -> None:
         self._gripper.heard(feedback)
@@ -90,24 +90,30 @@ class ArmBody:
 
     def _move(self, goal: Goal) -> Plan:
         call = self._first_call(goal, self._scene)
-        if self._failed and self._arm.recovery_action:
-            yield Call(self._arm.recovery_action, ERROR_RECOVERY, {})
-            self._failed = False
+        yield from self._recover()
         reply = yield call
         if call.type == moveit.MOVE_GROUP:
-            moveit.moved(reply, call.server)
+            self._moved(reply, call.server)
             return ()
         trajectory = moveit.checked_path(reply, self._arm)
         if self._lacks(call):
             moveit.slow_down(trajectory, call.request["max_velocity_scaling_factor"])
         reply = yield moveit.execute_goal(trajectory, self._arm)
-        moveit.moved(reply, self._arm.execute_action)
+        self._moved(reply, self._arm.execute_action)
         return (("fraction", 1.0),)
 
-    def _watched(self, plan: Plan) -> Plan:
-        """Notes a motion that the robot broke off."""
-        try:
-            return (yield from plan)
-        except GoalFailed as end:
-            self._failed |= end.kind is GoalEventKind.ABORTED
-            raise
+    def _recover(self) -> Generator[Call, Reply, None]:
+        """After a motion that the robot broke off; where this does not succeed nothing moves. A
+        robot that has nothing to recover from may refuse, too: once it has, the next goal goes
+        without, and shows which it was."""
+        server = self._arm.recovery_action
+        if not (self._failed and server):
+            return
+        reply = yield Call(server, ERROR_RECOVERY, {})
+        self._failed = reply.kind is GoalEventKind.CANCELLED
+        succeeded(reply, server)
+
+    def _moved(self, reply: Reply, server: str) -> None:
+        """Raises `GoalFailed` unless the motion succeeded; notes one that the robot broke off."""
+        self._failed = moveit.broke_off(reply)
+        moveit.moved(reply, server)

@@ -1,12 +1,14 @@
 """Grippers: width and force as control_msgs or franka_msgs goals, and the width that was reached.
 
-A hand that closes on something and stops there has done well. Who reports no width has not told
-whether it holds anything, and that is a failure, not a guess.
+A hand that closes on something and stops there has done well; one that stops before it is as far
+open as it was to be has not. Who reports no width has not told whether it holds anything, and that
+is a failure, not a guess.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from typing import Any
 
 from rynn_brain_ros.actuators.calls import (
@@ -79,16 +81,26 @@ class Gripper:
             reply = yield Call(self._profile.homing_action, HOMING, {})
             _franka_succeeded(reply, self._profile.homing_action)
             self._homed = True
-        call = grip_call(goal, self._profile, self._opening(goal))
-        before_m, self._width_m = self._width_m, math.nan
-        reply = yield call
-        width_m = self._ended(reply, call, goal, before_m)
+        width_m = yield from self._bring(goal, self._opening(goal))
+        if self._profile.kind == "franka" and _is_too_narrow(width_m, goal):
+            # A Grasp goes on until something stops it, beyond its width too; and the last that was
+            # felt of a Move may be from before its end.
+            width_m = yield from self._bring(goal, opens=True)
+            if _is_too_narrow(width_m, goal):
+                raise _ended_at(width_m, goal, f"{self._profile.move_action} succeeded")
         return (("width_m", width_m),)
 
     def heard(self, feedback: Any) -> None:
         """Feedback tells the width where a result does not."""
         width_m = self._width_of(feedback)
         self._width_m = self._width_m if math.isnan(width_m) else width_m
+
+    def _bring(self, goal: GripGoal, opens: bool) -> Generator[Call, Reply, float]:
+        """One call; the width reached, metres."""
+        call = grip_call(goal, self._profile, opens)
+        before_m, self._width_m = self._width_m, math.nan
+        reply = yield call
+        return self._ended(reply, call, goal, before_m)
 
     def _opening(self, goal: GripGoal) -> bool:
         """Fingers that close do not know whether to press; where it is not known how wide they
@@ -106,14 +118,12 @@ class Gripper:
         else:
             self._width_m = self._width_of(reply.message)
         width_m = self._width_m
-        values: Values = (("width_m", width_m),)
         if not math.isfinite(width_m):
             text = f"{call.server} does not tell how far apart the fingers are"
             raise GoalFailed(GoalEventKind.ABORTED, text)
         if call.type in (GRASP, MOVE) or _holds_still(reply, width_m, goal):
             return width_m
-        text = f"{call.server} {reply.kind.value} at {1000 * width_m:.1f} mm"
-        raise GoalFailed(GoalEventKind.ABORTED, text, values)
+        raise _ended_at(width_m, goal, f"{call.server} {reply.kind.value}")
 
     def _width_of(self, message: Any) -> float:
         """From feedback or a result of any of the kinds; NaN where it is not told."""
@@ -121,10 +131,15 @@ class Gripper:
         if current_m is not None:
             return float(current_m)
         position = getattr(message, "position", None)
-        state = getattr(message, "state", None)
-        if position is None and state is not None and len(getattr(state, "position", ())):
-            position = state.position[0]
+        if position is None:
+            position = self._own_position(getattr(message, "state", None))
         return math.nan if position is None else float(position) * self._profile.width_per_report
+
+    def _own_position(self, state: Any) -> float | None:
+        """Of a sensor_msgs/JointState, which may be of several joints, or name none."""
+        positions = list(getattr(state, "position", ()))
+        names = list(getattr(state, "name", ())) or [self._profile.joint]
+        return dict(zip(names, positions, strict=False)).get(self._profile.joint)
 
 
 def _untold_width_m(call: Call, goal: GripGoal, before_m: float) -> float:
@@ -137,10 +152,25 @@ def _untold_width_m(call: Call, goal: GripGoal, before_m: float) -> float:
 
 def _holds_still(reply: Reply, width_m: float, goal: GripGoal) -> bool:
     """Whether the fingers came where they were to go, or stopped at something in between (some
-    drivers call that an abort)."""
-    told = getattr(reply.message, "reached_goal", False) or getattr(reply.message, "stalled", False)
-    there = abs(width_m - goal.width_m) <= _REACHED_M
-    return bool(reply.kind is GoalEventKind.SUCCEEDED or told or there)
+    drivers call that an abort). A server that says that they came is believed, within its own
+    tolerance: ros2_controllers' is 1 cm for each finger, told while they are still moving."""
+    if getattr(reply.message, "reached_goal", False):
+        return True
+    stopped = reply.kind is GoalEventKind.SUCCEEDED or getattr(reply.message, "stalled", False)
+    return bool(stopped) and not _is_too_narrow(width_m, goal)
+
+
+def _is_too_narrow(width_m: float, goal: GripGoal) -> bool:
+    """Between fingers that stopped wider than they were to go is something; those that stopped
+    narrower did not open."""
+    return width_m < goal.width_m - _REACHED_M
+
+
+def _ended_at(width_m: float, goal: GripGoal, said: str) -> GoalFailed:
+    values: Values = (("width_m", width_m),)
+    short = f", not at the {1000 * goal.width_m:.1f} mm to open to"
+    text = f"{said} at {1000 * width_m:.1f} mm{short if _is_too_narrow(width_m, goal) else ''}"
+    return GoalFailed(GoalEventKind.ABORTED, text, values)
 
 
 def _franka_succeeded(reply: Reply, server: str) -> None:

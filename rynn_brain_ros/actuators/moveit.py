@@ -76,6 +76,9 @@ _CODES = {
 }
 """moveit_msgs/MoveItErrorCodes."""
 CONTROL_FAILED = -4
+_BEFORE_MOTION = frozenset((-1, -2, *range(-22, -9), -26, -27, -28, -31))
+"""Codes of a goal that there is no plan for."""
+_ENDS = (GoalEventKind.SUCCEEDED, GoalEventKind.ABORTED)
 
 
 # --- goals ----------------------------------------------------------------------------------------
@@ -215,6 +218,13 @@ def moved(reply: Reply, server: str) -> None:
         raise GoalFailed(GoalEventKind.ABORTED, text)
 
 
+def broke_off(reply: Reply) -> bool:
+    """Whether a motion that began, or may have, was not carried to its end by the robot."""
+    code = getattr(getattr(reply.message, "error_code", None), "val", None)
+    ended = reply.kind is GoalEventKind.SUCCEEDED and code == _SUCCESS
+    return reply.kind in _ENDS and not ended and code not in _BEFORE_MOTION
+
+
 def _told(code: Any) -> str:
     more = str(getattr(code, "message", ""))
     return f"{code_name(code.val)}{f' ({more})' if more else ''}"
@@ -231,21 +241,32 @@ def checked_path(reply: Reply, arm: ArmProfile) -> Any:
     if not fraction >= arm.min_fraction:
         text = f"only {100 * fraction:.0f} % of the straight path can be done"
         raise rejected(f"{text}; at least {100 * arm.min_fraction:.0f} % are needed", values)
-    _check_trajectory(response.solution)
+    _check_trajectory(response.solution.joint_trajectory, arm)
     return response.solution
 
 
-def _check_trajectory(trajectory: Any) -> None:
+def _check_trajectory(trajectory: Any, arm: ArmProfile) -> None:
     """Refuses a path that a controller could not follow: no points, times that do not grow, a
-    number that is none."""
-    points: Sequence[Any] = trajectory.joint_trajectory.points
+    number that is none, joints left out. Velocities and accelerations need not be told."""
+    points: Sequence[Any] = trajectory.points
     if not points:
         raise rejected("the straight path has no points")
-    for position in itertools.chain.from_iterable(p.positions for p in points):
-        finite("a joint of the straight path", position)
+    joints = len(trajectory.joint_names or arm.joints)
+    for p in points:
+        _check_joints("positions", p.positions, (joints,))
+        _check_joints("velocities", p.velocities, (0, joints))
+        _check_joints("accelerations", p.accelerations, (0, joints))
     times = [seconds(p.time_from_start) for p in points]
     if any(not later > earlier for earlier, later in itertools.pairwise(times)):
         raise rejected("the times of the straight path do not grow from point to point")
+
+
+def _check_joints(name: str, values: Sequence[float], sizes: tuple[int, ...]) -> None:
+    if len(values) not in sizes:
+        text = f"a point of the straight path has {len(values)} {name} for {max(sizes)} joints"
+        raise rejected(text)
+    for value in values:
+        finite(f"one of the {name} of the straight path", value)
 
 
 def seconds(duration: Any) -> float:

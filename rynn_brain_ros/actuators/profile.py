@@ -143,7 +143,9 @@ class GripperProfile:
     action: str = setting(
         "panda_hand_controller/gripper_cmd", "the action of both control_msgs kinds"
     )
-    joint: str = setting("panda_finger_joint1", "joint named in a ParallelGripperCommand")
+    joint: str = setting(
+        "panda_finger_joint1", "joint named in a ParallelGripperCommand and its result"
+    )
     position_per_width: float = setting(
         0.5, "a commanded position is this times the width (one of two fingers: 0.5)", 1e-3, 1e3
     )

@@ -102,6 +102,41 @@ def test_an_abort_halfway_is_an_abort_with_the_width():
     assert "aborted at 40.0 mm" in event.text
 
 
+STOPPED = {"reached_goal": False, "stalled": True}
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        ok(position=0.002, **STOPPED),
+        ends(GoalEventKind.ABORTED, position=0.002, **STOPPED),
+        ok(position=0.002),
+    ],
+)
+def test_fingers_that_stop_before_they_are_open_have_not_opened(end: Any):
+    event = Played("franka_panda").carry_out(GripGoal(0.074), end)
+    assert (event.kind, width(event)) == (GoalEventKind.ABORTED, pytest.approx(0.004))
+    assert "at 4.0 mm, not at the 74.0 mm to open to" in event.text
+
+
+@pytest.mark.parametrize("kind", [GoalEventKind.SUCCEEDED, GoalEventKind.ABORTED])
+def test_fingers_that_stop_wider_than_asked_have_something_between_them(kind: GoalEventKind):
+    end = ends(kind, position=0.025, **STOPPED)
+    event = Played("franka_panda").carry_out(GripGoal(0.03), end)
+    assert (event.kind, width(event)) == (GoalEventKind.SUCCEEDED, pytest.approx(0.05))
+
+
+def test_fingers_that_came_by_their_servers_tolerance_have_opened():
+    """ros2_controllers end a goal 1 cm before each finger is there."""
+    event = Played("franka_panda").carry_out(GripGoal(0.074), ok(position=0.028, reached_goal=True))
+    assert (event.kind, width(event)) == (GoalEventKind.SUCCEEDED, pytest.approx(0.056))
+
+
+def test_an_abort_whose_result_nobody_filled_has_not_closed_the_hand():
+    event = Played("franka_panda").carry_out(GripGoal(0.0), ends(GoalEventKind.ABORTED))
+    assert (event.kind, "aborted at 0.0 mm" in event.text) == (GoalEventKind.ABORTED, True)
+
+
 def test_a_cancelled_grip_is_cancelled():
     end = ends(GoalEventKind.CANCELLED, position=0.02)
     assert Played().carry_out(GripGoal(0.0), end).kind is GoalEventKind.CANCELLED
@@ -172,6 +207,30 @@ def test_a_franka_hand_closes_with_force_and_opens_without():
         hand.poll()
 
 
+def test_a_franka_hand_that_closes_past_the_width_is_opened_to_it():
+    """A Grasp presses on whatever is there, and goes on where nothing is."""
+    hand = Played("franka_fr3")
+    grip(hand, 0.08, 0.08)
+    assert grip(hand, 0.055, 0.0).kind is GoalEventKind.FEEDBACK  # it goes on
+    assert [call.type for _, call in hand.wire.calls[1:]] == [GRASP, MOVE]
+    assert hand.wire.requests[-1].width == 0.055
+    hand.wire.say(ACCEPTED)
+    hand.wire.end(success=True)
+    event = hand.last()
+    assert (event.kind, width(event)) == (GoalEventKind.SUCCEEDED, 0.055)
+
+
+def test_a_franka_hand_that_stays_narrower_than_it_was_to_open_has_not_opened():
+    hand = Played("franka_fr3")
+    grip(hand, 0.074, 0.004)
+    hand.wire.say(ACCEPTED)
+    feel(hand, 0.004)
+    hand.wire.end(success=True)
+    event = hand.last()
+    assert (event.kind, width(event)) == (GoalEventKind.ABORTED, 0.004)
+    assert "franka_gripper/move succeeded at 4.0 mm, not at the 74.0 mm" in event.text
+
+
 def test_homing_comes_once_before_the_first_grip_where_it_is_wanted():
     hand = Gripper(replace(FRANKA, home_first=True))
     types = []
@@ -185,12 +244,41 @@ def test_homing_comes_once_before_the_first_grip_where_it_is_wanted():
     assert [type_.split("/")[-1] for type_ in types] == ["Homing", "Grasp", "Grasp"]
 
 
-def test_a_parallel_gripper_tells_its_width_by_its_joint():
+def parallel(**state: Any) -> tuple[GoalEventKind, float]:
+    """How a parallel gripper that closed on something ends where its result has this joint state,
+    and the width."""
     hand = Gripper(PARALLEL)
     plan = hand.plan(GripGoal(0.0))
     call = next(plan)
-    state = {"name": ["panda_finger_joint1"], "position": [0.015]}
     result = part(call.type, "Result", {"state": state, "stalled": True})
-    with pytest.raises(StopIteration) as done:
+    try:
         plan.send(Reply(GoalEventKind.SUCCEEDED, result))
-    assert done.value.value == (("width_m", 0.03),)
+    except StopIteration as done:
+        return GoalEventKind.SUCCEEDED, dict(done.value)["width_m"]
+    except GoalFailed as failed:
+        return failed.kind, math.nan
+    raise AssertionError("it calls once more")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"name": ["panda_finger_joint1"], "position": [0.015]},
+        {"name": ["other_joint", "panda_finger_joint1"], "position": [0.0, 0.015]},
+        {"position": [0.015]},  # as ros2_controllers have it
+    ],
+)
+def test_a_parallel_gripper_tells_its_width_by_its_joint(state: dict[str, Any]):
+    assert parallel(**state) == (GoalEventKind.SUCCEEDED, 0.03)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"name": ["other_joint"], "position": [0.015]},
+        {"name": ["other_joint", "panda_finger_joint1"], "position": [0.015]},
+        {},
+    ],
+)
+def test_a_parallel_gripper_that_leaves_out_its_joint_tells_no_width(state: dict[str, Any]):
+    assert parallel(**state)[0] is GoalEventKind.ABORTED

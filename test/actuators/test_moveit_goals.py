@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -236,13 +237,28 @@ def test_a_straight_motion_is_planned_whole_and_then_executed():
     assert [p.time_from_start.sec for p in executed] == [0, 1, 2]
 
 
+def changed(joints: Sequence[str] = (), **last: Any) -> Any:
+    """A straight path with other joints, or with another end."""
+    answer = straight_path()
+    trajectory = answer["solution"]["joint_trajectory"]
+    trajectory["joint_names"] = list(joints)
+    trajectory["points"][-1] |= last
+    return answer
+
+
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
         (straight_path(0.6), "only 60 % of the straight path can be done"),
         (straight_path(math.nan), "only nan % of the straight path"),
         (straight_path(1.0, code=-31), "no straight path: NO_IK_SOLUTION"),
-        (straight_path(positions=math.nan), "a joint of the straight path is nan"),
+        (straight_path(positions=math.nan), "positions of the straight path is nan"),
+        (changed(velocities=[math.nan] * 7), "velocities of the straight path is nan"),
+        (changed(accelerations=[math.inf] * 7), "accelerations of the straight path is inf"),
+        (changed(positions=[]), "0 positions for 7 joints"),
+        (changed(positions=[0.1] * 3), "3 positions for 7 joints"),
+        (changed(velocities=[0.1] * 3), "3 velocities for 7 joints"),
+        (changed(["a", "b"]), "7 positions for 2 joints"),
         ({"fraction": 1.0, "error_code": {"val": 1}}, "the straight path has no points"),
     ],
 )
@@ -309,6 +325,53 @@ def test_after_a_failed_motion_the_robot_recovers_first_where_that_is_configured
     assert arm.wire.servers == ["move_action", recovery, "move_action"]
     arm.carry_out(pose, ok(**SUCCESS))
     assert arm.wire.servers.count(recovery) == 1
+
+
+RECOVERY = "action_server/error_recovery"
+BROKEN_OFF = ends(GoalEventKind.ABORTED, error_code={"val": -4})
+
+
+def broken_off() -> tuple[Played, ReachGoal]:
+    """An arm whose last motion the robot broke off, and a goal for it."""
+    arm, goal = Played("franka_fr3"), ReachGoal(tcp(frame="fr3_link0"))
+    arm.carry_out(goal, BROKEN_OFF)
+    return arm, goal
+
+
+@pytest.mark.parametrize("kind", [GoalEventKind.ABORTED, GoalEventKind.REJECTED])
+def test_where_the_robot_does_not_recover_nothing_moves(kind: GoalEventKind):
+    arm, goal = broken_off()
+    event = arm.carry_out(goal, ends(kind))
+    assert (event.kind, f"{RECOVERY} {kind.value}" in event.text) == (kind, True)
+    assert arm.wire.servers == ["move_action", RECOVERY]
+
+
+def test_a_robot_that_refused_to_recover_is_tried_and_recovers_if_it_breaks_off_again():
+    """It may have had nothing to recover from, and must not be refused for good."""
+    arm, goal = broken_off()
+    arm.carry_out(goal, ends(GoalEventKind.ABORTED))
+    arm.carry_out(goal, BROKEN_OFF)
+    arm.carry_out(goal, ok(), ok(**SUCCESS))
+    assert arm.wire.servers[2:] == ["move_action", RECOVERY, "move_action"]
+
+
+def test_a_recovery_that_was_cancelled_is_done_before_the_next_motion():
+    arm, goal = broken_off()
+    arm.send(goal)
+    arm.wire.say(ACCEPTED)
+    arm.poll()
+    arm.actuator.cancel("g")
+    arm.wire.end(GoalEventKind.CANCELLED)
+    assert arm.last().kind is GoalEventKind.CANCELLED
+    arm.send(goal)
+    assert arm.wire.servers == ["move_action", RECOVERY, RECOVERY]
+
+
+def test_where_no_plan_was_found_there_is_nothing_to_recover_from():
+    arm, goal = Played("franka_fr3"), ReachGoal(tcp(frame="fr3_link0"))
+    arm.carry_out(goal, ends(GoalEventKind.ABORTED, error_code={"val": -1}))
+    arm.carry_out(goal, ok(**SUCCESS))
+    assert arm.wire.servers == ["move_action", "move_action"]
 
 
 def test_feedback_is_passed_on_with_moveits_state():
