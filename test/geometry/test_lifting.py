@@ -381,6 +381,30 @@ def test_a_box_without_depth_is_refused() -> None:
     assert code(lift_box((100, 100, 200, 200), view_of(depth_m))) is RefusalCode.TOO_FEW_VALID
 
 
+@pytest.mark.parametrize("margin_px", [0, 4, 12])
+def test_a_box_around_a_thing_without_depth_is_refused(margin_px: int) -> None:
+    """A glass: what has depth in its box is the table in the corners."""
+    depth_m = with_noise(render(TABLE), np.random.default_rng(2))
+    v, u = np.mgrid[0:480, 0:640]
+    depth_m[((u - 320) / 30) ** 2 + ((v - 240) / 50) ** 2 <= 1] = np.nan
+    bounds = (290 - margin_px, 190 - margin_px, 350 + margin_px, 290 + margin_px)
+    assert code(lift_box(bounds, view_of(depth_m))) is RefusalCode.NO_DEPTH
+
+
+def test_a_thing_that_stands_out_is_lifted_though_most_of_it_has_no_depth() -> None:
+    depth_m = render([*TABLE, CUBE])
+    depth_m[195:240, 295:345] = np.nan
+    target, _ = box_of(lift_box((295, 195, 345, 255), view_of(depth_m)))
+    assert math.dist(target.point_camera_m, truth_at([*TABLE, CUBE], target.pixel)) < 0.003
+
+
+def test_a_sheet_with_holes_in_its_depth_is_lifted() -> None:
+    rng = np.random.default_rng(6)
+    view = view_of(with_noise(render(TABLE), rng, hole_share=0.2))
+    target, _ = box_of(lift_box((280, 200, 360, 280), view))
+    assert math.dist(target.point_camera_m, truth_at(TABLE, target.pixel)) < 0.003
+
+
 def test_a_point_on_a_cube_gives_the_cube() -> None:
     rng = np.random.default_rng(4)
     scene: Scene = [*TABLE, CUBE]
