@@ -131,8 +131,9 @@ def _mean_of_nearest(pixel: NDArray[np.int64], z_m: Floats, size: int) -> Floats
     """[size]: per pixel the mean of the depths that are one surface with the nearest one."""
     nearest = np.full(size, np.inf)
     np.minimum.at(nearest, pixel, z_m)
-    behind = z_m - nearest[pixel]
-    same = behind <= _SAME_SURFACE_SIGMAS * math.sqrt(2) * DepthNoise().sigma_m(nearest[pixel])
-    count = np.bincount(pixel[same], minlength=size)
-    total = np.bincount(pixel[same], z_m[same], minlength=size)
+    farthest = nearest + _SAME_SURFACE_SIGMAS * math.sqrt(2) * DepthNoise().sigma_m(nearest)
+    same = z_m <= farthest[pixel]
+    pixel, z_m = pixel[same], z_m[same]
+    count = np.bincount(pixel, minlength=size)
+    total = np.bincount(pixel, z_m, minlength=size)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
