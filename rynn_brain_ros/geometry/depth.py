@@ -70,6 +70,12 @@ class DepthNoise:
 
 _MAX_BLOCK_PX = 16
 """Colour pixels, each way, that one depth pixel may cover: beyond, holes are the honest answer."""
+_SPREAD = 1.25
+"""How much farther apart than by the focal lengths alone neighbouring depth pixels may come to
+lie: on a slope, in a colour camera nearer to the thing or turned, and by the noise of their depth.
+"""
+_SAME_SURFACE_SIGMAS = 3.0
+"""Depths that differ by less, in standard deviations of a difference, are of one surface."""
 _FAR_OUTSIDE_PX = 1e9
 
 
@@ -81,25 +87,53 @@ def register_depth(
 ) -> Depth | Refusal:
     """Depth [H, W] in the colour camera's pixels, made from a depth camera beside it.
 
-    Every depth pixel is moved by the extrinsics and drawn as the block of colour pixels that it
-    covers; the nearest surface wins. What the depth camera did not see stays NaN. Costs a pass
-    over the whole image: make it once per frame and keep it. Refuses with DEPTH_SIZE.
+    Every depth pixel is moved by the extrinsics and drawn as a block of colour pixels, large
+    enough that a surface is left without gaps. The nearest surface wins; where several pixels of
+    it overlap, their mean does, since the nearest of them would be nearer than the surface is.
+    What the depth camera did not see stays NaN. Costs a pass over the whole image: make it once
+    per frame and keep it. Refuses with DEPTH_SIZE.
     """
     refusal = _size_refusal(depth_m, depth_camera)
     if refusal is not None:
         return refusal
     known = np.isfinite(depth_m) & (depth_m > 0)
     points = apply(T_color_depth, ray_grid(depth_camera)[known] * depth_m[known][:, None])
-    side = min(_MAX_BLOCK_PX, max(1, math.ceil(color_camera.fx / depth_camera.fx - 0.1)))
+    side = _block_px(depth_camera, color_camera)
     corner = np.round(color_camera.project(points) - (side - 1) / 2)
     # NaN is behind the camera; what a lens throws far outside does not fit into an integer.
     in_front = (np.abs(corner) < _FAR_OUTSIDE_PX).all(axis=1)
-    u, v = corner[in_front].astype(np.int64).T
-    z = points[in_front, 2].astype(np.float32)
-    nearest = np.full((color_camera.height, color_camera.width), np.inf, np.float32)
-    for du, dv in np.ndindex(side, side):
-        inside = (u + du >= 0) & (u + du < color_camera.width)
-        inside &= (v + dv >= 0) & (v + dv < color_camera.height)
-        np.minimum.at(nearest, (v[inside] + dv, u[inside] + du), z[inside])
-    nearest[np.isinf(nearest)] = np.nan
-    return nearest
+    pixel, z = _blocks(corner[in_front].astype(np.int64), points[in_front, 2], side, color_camera)
+    size = color_camera.height * color_camera.width
+    drawn = _mean_of_nearest(pixel, z, size).astype(np.float32)
+    return drawn.reshape(color_camera.height, color_camera.width)
+
+
+def _block_px(depth_camera: PinholeCamera, color_camera: PinholeCamera) -> int:
+    """The side of the block that a depth pixel is drawn as: it reaches those of its neighbours."""
+    apart = max(color_camera.fx / depth_camera.fx, color_camera.fy / depth_camera.fy)
+    return min(_MAX_BLOCK_PX, math.ceil(_SPREAD * apart))
+
+
+def _blocks(
+    corner: NDArray[np.int64], z_m: Floats, side: int, camera: PinholeCamera
+) -> tuple[NDArray[np.int64], Floats]:
+    """Which pixels [M] of the flattened image the blocks cover, each with its depth [M]."""
+    pixels, depths = [], []
+    for offset in np.ndindex(side, side):
+        u, v = (corner + offset).T
+        inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+        pixels.append((v * camera.width + u)[inside])
+        depths.append(z_m[inside])
+    return np.concatenate(pixels), np.concatenate(depths)
+
+
+def _mean_of_nearest(pixel: NDArray[np.int64], z_m: Floats, size: int) -> Floats:
+    """[size]: per pixel the mean of the depths that are one surface with the nearest one."""
+    nearest = np.full(size, np.inf)
+    np.minimum.at(nearest, pixel, z_m)
+    farthest = nearest + _SAME_SURFACE_SIGMAS * math.sqrt(2) * DepthNoise().sigma_m(nearest)
+    same = z_m <= farthest[pixel]
+    pixel, z_m = pixel[same], z_m[same]
+    count = np.bincount(pixel, minlength=size)
+    total = np.bincount(pixel, z_m, minlength=size)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

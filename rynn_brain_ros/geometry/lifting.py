@@ -309,11 +309,16 @@ def _matrix(values: Floats) -> Matrix3:
 
 _CROP_PIXELS = 90_000
 """Larger boxes are looked at with a stride: surfaces do not need more."""
+_MIN_KNOWN = 0.5
+"""Of a box's middle, as a share, where nothing stands out: a flat thing has depth, a glass none."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Crop:
-    """A box and its surroundings, thinned by ``stride``; surfaces are labelled inside the box."""
+    """A box and its surroundings, thinned by ``stride``; surfaces are labelled inside the box.
+
+    ``stands_out`` tells whether they are only those that stand out of the surroundings.
+    """
 
     left: int
     top: int
@@ -321,6 +326,7 @@ class _Crop:
     z: Depth
     labels: Labels
     sizes: NDArray[np.int64]
+    stands_out: bool
 
     def pixels(self, mask: Mask) -> NDArray[np.int64]:
         rows, columns = np.nonzero(mask)
@@ -346,10 +352,10 @@ def _crop(bounds_px: Bounds, core_px: Bounds, view: DepthView, limits: LiftLimit
         for box in (bounds_px, core_px)
     )
     standing = inside & _stands_out(rays, z, valid, inside, limits)
-    if (standing & core).sum() < 0.15 * core.sum():
-        standing = inside
-    labels, sizes = label_surfaces(z, standing, view.camera.fx / stride, limits.noise)
-    return _Crop(left, top, stride, z, labels, sizes)
+    stands_out = bool((standing & core).sum() >= 0.15 * core.sum())
+    shown = standing if stands_out else inside
+    labels, sizes = label_surfaces(z, shown, view.camera.fx / stride, limits.noise)
+    return _Crop(left, top, stride, z, labels, sizes, stands_out)
 
 
 def _stands_out(rays: Floats, z: Depth, valid: Mask, inside: Mask, limits: LiftLimits) -> Mask:
@@ -372,13 +378,14 @@ def _stands_out(rays: Floats, z: Depth, valid: Mask, inside: Mask, limits: LiftL
 
 
 def _center_weights(bounds_px: Bounds, crop: _Crop) -> Floats:
-    """A bell over the box, whose corners are mostly background."""
+    """A bell over the box, whose corners are mostly background; 0 outside of it."""
     u0, v0, u1, v1 = bounds_px
     u = crop.left + crop.stride * np.arange(crop.z.shape[1])
     v = crop.top + crop.stride * np.arange(crop.z.shape[0])[:, None]
     du = (u - (u0 + u1) / 2) / max(1.0, 0.3 * (u1 - u0))
     dv = (v - (v0 + v1) / 2) / max(1.0, 0.3 * (v1 - v0))
-    return np.asarray(np.exp(-0.5 * (du**2 + dv**2)), np.float64)
+    inside = (u >= u0) & (u <= u1) & (v >= v0) & (v <= v1)
+    return np.asarray(np.exp(-0.5 * (du**2 + dv**2)) * inside, np.float64)
 
 
 def _foreground(bounds_px: Bounds, crop: _Crop) -> int:
@@ -408,7 +415,7 @@ def lift_box(
         return _refuse(RefusalCode.INCOMPLETE, corners[0], f"the box {bounds_px} has no area")
     bounds_px = _at_least_a_pixel(bounds_px)
     crop = _crop(bounds_px, bounds_px, view, limits)
-    refusal = _too_little(crop, corners[0], limits)
+    refusal = _too_little(crop, corners[0], limits) or _unseen(bounds_px, crop)
     if refusal is not None:
         return refusal
     mask = crop.labels == _foreground(bounds_px, crop)
@@ -429,6 +436,16 @@ def _too_little(crop: _Crop, uv: Point2, limits: LiftLimits) -> Refusal | None:
     if most * crop.stride**2 < limits.min_valid:
         return _refuse(RefusalCode.TOO_FEW_VALID, uv, f"no surface of {limits.min_valid} pixels")
     return None
+
+
+def _unseen(bounds_px: Bounds, crop: _Crop) -> Refusal | None:
+    """Where the thing has no depth (glass, chrome, black), what is known is the table beside it."""
+    weights = _center_weights(bounds_px, crop)
+    if crop.stands_out or weights[crop.labels > 0].sum() >= _MIN_KNOWN * weights.sum():
+        return None
+    middle = ((bounds_px[0] + bounds_px[2]) / 2, (bounds_px[1] + bounds_px[3]) / 2)
+    text = "the middle of the box has no depth, and nothing in it stands out of its surroundings"
+    return _refuse(RefusalCode.NO_DEPTH, middle, text)
 
 
 def _middle(crop: _Crop, mask: Mask) -> Point2:

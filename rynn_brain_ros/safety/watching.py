@@ -25,6 +25,9 @@ from rynn_brain_ros.values import (
     Vector3,
 )
 
+_MAX_LOOKS = 250
+"""Along one push: a look at every centimetre of the longest that an arm reaches."""
+
 
 def scene(j: Judgement) -> Finding:
     """Each target that is gone to still looks as it did in the frame it was found in; and so do the
@@ -58,7 +61,10 @@ def scene(j: Judgement) -> Finding:
 
 def touched(motion: Motion, step_m: float) -> list[tuple[str, Vector3]]:
     """Places in the motion's base frame that were chosen beside what was pointed at: where a thing
-    is put down, and the way of a push, every ``step_m``."""
+    is put down, and the way of a push, every ``step_m``.
+
+    A path without poses or of numbers that are none has no way; `goals` and `finite` refuse it.
+    """
     if motion.skill is Skill.PLACE:
         return [("around the spot it is put on", motion.target_m)]
     if motion.skill is not Skill.PUSH:
@@ -66,8 +72,13 @@ def touched(motion: Motion, step_m: float) -> list[tuple[str, Vector3]]:
     paths = [stage.goal.path for stage in motion.stages if isinstance(stage.goal, FollowGoal)]
     places: list[tuple[str, Vector3]] = []
     for path in paths:
+        if not path:
+            continue
         (x0, y0, _), (x1, y1, _) = path[0].translation_m, path[-1].translation_m
-        n_steps = max(1, math.ceil(math.dist((x0, y0), (x1, y1)) / step_m))
+        way_m = math.dist((x0, y0), (x1, y1))
+        if not math.isfinite(way_m):
+            continue
+        n_steps = max(1, math.ceil(min(way_m / step_m, _MAX_LOOKS)))
         for share in np.linspace(0, 1, n_steps + 1).tolist():
             x, y = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
             places.append(("on the way of the push", (x, y, motion.support_z_m)))

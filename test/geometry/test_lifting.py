@@ -381,6 +381,30 @@ def test_a_box_without_depth_is_refused() -> None:
     assert code(lift_box((100, 100, 200, 200), view_of(depth_m))) is RefusalCode.TOO_FEW_VALID
 
 
+@pytest.mark.parametrize("margin_px", [0, 4, 12])
+def test_a_box_around_a_thing_without_depth_is_refused(margin_px: int) -> None:
+    """A glass: what has depth in its box is the table in the corners."""
+    depth_m = with_noise(render(TABLE), np.random.default_rng(2))
+    v, u = np.mgrid[0:480, 0:640]
+    depth_m[((u - 320) / 30) ** 2 + ((v - 240) / 50) ** 2 <= 1] = np.nan
+    bounds = (290 - margin_px, 190 - margin_px, 350 + margin_px, 290 + margin_px)
+    assert code(lift_box(bounds, view_of(depth_m))) is RefusalCode.NO_DEPTH
+
+
+def test_a_thing_that_stands_out_is_lifted_though_most_of_it_has_no_depth() -> None:
+    depth_m = render([*TABLE, CUBE])
+    depth_m[195:240, 295:345] = np.nan
+    target, _ = box_of(lift_box((295, 195, 345, 255), view_of(depth_m)))
+    assert math.dist(target.point_camera_m, truth_at([*TABLE, CUBE], target.pixel)) < 0.003
+
+
+def test_a_sheet_with_holes_in_its_depth_is_lifted() -> None:
+    rng = np.random.default_rng(6)
+    view = view_of(with_noise(render(TABLE), rng, hole_share=0.2))
+    target, _ = box_of(lift_box((280, 200, 360, 280), view))
+    assert math.dist(target.point_camera_m, truth_at(TABLE, target.pixel)) < 0.003
+
+
 def test_a_point_on_a_cube_gives_the_cube() -> None:
     rng = np.random.default_rng(4)
     scene: Scene = [*TABLE, CUBE]
@@ -475,6 +499,18 @@ def test_many_points_are_lifted_in_their_order() -> None:
 # --- fixed frame, encodings, registration
 
 
+def centred(width: int, height: int, focal_px: float) -> PinholeCamera:
+    return PinholeCamera(width, height, focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
+
+
+def block_beside(x_m: float, y_m: float) -> tuple[Scene, RigidTransform]:
+    """A block of 8 × 8 cm whose top, 0.7 m away, faces a colour camera above (x, y); as a depth
+    camera 5 cm beside it sees it."""
+    block = Box((x_m - 0.05, y_m, 0.75), (0.04, 0.04, 0.05), Quaternion())
+    table = Plane((0, 0, 0.85), (0, math.sin(0.3), -math.cos(0.3)))
+    return [table, block], RigidTransform("color", "depth", (0.05, 0.0, 0.0))
+
+
 def test_a_point_is_placed_in_the_fixed_frame() -> None:
     T_odom_optical = RigidTransform("odom", "optical", (1, 2, 3), (-0.5, 0.5, -0.5, 0.5))
     answer = to_fixed(lifted(lift_point((319.5, 239.5), view_of(render(WALL)))), T_odom_optical)
@@ -518,6 +554,52 @@ def test_the_nearest_surface_hides_what_is_behind_it() -> None:
     registered = register_depth(depth_m, VGA, VGA, T_color_depth)
     assert isinstance(registered, np.ndarray)
     assert np.allclose(registered[240, 352:448], 0.7)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "focal_px", "depth_px"),
+    [
+        (1280, 720, 915.0, (1280, 720, 890.0)),
+        (640, 480, 640.0, (640, 480, 600.0)),
+        (640, 480, 600.0, (640, 480, 600.0)),
+        (1280, 960, 1260.0, (640, 480, 600.0)),
+    ],
+    ids=["1.03", "1.07", "1", "2.1"],
+)
+def test_registered_depth_has_no_gaps_and_shows_nothing_through_them(
+    width: int, height: int, focal_px: float, depth_px: tuple[int, int, float]
+) -> None:
+    """A block on a slanted table, whatever the focal lengths are to each other."""
+    color, beside = centred(width, height, focal_px), centred(*depth_px)
+    rng = np.random.default_rng(5)
+    for x, y in rng.uniform(-0.04, 0.04, (3, 2)):
+        in_depth, T_color_depth = block_beside(x, y)
+        noisy = with_noise(render(in_depth, beside), rng)
+        registered = register_depth(noisy, beside, color, T_color_depth)
+        assert isinstance(registered, np.ndarray)
+        (u0, v0), (u1, v1) = color.project([(x - 0.04, y - 0.04, 0.7), (x + 0.04, y + 0.04, 0.7)])
+        top = registered[int(v0) + 4 : int(v1) - 2, int(u0) + 4 : int(u1) - 2]
+        assert (np.abs(top - 0.7) < 0.01).all()
+        table = registered[height // 10 : height // 4, width // 4 : width * 3 // 4]
+        assert np.isfinite(table).mean() > 0.9995
+        target, segment = box_of(lift_box((u0, v0, u1, v1), DepthView(registered, color)))
+        assert math.dist(target.point_camera_m, (x, y, 0.7)) < 0.004
+        assert (np.ptp(segment.points_m[:, :2], axis=0) > 0.07).all()
+
+
+def test_registered_depth_is_no_nearer_than_the_surface() -> None:
+    """Where depth pixels overlap, the nearest of them is nearer than what they all show."""
+    color, beside = centred(640, 480, 618.0), centred(640, 480, 600.0)
+    noisy = with_noise(render(WALL, beside), np.random.default_rng(3))
+    T_color_depth = RigidTransform("color", "depth", (0.05, 0.0, 0.0))
+    registered = register_depth(noisy, beside, color, T_color_depth)
+    assert isinstance(registered, np.ndarray)
+    assert math.isclose(float(np.nanmean(registered)), 1.0, abs_tol=2e-4)
+    view = DepthView(registered, color)
+    for uv in ((200.0, 150.0), (320.0, 240.0), (480.0, 330.0)):
+        answer = lifted(lift_point(uv, view))
+        sigma_z_m = math.sqrt(answer.covariance_camera_m2[8])
+        assert abs(answer.point_camera_m[2] - 1.0) < 3 * sigma_z_m
 
 
 def test_what_stands_aside_of_the_colour_lens_is_not_drawn_into_its_picture() -> None:

@@ -31,6 +31,7 @@ from safety_examples import (
 )
 
 from rynn_brain_ros.safety import Gate, Proposal, SafetyLimits, Situation
+from rynn_brain_ros.safety.watching import touched
 from rynn_brain_ros.sim.tabletop import FIXED_FRAME, OPTICAL_FRAME, START_NS, Thing
 from rynn_brain_ros.values import (
     Decision,
@@ -620,6 +621,39 @@ def test_no_motion_with_a_pose_outside_the_box_is_approved(
     check = next(check for check in decision.checks if check.name == "workspace")
     assert check.passed == all(inside)
     assert not decision.approved or all(inside)
+
+
+def push_to(*places: tuple[float, float, float]) -> Proposal:
+    path = FollowGoal(tuple(tcp(*place) for place in places), 0.3)
+    return moving(skill=Skill.PUSH, stages=(MotionStage(Stage.ACT, path),), grip_width_m=math.nan)
+
+
+HERE = (0.4, 0.1, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("places", "check"),
+    [
+        ((), "goals"),
+        ((HERE, (math.nan, 0.1, 0.05)), "finite"),
+        (((math.nan, 0.1, 0.05), HERE), "finite"),
+        ((HERE, (0.4, -math.inf, 0.05)), "finite"),
+        (((1e308, 0.1, 0.05), (-1e308, 0.1, 0.05)), "workspace"),
+    ],
+    ids=["no poses", "to NaN", "from NaN", "to infinity", "farther than numbers reach"],
+)
+def test_a_push_along_no_real_way_is_refused(
+    places: tuple[tuple[float, float, float], ...], check: str
+):
+    assert judge(push_to(HERE, (0.5, 0.1, 0.05))).approved
+    decision = judge(push_to(*places))
+    assert next(c.name for c in decision.checks if not c.passed) == check
+
+
+def test_the_way_of_a_push_is_looked_at_no_more_often_than_can_be_done_at_once():
+    near, far = (push_to(HERE, (x, 0.1, 0.05)).motion for x in (0.5, 1e5))
+    assert len(touched(near, 0.04)) == 4
+    assert len(touched(far, 0.04)) < 1000
 
 
 def test_a_drive_without_room_is_refused_by_the_corridor():
