@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -31,9 +32,17 @@ def ready(worker: WorkerEngine) -> None:
         time.sleep(0.02)
 
 
-def process_of(worker: WorkerEngine) -> subprocess.Popen[str]:
+def process_of(worker: WorkerEngine) -> subprocess.Popen[bytes]:
     assert worker._process is not None
     return worker._process
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
 
 
 @pytest.fixture
@@ -104,6 +113,43 @@ def test_killed_in_the_middle_of_an_answer_it_says_so_and_comes_back(worker):
     assert worker.ask(question(1, task=Task.OBJECT)).text
 
 
+@pytest.fixture
+def with_helper(tmp_path: Path) -> Iterator[WorkerEngine]:
+    """Its process leaves behind one that it started, which holds its standard error, too."""
+    python = tmp_path / "python"
+    helper = f"sleep 300 & echo $! >> {tmp_path}/helpers"
+    python.write_text(f'#!/bin/sh\n{helper}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    made = WorkerEngine(str(python), "color-baseline", patience=AT_ONCE)
+    yield made
+    for pid in (tmp_path / "helpers").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    made.close()
+
+
+def test_killed_it_comes_back_whatever_it_started_and_left_behind(with_helper, tmp_path: Path):
+    ready(with_helper)
+    first = process_of(with_helper)
+    os.kill(first.pid, signal.SIGKILL)
+    eventually(lambda: process_of(with_helper) is not first)
+    ready(with_helper)
+    assert with_helper.restarts == 1
+    assert with_helper.ask(question(1, task=Task.OBJECT)).text
+    helper, _ = map(int, (tmp_path / "helpers").read_text().split())
+    eventually(lambda: is_gone(helper))
+
+
+def test_closing_ends_what_the_process_started_too(with_helper, tmp_path: Path):
+    ready(with_helper)
+    closing = threading.Thread(target=with_helper.close)
+    closing.start()
+    closing.join(PATIENCE_S)
+    assert not closing.is_alive()
+    helper = int((tmp_path / "helpers").read_text())
+    eventually(lambda: is_gone(helper))
+
+
 def test_what_the_process_says_before_it_ends_is_told(tmp_path: Path):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho no module named rynn_brain_ros >&2\nexit 3\n")
@@ -142,15 +188,7 @@ def test_it_ends_with_the_process_that_started_it():
     parent.kill()
     parent.wait()
     parent.stdout.close()
-
-    def is_gone() -> bool:
-        try:
-            state = Path(f"/proc/{child}/stat").read_text(encoding="utf-8").split()[2]
-        except FileNotFoundError:
-            return True
-        return state == "Z"
-
-    eventually(is_gone)
+    eventually(lambda: is_gone(child))
 
 
 def test_of_the_roles_only_those_not_served_elsewhere_get_a_process(serve):
