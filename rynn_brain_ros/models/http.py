@@ -128,6 +128,14 @@ class HttpEngine:
                         break
         return run.answer(self._info)
 
+    def is_there(self, within_s: float) -> bool:
+        """Whether a server of ours says anything about its health in time, good or bad."""
+        try:
+            self._client.get(self._url.removesuffix("/v1") + "/healthz", timeout=within_s)
+        except (httpx.HTTPError, OSError):
+            return False
+        return True
+
     def close(self) -> None:
         self._client.close()
 

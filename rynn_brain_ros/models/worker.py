@@ -46,12 +46,14 @@ _PYTHON_OF_OURS = ("PYTHONPATH", "PYTHONHOME")
 @dataclass(frozen=True)
 class Patience:
     """Seconds: between restarts (doubled each time up to the most; an engine that was ready for
-    ``steady_s`` begins anew), and what the process gets to end by itself."""
+    ``steady_s`` begins anew), what the process gets to end by itself, and how long its server may
+    be silent: its model may be slow, the server is not."""
 
     first_s: float = 1.0
     most_s: float = 60.0
     steady_s: float = 60.0
     end_s: float = 10.0
+    silent_s: float = 15.0
 
 
 class WorkerEngine:
@@ -84,6 +86,7 @@ class WorkerEngine:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._doubted = threading.Event()
         self._said = ""
         self.restarts = 0
         self.trouble = f"{spec} is being started"
@@ -108,6 +111,7 @@ class WorkerEngine:
         try:
             return engine.ask(query, on_text, cancel)
         except EngineError as error:
+            self._doubted.set()
             process = self._process
             is_alive = self._engine is engine and process is not None and process.poll() is None
             if is_alive and not isinstance(error, EngineLostError):
@@ -177,29 +181,46 @@ class WorkerEngine:
         """Reads what the process writes until it ends; when it became ready."""
         ready = None
         for line in _lines(process):
+            if not line:
+                self._look(process)
+                continue
             self._said = line
             self._tell(f"{self._spec}: {line}")
             address = _ADDRESS.search(line)
-            if address is not None and self._engine is None:
+            if address is not None and ready is None:
                 ready = self._connect(address[1], process)
             elif ready is None:
                 self.trouble = f"{self._spec} is being started: {line}"
         return ready
+
+    def _look(self, process: subprocess.Popen[bytes]) -> None:
+        """After a question that failed: a process that stands still is ended, so that it is started
+        anew. Of one that is only slow the server answers, in a thread beside the model's."""
+        engine = self._engine
+        if not self._doubted.is_set() or engine is None:
+            return
+        if not engine.is_there(self._patience.silent_s) and process.poll() is None:
+            self._said = f"it stood still, and said nothing for {self._patience.silent_s:g} s"
+            self._engine, self.trouble = None, f"{self._spec} stands still, and is ended"
+            engine.close()
+            process.kill()
+        self._doubted.clear()
 
     def _connect(self, url: str, process: subprocess.Popen[bytes]) -> float | None:
         try:
             engine = HttpEngine(url, token=self._token, name="")
         except RynnBrainError as error:
             self._said = str(error)
-            process.terminate()
+            process.kill()  # it may stand still
             return None
         self._info, self._engine, self.trouble = engine.info, engine, ""
         return time.monotonic()
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
-    """What the process writes until it ends. The end of the pipe does not tell that: whatever the
-    process started holds the pipe, too, and may outlive it."""
+    """What the process writes until it ends, and nothing ("") each time that it was looked at. The
+    end of the pipe does not tell its end: whatever it started holds the pipe, too, and may outlive
+    it."""
     pending, is_over = b"", False
     with selectors.DefaultSelector() as selector:
         assert process.stderr is not None
@@ -217,6 +238,7 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
             if is_over:
                 lines.append(pending)
             yield from filter(None, (line.decode("utf-8", "replace").strip() for line in lines))
+            yield ""
 
 
 def _end_rest(process: subprocess.Popen[bytes]) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,59 @@ def test_closing_ends_what_the_process_started_too(with_helper, tmp_path: Path):
     assert not closing.is_alive()
     helper = int((tmp_path / "helpers").read_text())
     eventually(lambda: is_gone(helper))
+
+
+def test_a_process_that_stands_still_is_started_anew():
+    hurried = replace(AT_ONCE, silent_s=0.5)
+    worker = WorkerEngine(sys.executable, "color-baseline", patience=hurried)
+    try:
+        ready(worker)
+        first = process_of(worker)
+        os.kill(first.pid, signal.SIGSTOP)  # as one that hangs in a driver
+        with pytest.raises(EngineError, match=r"did not finish its answer within 0\.3 s"):
+            worker.ask(question(1, task=Task.OBJECT, timeout_s=0.3))
+        eventually(lambda: process_of(worker) is not first)
+        ready(worker)
+        assert worker.ask(question(1, task=Task.OBJECT)).text
+        assert worker.restarts == 1
+    finally:
+        worker.close()
+
+
+def test_a_process_that_is_only_slow_is_left_alone(tmp_path: Path):
+    """It never comes to its first word, as with a long prompt on a slow machine."""
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!{sys.executable}\n"
+        "import os, sys, time\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from parts import ScriptedEngine\n"
+        "from rynn_brain_ros.serving.running import RunningServer\n"
+        "engine = ScriptedEngine()\n"
+        "engine.hold()\n"
+        "server = RunningServer(engine, port=0, token=os.environ['RYNN_BRAIN_API_KEY'])\n"
+        "print(f'scripted at {server.url}', file=sys.stderr, flush=True)\n"
+        "time.sleep(300)\n"
+    )
+    python.chmod(0o755)
+    worker = WorkerEngine(str(python), "local:x", patience=AT_ONCE)
+    try:
+        ready(worker)
+        with pytest.raises(EngineError, match=r"did not finish its answer within 0\.3 s"):
+            worker.ask(question(1, timeout_s=0.3))
+        eventually(lambda: not worker._doubted.is_set())
+        assert (worker.restarts, worker.trouble) == (0, "")
+    finally:
+        worker.close()
+
+
+def test_a_process_that_stands_still_before_it_was_ever_reached_is_started_anew(tmp_path: Path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho x at http://127.0.0.1:9/v1 >&2\nkill -STOP $$\n")
+    python.chmod(0o755)
+    worker = WorkerEngine(str(python), "local:x", patience=AT_ONCE)
+    eventually(lambda: worker.restarts > 1)
+    worker.close()
 
 
 def test_what_the_process_says_before_it_ends_is_told(tmp_path: Path):
