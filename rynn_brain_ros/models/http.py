@@ -128,6 +128,14 @@ class HttpEngine:
                         break
         return run.answer(self._info)
 
+    def is_there(self, within_s: float) -> bool:
+        """Whether a server of ours says anything about its health in time, good or bad."""
+        try:
+            self._client.get(self._url.removesuffix("/v1") + "/healthz", timeout=within_s)
+        except (httpx.HTTPError, OSError):
+            return False
+        return True
+
     def close(self) -> None:
         self._client.close()
 
@@ -251,7 +259,7 @@ class HttpEngine:
             self._refused(reply, text_of(reply), run)
         else:
             self._known = _digests(run.query) if self._ours else frozenset()
-            yield from (self._piece(event) for event in events(reply))
+            yield from self._streamed(reply, run)
             if not run.finish_reason and not run.cancelled:
                 if run.left_s <= 0:
                     raise EngineError(_too_slow(self._url, run))
@@ -263,6 +271,13 @@ class HttpEngine:
                     f"{self._url} gave up ({run.finish_reason}) in the middle of the answer "
                     f"{short(run.text)!r}"
                 )
+
+    def _streamed(self, reply: httpx.Response, run: Run) -> Iterator[Piece]:
+        try:
+            yield from (self._piece(event) for event in events(reply))
+        except (httpx.HTTPError, httpx.StreamError, OSError, EngineError):
+            if not run.finish_reason:  # what it still had to say is not the answer
+                raise
 
     def _refused(self, reply: httpx.Response, said: str, run: Run) -> None:
         """Raises, except where another request may do."""
@@ -301,7 +316,7 @@ class HttpEngine:
             chunk = json.loads(event)
             if not isinstance(chunk, dict):
                 raise TypeError("not an object")
-            if "error" in chunk:
+            if chunk.get("error"):
                 raise EngineError(f"{self._url} failed while answering: {_message(chunk)}")
             return Piece.read(chunk)
         except WRONG_SHAPE as error:

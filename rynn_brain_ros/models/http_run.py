@@ -27,6 +27,9 @@ from rynn_brain_ros.values import (
 _WHOLE = frozenset({"", "stop", "eos", "eos_token", "stop_sequence", "end_turn"})
 """Why an answer is over that was said to its end, "" where it was ended here. Any other reason cut
 it, and what is cut is acted on as little as what ran out of tokens."""
+_USAGE_S = 1.0
+"""What a server gets, after it said why an answer is over, to count its tokens and end its stream:
+not all of them do."""
 LOOK_S = 0.02
 """How often a running answer is checked for cancellation and budget."""
 
@@ -52,6 +55,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     text: str = ""
     finish_reason: str = ""
+    finished_s: float = math.inf
     first_s: float = math.nan
     prompt_tokens: int = -1
     completion_tokens: int = -1
@@ -68,7 +72,9 @@ class Run:
 
     @property
     def left_s(self) -> float:
-        return max(0.0, self.query.budget.timeout_s - self.elapsed_s)
+        """Until its connection is cut. An answer that is over needs little more."""
+        until_s = min(self.query.budget.timeout_s, self.finished_s + _USAGE_S)
+        return max(0.0, until_s - self.elapsed_s)
 
     @property
     def cancelled(self) -> bool:
@@ -93,13 +99,16 @@ class Run:
         self.prompt_tokens = piece.prompt_tokens if piece.prompt_tokens >= 0 else self.prompt_tokens
         if piece.completion_tokens >= 0:
             self.completion_tokens = piece.completion_tokens
-        self.finish_reason = piece.finish_reason or self.finish_reason
+        if piece.finish_reason:
+            self.finish_reason = piece.finish_reason
+            self.finished_s = min(self.finished_s, self.elapsed_s)
         self.told = piece.told or self.told
         text = self._as_written(piece)
         start = len(self.text) + len(text) - len(piece.text or piece.thought)
         for token, probability in piece.tokens:
             end = start + len(token)  # tokens follow each other; those of a piece come with it
-            self.probabilities.append(TokenProbability(start, end, probability))
+            if not math.isnan(probability):
+                self.probabilities.append(TokenProbability(start, end, probability))
             start = end
         if text:
             self._write(text)

@@ -20,7 +20,8 @@ MOST_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Piece:
-    """What one event of the stream brings: text, its tokens with probabilities, an ending.
+    """What one event of the stream brings: text, its tokens with probabilities (NaN: not told), an
+    ending. Counts are -1 where they are not told, be it in words (``null``).
     ``thought``: what the server tells apart from the answer (vLLM's and SGLang's reasoning
     parsers)."""
 
@@ -45,13 +46,23 @@ class Piece:
         tokens = (choice.get("logprobs") or {}).get("content") or ()
         return cls(
             text,
-            tuple((str(t["token"]), min(1.0, math.exp(t["logprob"]))) for t in tokens),
+            tuple((str(token["token"]), _probability(token["logprob"])) for token in tokens),
             str(choice.get("finish_reason") or ""),
-            int(usage.get("prompt_tokens", -1)),
-            int(usage.get("completion_tokens", -1)),
+            _count(usage.get("prompt_tokens")),
+            _count(usage.get("completion_tokens")),
             read_answer(chunk[FIELD]) if FIELD in chunk else None,
             thought,
         )
+
+
+def _count(told: Any) -> int:
+    return -1 if told is None else int(told)
+
+
+def _probability(logprob: Any) -> float:
+    """NaN stays what it is: the least of it and 1 would be 1, which is sure."""
+    probability = math.nan if logprob is None else math.exp(logprob)
+    return probability if math.isnan(probability) else min(1.0, probability)
 
 
 def events(reply: httpx.Response) -> Iterator[str]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import selectors
 import shutil
+import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +34,11 @@ from rynn_brain_ros.values import (
 )
 
 _ADDRESS = re.compile(r" at (http://127\.0\.0\.1:\d+/v1)\b")
+_LINE_ENDS = re.compile(rb"[\r\n]")
+_LOOK_S = 0.1
+"""How often the process is looked at while it says nothing."""
+_PIPE_BYTES = 1 << 20
+"""What a pipe holds at most."""
 _PYTHON_OF_OURS = ("PYTHONPATH", "PYTHONHOME")
 """They name packages for this Python, which another one must not import."""
 
@@ -38,12 +46,14 @@ _PYTHON_OF_OURS = ("PYTHONPATH", "PYTHONHOME")
 @dataclass(frozen=True)
 class Patience:
     """Seconds: between restarts (doubled each time up to the most; an engine that was ready for
-    ``steady_s`` begins anew), and what the process gets to end by itself."""
+    ``steady_s`` begins anew), what the process gets to end by itself, and how long its server may
+    be silent: its model may be slow, the server is not."""
 
     first_s: float = 1.0
     most_s: float = 60.0
     steady_s: float = 60.0
     end_s: float = 10.0
+    silent_s: float = 15.0
 
 
 class WorkerEngine:
@@ -73,9 +83,10 @@ class WorkerEngine:
         self._token = secrets.token_hex(16)
         self._info = EngineInfo(name="worker", model=spec)
         self._engine: HttpEngine | None = None
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._doubted = threading.Event()
         self._said = ""
         self.restarts = 0
         self.trouble = f"{spec} is being started"
@@ -100,6 +111,7 @@ class WorkerEngine:
         try:
             return engine.ask(query, on_text, cancel)
         except EngineError as error:
+            self._doubted.set()
             process = self._process
             is_alive = self._engine is engine and process is not None and process.poll() is None
             if is_alive and not isinstance(error, EngineLostError):
@@ -119,7 +131,7 @@ class WorkerEngine:
                 process.wait(self._patience.end_s)
             except subprocess.TimeoutExpired:
                 process.kill()
-        self._thread.join()
+        self._thread.join(self._patience.end_s)  # longer only where a driver holds the process
 
     # --- the supervising thread ------------------------------------------------------------------
 
@@ -155,40 +167,85 @@ class WorkerEngine:
         steady_s = 0.0 if ready is None else time.monotonic() - ready
         return steady_s, f"the process of {self._spec} ended with code {process.returncode}{said}"
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,  # its end, which the kernel brings, ends the process
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
             env={**_environment(), TOKEN_VARIABLE: self._token},
-            start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
+            start_new_session=True,  # a Ctrl-C in our terminal is ours to handle; see `_end_rest`
         )
 
-    def _follow(self, process: subprocess.Popen[str]) -> float | None:
+    def _follow(self, process: subprocess.Popen[bytes]) -> float | None:
         """Reads what the process writes until it ends; when it became ready."""
         ready = None
-        for line in filter(None, map(str.strip, process.stderr or ())):
+        for line in _lines(process):
+            if not line:
+                self._look(process)
+                continue
             self._said = line
             self._tell(f"{self._spec}: {line}")
             address = _ADDRESS.search(line)
-            if address is not None and self._engine is None:
+            if address is not None and ready is None:
                 ready = self._connect(address[1], process)
             elif ready is None:
                 self.trouble = f"{self._spec} is being started: {line}"
         return ready
 
-    def _connect(self, url: str, process: subprocess.Popen[str]) -> float | None:
+    def _look(self, process: subprocess.Popen[bytes]) -> None:
+        """After a question that failed: a process that stands still is ended, so that it is started
+        anew. Of one that is only slow the server answers, in a thread beside the model's."""
+        engine = self._engine
+        if not self._doubted.is_set() or engine is None:
+            return
+        if not engine.is_there(self._patience.silent_s) and process.poll() is None:
+            self._said = f"it stood still, and said nothing for {self._patience.silent_s:g} s"
+            self._engine, self.trouble = None, f"{self._spec} stands still, and is ended"
+            engine.close()
+            process.kill()
+        self._doubted.clear()
+
+    def _connect(self, url: str, process: subprocess.Popen[bytes]) -> float | None:
         try:
             engine = HttpEngine(url, token=self._token, name="")
         except RynnBrainError as error:
             self._said = str(error)
-            process.terminate()
+            process.kill()  # it may stand still
             return None
         self._info, self._engine, self.trouble = engine.info, engine, ""
         return time.monotonic()
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """What the process writes until it ends, and nothing ("") each time that it was looked at. The
+    end of the pipe does not tell its end: whatever it started holds the pipe, too, and may outlive
+    it."""
+    pending, is_over = b"", False
+    with selectors.DefaultSelector() as selector:
+        assert process.stderr is not None
+        selector.register(process.stderr, selectors.EVENT_READ)
+        while not is_over:
+            is_over = process.poll() is not None  # before reading: what it said last is in the pipe
+            if is_over:
+                _end_rest(process)
+            if selector.select(0 if is_over else _LOOK_S):
+                data = os.read(process.stderr.fileno(), _PIPE_BYTES)
+                pending += data
+                if not data:
+                    selector.unregister(process.stderr)
+            *lines, pending = _LINE_ENDS.split(pending)
+            if is_over:
+                lines.append(pending)
+            yield from filter(None, (line.decode("utf-8", "replace").strip() for line in lines))
+            yield ""
+
+
+def _end_rest(process: subprocess.Popen[bytes]) -> None:
+    """What the process started and left behind keeps memory, a GPU's too. Its group is its own,
+    since it began a session."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _environment() -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from rynn_brain_ros.serving.refusals import stopping
@@ -15,6 +17,9 @@ Event = str | Answer | BaseException
 _HABIT = 0.2
 """How much the newest answer counts for what an answer usually takes."""
 _LONGEST_HINT_S = 60.0
+_STUCK_S = 120.0
+"""An engine looks between layers and tokens whether its question was given up: no layer takes so
+long, not even on a slow machine."""
 
 
 class Job:
@@ -23,6 +28,7 @@ class Job:
     def __init__(self, query: Query, turn: Turn) -> None:
         self.query, self.turn = query, turn
         self.cancel = threading.Event()
+        self.left_s = math.inf  # when nobody waited for it any more, of `time.monotonic`
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
@@ -49,13 +55,18 @@ class Desk:
         self._turns = Turns(per_client)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._jobs: dict[Job, asyncio.Task[Answer]] = {}
+        self._at: Job | None = None
         self._usual_s = 1.0
         self._stopped = False
         self._last: Future[bool] | None = None
 
     @property
     def trouble(self) -> str:
-        """Why the engine cannot answer, where it knows of such a thing; else empty."""
+        """Why the engine cannot answer, where it knows of such a thing or is stuck in a question
+        (a GPU that hangs, say); else empty. Of any thread."""
+        job = self._at
+        if job is not None and time.monotonic() - job.left_s > _STUCK_S:
+            return f"the engine is stuck in a question that was given up {_STUCK_S:g} s ago"
         return str(getattr(self.engine, "trouble", ""))
 
     @property
@@ -84,6 +95,7 @@ class Desk:
     def leave(self, job: Job) -> None:
         """Nobody waits for it any more. The engine stops within a token; the turn is its own until
         it really has."""
+        job.left_s = min(job.left_s, time.monotonic())
         job.cancel.set()
         job.turn.cancel()
 
@@ -98,11 +110,13 @@ class Desk:
         await job.turn
         loop = asyncio.get_running_loop()
         started_s = loop.time()
+        self._at = job
         try:
             return await loop.run_in_executor(
                 self._thread, self.engine.ask, job.query, job.write, job.cancel
             )
         finally:
+            self._at = None
             self._usual_s += _HABIT * (loop.time() - started_s - self._usual_s)
             self._turns.over()
 

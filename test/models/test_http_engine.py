@@ -378,6 +378,20 @@ def test_coordinate_confidence_comes_from_the_servers_log_probabilities(server: 
     assert lifted.confidence == pytest.approx(0.8)
 
 
+def test_log_probabilities_that_are_not_told_are_left_out(server: Server) -> None:
+    def unsure(request: Talk) -> None:
+        request.begin()
+        for token, logprob in ((POINT[:20], None), (POINT[20:40], math.nan), (POINT[40:], -1.0)):
+            request.piece(token, logprobs={"content": [{"token": token, "logprob": logprob}]})
+        request.piece("", "stop")
+        request.event("[DONE]")
+
+    server.script = [unsure]
+    (token,) = HttpEngine(server.url).ask(question()).token_probabilities
+    assert (token.start, token.end) == (40, len(POINT))
+    assert token.probability == pytest.approx(math.exp(-1))
+
+
 def test_a_server_without_log_probabilities_is_asked_without(server: Server) -> None:
     def refuse(request: Talk) -> None:
         request.plain(400, {"error": {"message": "logprobs are not supported"}})
@@ -406,6 +420,72 @@ def in_stream(*events: Any) -> Handler:
             request.event(event)
 
     return talk
+
+
+def chunk(text: str, finish: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"delta": {"content": text}, "finish_reason": finish}]}
+
+
+def cut_after(*events: Any) -> Handler:
+    """A stream in chunks whose connection is lost after these."""
+
+    def talk(request: Talk) -> None:
+        request.send_response(200)
+        request.send_header("content-type", "text/event-stream")
+        request.send_header("transfer-encoding", "chunked")
+        request.end_headers()
+        for event in events:
+            data = f"data: {json.dumps(event)}\n\n".encode()
+            request.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        request.connection.shutdown(socket.SHUT_RDWR)
+
+    return talk
+
+
+def test_an_answer_is_whole_when_its_connection_is_lost_behind_its_end(server: Server) -> None:
+    server.script = [cut_after(chunk("Two cubes."), chunk("", "stop"))]
+    answer = HttpEngine(server.url).ask(question(Task.DESCRIBE))
+    assert (answer.text, answer.finish_reason) == ("Two cubes.", FinishReason.STOP)
+    server.script = [in_stream(chunk("Two cubes.", "stop"), '{"choices": [], "usa')]
+    assert HttpEngine(server.url).ask(question(Task.DESCRIBE)).text == "Two cubes."
+    server.script = [cut_after(chunk("Two cu"), chunk("", "abort"))]
+    with pytest.raises(EngineLostError, match=r"gave up \(abort\)"):
+        HttpEngine(server.url).ask(question(Task.DESCRIBE))
+
+
+def test_a_stream_that_is_left_open_behind_the_end_of_its_answer_is_not_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rynn_brain_ros.models.http_run._USAGE_S", 0.1)
+
+    def stay(request: Talk) -> None:
+        in_stream(chunk("Two cubes.", "stop"), {"choices": [], "usage": {"prompt_tokens": 3}})(
+            request
+        )
+        while not server.closing.wait(0.01):
+            request.wfile.write(b": still here\n\n")
+
+    server.script = [stay]
+    answer = HttpEngine(server.url).ask(question(Task.DESCRIBE))
+    assert (answer.text, answer.finish_reason) == ("Two cubes.", FinishReason.STOP)
+    assert answer.prompt_tokens == 3
+    assert answer.timings.total_s < 20.0  # the question's budget
+    assert server.hung_up.wait(10)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"error": None},
+        {"usage": None},
+        {"usage": {"prompt_tokens": None, "completion_tokens": None}},
+    ],
+)
+def test_what_a_server_says_is_nothing_is_nothing(server: Server, more: dict[str, Any]) -> None:
+    server.script = [in_stream({**chunk("Two cubes.", "stop"), **more}, "[DONE]")]
+    answer = HttpEngine(server.url).ask(question(Task.DESCRIBE))
+    assert answer.text == "Two cubes."
+    assert (answer.prompt_tokens, answer.completion_tokens) == (-1, -1)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,17 @@ from typing import Any
 
 import httpx
 import pytest
-from parts import PATIENCE_S, ScriptedEngine, asking, chat, eventually, post, waiting
+from parts import (
+    PATIENCE_S,
+    ScriptedEngine,
+    asking,
+    chat,
+    eventually,
+    post,
+    raw,
+    request_bytes,
+    waiting,
+)
 
 from rynn_brain_ros.cli import main
 from rynn_brain_ros.cli.common import ENGINE_FAILED
@@ -80,6 +90,18 @@ def test_an_engine_that_is_lost_is_told_to_who_asks_after_its_health(serve):
     engine.trouble = "its GPU is lost"
     assert httpx.get(health).status_code == 503
     assert httpx.get(health).json()["status"] == "its GPU is lost"
+
+
+def test_an_engine_that_is_stuck_in_a_question_that_was_given_up_is_told(serve, monkeypatch):
+    monkeypatch.setattr("rynn_brain_ros.serving.desk._STUCK_S", 0.05)
+    deaf = DeafEngine()
+    server = serve(deaf)
+    with raw(server.url, request_bytes(chat())):
+        assert deaf.inside.wait(PATIENCE_S)
+        assert server.trouble == ""  # its asker still waits: it is slow
+    eventually(lambda: "stuck in a question that was given up" in server.trouble)
+    deaf.wake.set()
+    eventually(lambda: server.trouble == "")
 
 
 def test_an_engine_that_is_lost_ends_the_command_so_that_it_is_started_anew(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,9 +33,17 @@ def ready(worker: WorkerEngine) -> None:
         time.sleep(0.02)
 
 
-def process_of(worker: WorkerEngine) -> subprocess.Popen[str]:
+def process_of(worker: WorkerEngine) -> subprocess.Popen[bytes]:
     assert worker._process is not None
     return worker._process
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
 
 
 @pytest.fixture
@@ -104,6 +114,96 @@ def test_killed_in_the_middle_of_an_answer_it_says_so_and_comes_back(worker):
     assert worker.ask(question(1, task=Task.OBJECT)).text
 
 
+@pytest.fixture
+def with_helper(tmp_path: Path) -> Iterator[WorkerEngine]:
+    """Its process leaves behind one that it started, which holds its standard error, too."""
+    python = tmp_path / "python"
+    helper = f"sleep 300 & echo $! >> {tmp_path}/helpers"
+    python.write_text(f'#!/bin/sh\n{helper}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    made = WorkerEngine(str(python), "color-baseline", patience=AT_ONCE)
+    yield made
+    for pid in (tmp_path / "helpers").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    made.close()
+
+
+def test_killed_it_comes_back_whatever_it_started_and_left_behind(with_helper, tmp_path: Path):
+    ready(with_helper)
+    first = process_of(with_helper)
+    os.kill(first.pid, signal.SIGKILL)
+    eventually(lambda: process_of(with_helper) is not first)
+    ready(with_helper)
+    assert with_helper.restarts == 1
+    assert with_helper.ask(question(1, task=Task.OBJECT)).text
+    helper, _ = map(int, (tmp_path / "helpers").read_text().split())
+    eventually(lambda: is_gone(helper))
+
+
+def test_closing_ends_what_the_process_started_too(with_helper, tmp_path: Path):
+    ready(with_helper)
+    closing = threading.Thread(target=with_helper.close)
+    closing.start()
+    closing.join(PATIENCE_S)
+    assert not closing.is_alive()
+    helper = int((tmp_path / "helpers").read_text())
+    eventually(lambda: is_gone(helper))
+
+
+def test_a_process_that_stands_still_is_started_anew():
+    hurried = replace(AT_ONCE, silent_s=0.5)
+    worker = WorkerEngine(sys.executable, "color-baseline", patience=hurried)
+    try:
+        ready(worker)
+        first = process_of(worker)
+        os.kill(first.pid, signal.SIGSTOP)  # as one that hangs in a driver
+        with pytest.raises(EngineError, match=r"did not finish its answer within 0\.3 s"):
+            worker.ask(question(1, task=Task.OBJECT, timeout_s=0.3))
+        eventually(lambda: process_of(worker) is not first)
+        ready(worker)
+        assert worker.ask(question(1, task=Task.OBJECT)).text
+        assert worker.restarts == 1
+    finally:
+        worker.close()
+
+
+def test_a_process_that_is_only_slow_is_left_alone(tmp_path: Path):
+    """It never comes to its first word, as with a long prompt on a slow machine."""
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!{sys.executable}\n"
+        "import os, sys, time\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from parts import ScriptedEngine\n"
+        "from rynn_brain_ros.serving.running import RunningServer\n"
+        "engine = ScriptedEngine()\n"
+        "engine.hold()\n"
+        "server = RunningServer(engine, port=0, token=os.environ['RYNN_BRAIN_API_KEY'])\n"
+        "print(f'scripted at {server.url}', file=sys.stderr, flush=True)\n"
+        "time.sleep(300)\n"
+    )
+    python.chmod(0o755)
+    worker = WorkerEngine(str(python), "local:x", patience=AT_ONCE)
+    try:
+        ready(worker)
+        with pytest.raises(EngineError, match=r"did not finish its answer within 0\.3 s"):
+            worker.ask(question(1, timeout_s=0.3))
+        eventually(lambda: not worker._doubted.is_set())
+        assert (worker.restarts, worker.trouble) == (0, "")
+    finally:
+        worker.close()
+
+
+def test_a_process_that_stands_still_before_it_was_ever_reached_is_started_anew(tmp_path: Path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho x at http://127.0.0.1:9/v1 >&2\nkill -STOP $$\n")
+    python.chmod(0o755)
+    worker = WorkerEngine(str(python), "local:x", patience=AT_ONCE)
+    eventually(lambda: worker.restarts > 1)
+    worker.close()
+
+
 def test_what_the_process_says_before_it_ends_is_told(tmp_path: Path):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho no module named rynn_brain_ros >&2\nexit 3\n")
@@ -142,15 +242,7 @@ def test_it_ends_with_the_process_that_started_it():
     parent.kill()
     parent.wait()
     parent.stdout.close()
-
-    def is_gone() -> bool:
-        try:
-            state = Path(f"/proc/{child}/stat").read_text(encoding="utf-8").split()[2]
-        except FileNotFoundError:
-            return True
-        return state == "Z"
-
-    eventually(is_gone)
+    eventually(lambda: is_gone(child))
 
 
 def test_of_the_roles_only_those_not_served_elsewhere_get_a_process(serve):
