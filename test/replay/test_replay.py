@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recordings import CUBE, ScriptedEngine, answers, ask_bag, changed, record_answer, replay
+from recordings import (
+    CUBE,
+    ScriptedEngine,
+    answers,
+    ask_bag,
+    changed,
+    items,
+    record_answer,
+    replay,
+    write_items,
+)
 
 from rynn_brain_ros.geometry import apply
 from rynn_brain_ros.models import ColorBaselineEngine, Engines
@@ -166,6 +176,22 @@ def test_every_asks_from_the_first_image_to_the_end(small_bag: Path, tmp_path: P
     engine = ScriptedEngine("Nothing.")
     ask_bag(small_bag, tmp_path, engine, every_s=0.4)
     assert [shown_s(query) for query in engine.queries] == [[0.0], [0.0], [0.0, 0.5]]
+
+
+@pytest.mark.parametrize("pause_s", [60, 400_000_000])
+def test_a_pause_and_a_clock_that_jumps_ahead_are_asked_about_once(
+    pause_s: int, small_bag: Path, tmp_path: Path
+):
+    later = items(small_bag)
+    for item in later:
+        item.log_ns += pause_s * 10**9
+        if item.topic != "/tf":
+            item.value.header.stamp.sec += pause_s
+    bag = write_items(tmp_path / "pause.mcap", [*items(small_bag), *later])
+    engine = ScriptedEngine("Nothing.")
+    ask_bag(bag, tmp_path / "out", engine, every_s=0.4)
+    now_s = [shown_s(query)[-1] for query in engine.queries]
+    assert now_s == [0.0, 0.0, 0.5, 1.0, pause_s, pause_s, pause_s + 0.5]
 
 
 def test_without_a_time_the_end_is_asked(small_bag: Path, tmp_path: Path):
