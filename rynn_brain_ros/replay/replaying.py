@@ -363,7 +363,7 @@ class _Run:
         self._note_age(frames, time_ns)
         query = make_query(number, question, frames)
         engine = self._engines.select(query)
-        folder.add(ask(engine, query, self._config.limits), time_ns)
+        folder.add(ask(engine, query, self._config.limits), time_ns, self._received_ns)
 
     def _note_age(self, frames: FrameSet, time_ns: int) -> None:
         received_ns = self._received_ns.get(frames[-1].frame.stamp_ns, time_ns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -393,6 +394,28 @@ def test_a_replay_of_a_run_gives_the_same_groundings(run: Path, tmp_path: Path):
     (first,), (second,) = answers(run), answers(tmp_path)
     assert second["groundings"] == first["groundings"]
     assert second["query_id"] == first["query_id"]
+
+
+def test_a_replay_of_a_run_shows_the_same_frames_where_older_ones_were_shown_later(
+    small_bag: Path, tmp_path: Path
+):
+    """Pictures every 0.1 s: what is 0.5 s old at one question was not shown at the one before."""
+    more = items(small_bag)
+    for item in items(small_bag):
+        if item.log_ns != START_NS or item.topic == "/tf":
+            continue
+        for i in (1, 2, 3, 4, 6, 7, 8, 9):
+            again = deepcopy(item)
+            again.log_ns += i * HALF_S // 5
+            again.value.header.stamp.nanosec += i * HALF_S // 5
+            more.append(again)
+    bag = write_items(tmp_path / "fast.mcap", more)
+    ask_bag(bag, tmp_path / "one", ScriptedEngine("Nothing."), every_s=0.3)
+    result = ask_bag(
+        tmp_path / "one" / "run.mcap", tmp_path / "two", ScriptedEngine("Nothing."), every_s=0.3
+    )
+    assert answers(tmp_path / "two") == answers(tmp_path / "one")
+    assert result.problems == ()
 
 
 def test_a_bag_may_be_moved(run: Path, small_bag: Path, tmp_path: Path):
