@@ -9,6 +9,7 @@ interrupted is closed properly and says in its metadata that it was.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from rynn_brain_ros.bags import BagMessage, BagWriter, CameraTopics
 from rynn_brain_ros.files import remedy, write_whole
 from rynn_brain_ros.replay.answers import answer_line
 from rynn_brain_ros.replay.claiming import RunKind, cannot_write, claim_run_folder
-from rynn_brain_ros.values import CameraInfo, OutputError, Response, SelectedFrame
+from rynn_brain_ros.values import CameraInfo, EncodedImage, OutputError, Response, SelectedFrame
 from rynn_brain_ros.view import annotated_frames, publications
 from rynn_brain_ros.view.publications import TYPES
 from rynn_brain_ros.view.report import ReportHead, ReportWriter
@@ -49,7 +50,8 @@ class RunFolder:
         self.provenance = dict(provenance)
         self.n_answers = 0
         self._report = ReportWriter()
-        self._written: set[tuple[str, int]] = set()
+        # By identity, since a reset clock repeats stamps, and may repeat a picture to the last bit.
+        self._written: dict[tuple[str, int], weakref.ref[EncodedImage]] = {}
         self._answers_partial = path / "answers.partial.jsonl"
         claim_run_folder(path, RunKind.REPLAY, (*_BAGS, *_ANSWERS, _REPORT, _OVERLAYS))
         try:
@@ -146,9 +148,10 @@ class RunFolder:
 
     def _add_frame(self, selected: SelectedFrame, log_ns: int) -> None:
         frame = selected.frame
-        if frame.key in self._written:
+        written = self._written.get(frame.key)
+        if written is not None and written() is frame.color:
             return
-        self._written.add(frame.key)
+        self._written[frame.key] = weakref.ref(frame.color)
         topics = self._camera
         typename, data = messages.image(frame.color, frame.stamp_ns, frame.frame_id)
         self._bag.write(frame.camera, typename, data, log_ns)

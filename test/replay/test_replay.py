@@ -22,6 +22,7 @@ from recordings import (
     write_items,
 )
 
+from rynn_brain_ros.bags import BagReader
 from rynn_brain_ros.geometry import apply
 from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.planning import Question
@@ -416,6 +417,24 @@ def test_a_replay_of_a_run_shows_the_same_frames_where_older_ones_were_shown_lat
     )
     assert answers(tmp_path / "two") == answers(tmp_path / "one")
     assert result.problems == ()
+
+
+def test_a_replay_of_a_run_shows_the_same_frames_where_a_clock_was_reset(
+    small_bag: Path, tmp_path: Path
+):
+    """A simulator that begins again: the same stamps, at first the same picture, then another."""
+    first, second = items(small_bag), items(small_bag)
+    for item in second:
+        item.log_ns += 2_000_000_000
+        if item.topic == COLOR_TOPIC and item.log_ns > START_NS + 2_000_000_000:
+            item.value.data = next(i.value.data for i in first if i.topic == COLOR_TOPIC)
+    bag = write_items(tmp_path / "reset.mcap", [*first, *second])
+    ask_bag(bag, tmp_path / "one", ScriptedEngine("Nothing."), every_s=0.5)
+    run = tmp_path / "one" / "run.mcap"
+    with BagReader(run) as reader:
+        assert sum(1 for _ in reader.messages([COLOR_TOPIC])) == 6
+    ask_bag(run, tmp_path / "two", ScriptedEngine("Nothing."), every_s=0.5)
+    assert answers(tmp_path / "two") == answers(tmp_path / "one")
 
 
 def test_a_bag_may_be_moved(run: Path, small_bag: Path, tmp_path: Path):
