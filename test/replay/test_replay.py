@@ -15,6 +15,7 @@ from recordings import (
     ScriptedEngine,
     answers,
     ask_bag,
+    begun_again,
     changed,
     items,
     record_answer,
@@ -422,13 +423,7 @@ def test_a_replay_of_a_run_shows_the_same_frames_where_older_ones_were_shown_lat
 def test_a_replay_of_a_run_shows_the_same_frames_where_a_clock_was_reset(
     small_bag: Path, tmp_path: Path
 ):
-    """A simulator that begins again: the same stamps, at first the same picture, then another."""
-    first, second = items(small_bag), items(small_bag)
-    for item in second:
-        item.log_ns += 2_000_000_000
-        if item.topic == COLOR_TOPIC and item.log_ns > START_NS + 2_000_000_000:
-            item.value.data = next(i.value.data for i in first if i.topic == COLOR_TOPIC)
-    bag = write_items(tmp_path / "reset.mcap", [*first, *second])
+    bag = begun_again(small_bag, tmp_path / "reset.mcap", COLOR_TOPIC)
     ask_bag(bag, tmp_path / "one", ScriptedEngine("Nothing."), every_s=0.5)
     run = tmp_path / "one" / "run.mcap"
     with BagReader(run) as reader:
