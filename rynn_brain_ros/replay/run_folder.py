@@ -17,7 +17,7 @@ from types import TracebackType
 import cv2
 
 from rynn_brain_ros import messages
-from rynn_brain_ros.bags import BagMessage, BagWriter, CameraTopics
+from rynn_brain_ros.bags import OUT_OF_ORDER, BagMessage, BagWriter, CameraTopics
 from rynn_brain_ros.files import remedy, write_whole
 from rynn_brain_ros.replay.answers import answer_line
 from rynn_brain_ros.replay.claiming import RunKind, cannot_write, claim_run_folder
@@ -59,6 +59,7 @@ class RunFolder:
         except OSError as error:
             raise cannot_write(path, error) from error
         self._bag = BagWriter(path / "run.mcap", self.provenance)
+        self._bag.add_metadata(OUT_OF_ORDER, {"why": "a frame is written when it is first shown"})
 
     @staticmethod
     def bags_of(path: Path) -> tuple[Path, ...]:
