@@ -68,6 +68,17 @@ def changed(bag: Path, path: Path, change: Callable[[Item], Item | None]) -> Pat
     return write_items(path, (item for item in kept if item is not None))
 
 
+def begun_again(bag: Path, path: Path, color_topic: str) -> Path:
+    """A simulator that is reset after 2 s: the same stamps again, and only its first picture."""
+    first, second = items(bag), items(bag)
+    still = next(item.value.data for item in first if item.topic == color_topic)
+    for item in second:
+        item.log_ns += 2_000_000_000
+        if item.topic == color_topic:
+            item.value.data = still
+    return write_items(path, [*first, *second])
+
+
 def without(bag: Path, path: Path, topic: str) -> Path:
     return changed(bag, path, lambda item: None if item.topic == topic else item)
 

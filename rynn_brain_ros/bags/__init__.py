@@ -8,11 +8,13 @@ fills a message type from a nested dict.
 
 from rynn_brain_ros.bags.cameras import CameraTopics, find_cameras
 from rynn_brain_ros.bags.reader import BagInfo, BagMessage, BagReader, Connection, TopicInfo
+from rynn_brain_ros.bags.storage import OUT_OF_ORDER
 from rynn_brain_ros.bags.types import interface_definitions, message, normalise_type, typestore
 from rynn_brain_ros.bags.writer import ENDING, PROVENANCE, BagWriter
 
 __all__ = [
     "ENDING",
+    "OUT_OF_ORDER",
     "PROVENANCE",
     "BagInfo",
     "BagMessage",

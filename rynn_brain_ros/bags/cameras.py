@@ -84,7 +84,8 @@ class _Candidate:
 
     @property
     def registered(self) -> bool:
-        return self.stream in _REGISTERED_STREAMS or "registered" in self.leaf
+        claimed = self.leaf.replace("unregistered", "")
+        return self.stream in _REGISTERED_STREAMS or "registered" in claimed
 
 
 def find_cameras(

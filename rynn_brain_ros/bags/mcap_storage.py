@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 from typing import IO
 
@@ -27,18 +28,24 @@ from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 
 from rynn_brain_ros.bags.storage import (
+    MAX_BACK_NS,
     MCAP_MAGIC,
+    OUT_OF_ORDER,
     Channel,
     Item,
     Report,
     Selection,
     StorageIndex,
+    back_remark,
+    goes_back,
     in_time_order,
     merge_metadata,
 )
 
 _RECORD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")
+_INDEX = struct.Struct("<HI")
+_INDEX_ENTRY = struct.Struct("<QQ")
 _FOOTER_LENGTH = _RECORD.size + 20
 
 DAMAGE = (
@@ -61,6 +68,13 @@ class _Chunk:
     end_ns: int
     channels: frozenset[int]
     """Empty: not known."""
+    index_offset: int = 0
+    index_length: int = 0
+    """Where the file tells the times in it; 0: nowhere."""
+
+    @property
+    def spans_ns(self) -> int:
+        return self.end_ns - self.start_ns
 
 
 class McapFile:
@@ -81,6 +95,7 @@ class McapFile:
         self._chunks: list[_Chunk] = []
         # Messages outside chunks: times, offsets and channels, packed since there may be millions.
         self._loose = (array("Q"), array("Q"), array("H"))
+        self._back_in_chunk = False
         with path.open("rb") as stream:
             size = stream.seek(0, 2)
             stream.seek(0)
@@ -93,6 +108,7 @@ class McapFile:
                 indexed = False
             if not indexed:
                 self._scan(stream, size)
+            self._check_order(stream)
         self._fill_channels()
 
     # --- the index ---------------------------------------------------------------------------
@@ -199,12 +215,14 @@ class McapFile:
     def _scan_chunk(self, offset: int, content: bytes) -> Counter[int]:
         held: Counter[int] = Counter()
         times: list[int] = []
+        parts: list[tuple[int, int, int]] = []
         try:
             for opcode, data in _walk_chunk(content):
                 if opcode == Opcode.MESSAGE:
                     channel, _, log_time, _ = _MESSAGE.unpack_from(data)
                     held[channel] += 1
                     times.append(log_time)
+                    parts.append((channel, log_time, log_time))
                 else:
                     self._describe(opcode, data)
         except DAMAGE as error:
@@ -214,6 +232,7 @@ class McapFile:
             )
         if times:
             self._chunks.append(_Chunk(offset, min(times), max(times), frozenset(held)))
+            self._back_in_chunk |= goes_back(parts)
         return held
 
     def _describe(self, opcode: int, content: bytes | memoryview) -> None:
@@ -227,6 +246,21 @@ class McapFile:
         elif opcode == Opcode.METADATA:
             metadata = records.Metadata.read(_stream(content))
             merge_metadata(self.index.metadata, metadata.name, metadata.metadata)
+
+    def _check_order(self, stream: IO[bytes]) -> None:
+        """Take note of a clock that was set back. A chunk that it fell into spans more time, so
+        the times in the others need not be read."""
+        if OUT_OF_ORDER in self.index.metadata:
+            return
+        chunks = sorted(self._chunks, key=lambda chunk: chunk.offset)
+        times, _, owners = self._loose
+        if (
+            self._back_in_chunk
+            or goes_back((key, c.start_ns, c.end_ns) for c in chunks for key in c.channels)
+            or goes_back(zip(owners, times, times, strict=True))
+            or any(goes_back(_times_of(stream, c)) for c in chunks if c.spans_ns > MAX_BACK_NS)
+        ):
+            self.index.remarks.append(back_remark(self.path.name))
 
     def _fill_channels(self) -> None:
         for key, channel in self._channels.items():
@@ -301,7 +335,23 @@ def _chunk_of(entry: records.ChunkIndex) -> _Chunk:
         entry.message_start_time,
         entry.message_end_time,
         frozenset(entry.message_index_offsets),
+        min(entry.message_index_offsets.values(), default=0),
+        entry.message_index_length,
     )
+
+
+def _times_of(stream: IO[bytes], chunk: _Chunk) -> Iterator[tuple[int, int, int]]:
+    """(channel, time, time) of the messages in the chunk, channel by channel in their order there,
+    as far as its index tells."""
+    try:
+        stream.seek(chunk.index_offset)
+        for opcode, content in walk_records(stream.read(chunk.index_length)):
+            if opcode == Opcode.MESSAGE_INDEX:
+                channel, _ = _INDEX.unpack_from(content)
+                entries = _INDEX_ENTRY.iter_unpack(content[_INDEX.size :])
+                yield from ((channel, at, at) for at, _ in sorted(entries, key=itemgetter(1)))
+    except DAMAGE:
+        return  # it serves this look alone: no message is lost
 
 
 def _chunk_messages(stream: IO[bytes], offset: int, size: int) -> Iterator[Item]:

@@ -230,6 +230,7 @@ class BagReader:
                 continue
             for problem in file.index.problems:
                 self._report(problem)
+            self.warnings += file.index.remarks
             self._files.append(file)
         if failures and (not self._files or not self._recover):
             raise failures[0]

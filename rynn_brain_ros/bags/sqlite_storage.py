@@ -11,11 +11,13 @@ from typing import Any
 from urllib.parse import quote
 
 from rynn_brain_ros.bags.storage import (
+    MAX_BACK_NS,
     Channel,
     Item,
     Report,
     Selection,
     StorageIndex,
+    back_remark,
 )
 
 DAMAGE = (sqlite3.Error, ValueError, TypeError, OverflowError, MemoryError)
@@ -70,13 +72,16 @@ class SqliteFile:
         with closing(self._connect()) as database:
             self.index.channels = _channels(database)
             rows = database.execute(
-                "SELECT topic_id, COUNT(*), MIN(timestamp), MAX(timestamp) "
-                "FROM messages GROUP BY topic_id"
+                "SELECT topic_id, COUNT(*), MIN(timestamp), MAX(timestamp), MAX(newest - timestamp)"
+                " FROM (SELECT topic_id, timestamp, MAX(timestamp) OVER "
+                "(PARTITION BY topic_id ORDER BY id) AS newest FROM messages) GROUP BY topic_id"
             ).fetchall()
             self._fill({int(row[0]): int(row[1]) for row in rows})
             if rows:
                 self.index.start_ns = min(int(row[2]) for row in rows)
                 self.index.end_ns = max(int(row[3]) for row in rows)
+            if any(int(row[4]) > MAX_BACK_NS for row in rows):
+                self.index.remarks.append(back_remark(self.path.name))
 
     def _rescue_index(self, error: Exception) -> None:
         with closing(self._connect()) as database:

@@ -12,6 +12,13 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 SQLITE_MAGIC = b"SQLite format 3\0"
 
+OUT_OF_ORDER = "rynn_brain_ros.out_of_order"
+"""Name of the metadata record of a recording whose messages are not in the order of time by
+intent; its values say why."""
+
+MAX_BACK_NS = 1_000_000_000
+"""Messages that wait for each other while they are recorded go back by less."""
+
 Item = tuple[int, int, int, bytes]
 """log time (ns), publish time (ns), channel, payload"""
 
@@ -39,7 +46,7 @@ class StorageIndex:
     """What a storage file holds, known without its payloads where it has an index of its own.
 
     ``start_ns`` and ``end_ns`` are the first and the last log time. ``problems`` are sentences
-    about damage.
+    about damage, ``remarks`` about what is whole and yet not as it should be.
     """
 
     channels: dict[int, Channel] = field(default_factory=dict)
@@ -48,6 +55,7 @@ class StorageIndex:
     end_ns: int = 0
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def message_count(self) -> int:
@@ -109,6 +117,24 @@ def _push(
     item = next(iterator, None)
     if item is not None:
         heapq.heappush(heap, (item[0], order, item, iterator))
+
+
+def goes_back(parts: Iterable[tuple[int, int, int]]) -> bool:
+    """Whether a channel's time goes back by more than `MAX_BACK_NS`. ``parts`` are (channel, first
+    time, last time in ns) in the order of the file: of single messages, or of whole chunks."""
+    newest: dict[int, int] = {}
+    for channel, first_ns, last_ns in parts:
+        if last_ns < newest.get(channel, last_ns) - MAX_BACK_NS:
+            return True
+        newest[channel] = max(first_ns, newest.get(channel, first_ns))
+    return False
+
+
+def back_remark(name: str) -> str:
+    return (
+        f"{name}: the time goes back by more than {MAX_BACK_NS / 1e9:g} s: where the recorder's "
+        "clock was set back, what came before and after is read as if it were of the same time"
+    )
 
 
 def merge_metadata(

@@ -47,9 +47,11 @@ class AssemblyConfig:
     Depth belongs to a colour image if its stamp is the nearest and within ``sync_tolerance_s``.
     A colour image waits ``max_wait_s`` for the rest, then goes without. ``depth_registered``
     says whether depth pixels are colour pixels; ``None`` decides by the headers: the same
-    frame_id and, where both infos are known, the same size and K. When more than ``max_pending``
-    colour images wait, the next poll lets the oldest go without the rest; twice as many of a kind
-    are never kept. A stamp or clock more than ``max_backward_skew_s`` back is a reset.
+    frame_id and, where both infos are known, the same size and K; where ``named_registered`` (a
+    topic's name claims it), only another frame_id and another size or K say otherwise. When more
+    than ``max_pending`` colour images wait, the next poll lets the oldest go without the rest;
+    twice as many of a kind are never kept. A stamp or clock more than ``max_backward_skew_s`` back
+    is a reset.
     """
 
     camera: str
@@ -57,6 +59,7 @@ class AssemblyConfig:
     sync_tolerance_s: float = 0.02
     max_wait_s: float = 0.3
     depth_registered: bool | None = None
+    named_registered: bool = False
     max_pending: int = 30
     max_backward_skew_s: float = 0.1
 
@@ -285,7 +288,9 @@ class FrameAssembler:
         info = self._depth_infos.at(depth.stamp_ns)
         same_frame = depth.frame_id == color.frame_id
         if self._registered(same_frame, color_info, info):
-            return _Depth(depth.image, settled=settled)
+            # As long as its camera_info may contradict the name, the name alone settles nothing.
+            named = self._config.depth_registered is None and not same_frame and info is None
+            return _Depth(depth.image, settled=settled and not named)
         # Without these two a reader would take the depth for registered: better none.
         if info is None:
             text = "depth is not registered to colour, and its own camera_info has not arrived"
@@ -311,6 +316,8 @@ class FrameAssembler:
             return self._config.depth_registered
         # Equal intrinsics alone prove nothing: two cameras of one make share them.
         same_lens = color is None or depth is None or _intrinsics(color) == _intrinsics(depth)
+        if self._config.named_registered:
+            return same_frame or same_lens
         return same_frame and same_lens
 
 

@@ -310,10 +310,12 @@ class GoalTracker:
 
     def _apply(self, run: GoalRun, happened: GoalEvent | CancelRequest | None, now_ns: int) -> None:
         new, action = transition(run, happened, now_ns, self._timeouts)
-        if action is not GoalAction.NONE:
-            self._actuator.cancel(run.goal_id)
-        if action is GoalAction.STOP:
-            self._actuator.stop()
+        try:
+            if action is not GoalAction.NONE:
+                self._actuator.cancel(run.goal_id)
+        finally:  # a cancel that fails keeps no stop from the robot
+            if action is GoalAction.STOP:
+                self._actuator.stop()
         if run is not self._run:
             return
         self._run = new

@@ -45,7 +45,11 @@ Keep = Callable[[dict[str, Any]], None]
 
 
 class HeardActuator:
-    """Passes everything on to ``actuator`` and tells ``keep`` of it."""
+    """Passes everything on to ``actuator`` and tells ``keep`` of it.
+
+    Where ``keep`` fails (the disk is full) nothing more is begun, and cancels and stops still reach
+    the robot before the error is raised.
+    """
 
     def __init__(self, actuator: Actuator, clock: Clock, keep: Keep) -> None:
         self._actuator, self._clock, self._keep = actuator, clock, keep
@@ -63,12 +67,16 @@ class HeardActuator:
         self._actuator.send(goal_id, goal)
 
     def cancel(self, goal_id: str) -> None:
-        self._keep({"said": "cancel", "goal_id": goal_id})
-        self._actuator.cancel(goal_id)
+        try:
+            self._keep({"said": "cancel", "goal_id": goal_id})
+        finally:
+            self._actuator.cancel(goal_id)
 
     def stop(self) -> None:
-        self._keep({"said": "stop"})
-        self._actuator.stop()
+        try:
+            self._keep({"said": "stop"})
+        finally:
+            self._actuator.stop()
 
     def poll(self) -> tuple[GoalEvent, ...]:
         events = self._actuator.poll()

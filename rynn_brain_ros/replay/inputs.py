@@ -123,11 +123,14 @@ def _frame_names(reader: BagReader, topics: Sequence[str]) -> Iterator[set[str]]
 
 
 def assembly_of(camera: CameraTopics) -> AssemblyConfig:
-    """How a camera's streams become frames, as far as its topics tell."""
+    """How a camera's streams become frames, as far as its topics tell: the name of a depth topic
+    is believed where no camera_info of its own can contradict it."""
+    own_info = camera.depth_info_topic not in (None, camera.color_info_topic)
     return AssemblyConfig(
         color_topic_of(camera),
         expects_depth=camera.depth_topic is not None,
-        depth_registered=camera.depth_registered or None,
+        depth_registered=True if camera.depth_registered and not own_info else None,
+        named_registered=camera.depth_registered,
     )
 
 

@@ -37,7 +37,8 @@ class ReplayConfig:
     """How a bag is replayed.
 
     ``at_s`` asks once, that many seconds after the bag begins; ``every_s`` asks again and again
-    from the first image on; with neither, once at the end. ``camera`` is a colour topic or a
+    from the first image on, and once in a pause of the recording; with neither, once at the end.
+    ``camera`` is a colour topic or a
     camera's name; empty: the only usable one. ``fixed_frame`` is one that the bag's transforms
     name; empty: chosen from their tree.
     """
@@ -292,7 +293,9 @@ class _Run:
         wait_ns = round(self._assembly.max_wait_s * 1e9)
         for message in self._reader.messages(tuple(self._inputs)):
             now_ns = message.log_time_ns
-            waiting.extend(self._fell_due(now_ns - 1))
+            # Only by what a run keeps of a bag, so that a replay of it asks at the same moments.
+            if message.topic == self._name or message.typename == messages.TF_MESSAGE:
+                waiting.extend(self._fell_due(now_ns - 1))
             self._take(message, folder)
             self._perception.poll(now_ns)
             while waiting and (self._seen(waiting[0]) or now_ns > waiting[0].time_ns + wait_ns):
@@ -304,10 +307,16 @@ class _Run:
         yield from waiting
 
     def _fell_due(self, until_ns: int) -> Iterator[_Due]:
-        while self._next_due_ns is not None and self._next_due_ns <= until_ns:
-            yield _Due(self._next_due_ns, self._perception.newest_stamp_ns(self._name))
-            every_s = self._config.every_s
-            self._next_due_ns = self._next_due_ns + round(every_s * 1e9) if every_s else None
+        """The first moment since the message before. Those between it and ``until_ns`` would ask
+        about the same images, in a pause of the recording or where its clock jumped by years."""
+        due_ns = self._next_due_ns
+        if due_ns is None or due_ns > until_ns:
+            return
+        yield _Due(due_ns, self._perception.newest_stamp_ns(self._name))
+        self._next_due_ns = None
+        if self._config.every_s is not None:
+            every_ns = round(self._config.every_s * 1e9)
+            self._next_due_ns = due_ns + ((until_ns - due_ns) // every_ns + 1) * every_ns
 
     def _seen(self, due: _Due) -> bool:
         newest = self._perception.buffer.latest(self._name)
@@ -354,7 +363,7 @@ class _Run:
         self._note_age(frames, time_ns)
         query = make_query(number, question, frames)
         engine = self._engines.select(query)
-        folder.add(ask(engine, query, self._config.limits), time_ns)
+        folder.add(ask(engine, query, self._config.limits), time_ns, self._received_ns)
 
     def _note_age(self, frames: FrameSet, time_ns: int) -> None:
         received_ns = self._received_ns.get(frames[-1].frame.stamp_ns, time_ns)

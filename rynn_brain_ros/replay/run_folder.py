@@ -9,6 +9,7 @@ interrupted is closed properly and says in its metadata that it was.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +17,11 @@ from types import TracebackType
 import cv2
 
 from rynn_brain_ros import messages
-from rynn_brain_ros.bags import BagMessage, BagWriter, CameraTopics
+from rynn_brain_ros.bags import OUT_OF_ORDER, BagMessage, BagWriter, CameraTopics
 from rynn_brain_ros.files import remedy, write_whole
 from rynn_brain_ros.replay.answers import answer_line
 from rynn_brain_ros.replay.claiming import RunKind, cannot_write, claim_run_folder
-from rynn_brain_ros.values import CameraInfo, OutputError, Response, SelectedFrame
+from rynn_brain_ros.values import CameraInfo, EncodedImage, OutputError, Response, SelectedFrame
 from rynn_brain_ros.view import annotated_frames, publications
 from rynn_brain_ros.view.publications import TYPES
 from rynn_brain_ros.view.report import ReportHead, ReportWriter
@@ -49,7 +50,8 @@ class RunFolder:
         self.provenance = dict(provenance)
         self.n_answers = 0
         self._report = ReportWriter()
-        self._written: set[tuple[str, int]] = set()
+        # By identity, since a reset clock repeats stamps, and may repeat a picture to the last bit.
+        self._written: dict[tuple[str, int], weakref.ref[EncodedImage]] = {}
         self._answers_partial = path / "answers.partial.jsonl"
         claim_run_folder(path, RunKind.REPLAY, (*_BAGS, *_ANSWERS, _REPORT, _OVERLAYS))
         try:
@@ -57,6 +59,7 @@ class RunFolder:
         except OSError as error:
             raise cannot_write(path, error) from error
         self._bag = BagWriter(path / "run.mcap", self.provenance)
+        self._bag.add_metadata(OUT_OF_ORDER, {"why": "a frame is written when it is first shown"})
 
     @staticmethod
     def bags_of(path: Path) -> tuple[Path, ...]:
@@ -94,10 +97,13 @@ class RunFolder:
             offered_qos=message.connection.offered_qos,
         )
 
-    def add(self, response: Response, now_ns: int) -> None:
-        """One answered question, at log time ``now_ns``."""
+    def add(self, response: Response, now_ns: int, received_ns: Mapping[int, int]) -> None:
+        """One answered question, at log time ``now_ns``. ``received_ns`` tells when the image of a
+        stamp had been received: that is its log time here, so that a replay of the run sees older
+        images that are shown later in their own order."""
         for selected in response.query.frames:
-            self._add_frame(selected, now_ns)
+            log_ns = received_ns.get(selected.frame.stamp_ns, now_ns)
+            self._add_frame(selected, min(log_ns, now_ns))
         latency_s = response.answer.timings.total_s
         answered_ns = now_ns + (round(latency_s * 1e9) if _latency_is_recorded(response) else 0)
         self._add_messages(response, answered_ns)
@@ -141,27 +147,28 @@ class RunFolder:
         )
         return report
 
-    def _add_frame(self, selected: SelectedFrame, now_ns: int) -> None:
+    def _add_frame(self, selected: SelectedFrame, log_ns: int) -> None:
         frame = selected.frame
-        if frame.key in self._written:
+        written = self._written.get(frame.key)
+        if written is not None and written() is frame.color:
             return
-        self._written.add(frame.key)
+        self._written[frame.key] = weakref.ref(frame.color)
         topics = self._camera
         typename, data = messages.image(frame.color, frame.stamp_ns, frame.frame_id)
-        self._bag.write(frame.camera, typename, data, now_ns)
-        self._add_info(topics.color_info_topic, frame.camera_info, frame.stamp_ns, now_ns)
+        self._bag.write(frame.camera, typename, data, log_ns)
+        self._add_info(topics.color_info_topic, frame.camera_info, frame.stamp_ns, log_ns)
         if frame.depth is not None and topics.depth_topic is not None:
             depth_frame = frame.T_color_depth.child if frame.T_color_depth else frame.frame_id
             typename, data = messages.image(frame.depth, frame.stamp_ns, depth_frame)
-            self._bag.write(topics.depth_topic, typename, data, now_ns)
-            self._add_info(topics.depth_info_topic, frame.depth_info, frame.stamp_ns, now_ns)
+            self._bag.write(topics.depth_topic, typename, data, log_ns)
+            self._add_info(topics.depth_info_topic, frame.depth_info, frame.stamp_ns, log_ns)
 
     def _add_info(
-        self, topic: str | None, info: CameraInfo | None, stamp_ns: int, now_ns: int
+        self, topic: str | None, info: CameraInfo | None, stamp_ns: int, log_ns: int
     ) -> None:
         if topic is not None and info is not None:
             data = messages.camera_info(info, stamp_ns)
-            self._bag.write(topic, messages.CAMERA_INFO, data, now_ns)
+            self._bag.write(topic, messages.CAMERA_INFO, data, log_ns)
 
     def _add_messages(self, response: Response, log_ns: int) -> None:
         pictures = annotated_frames(response)

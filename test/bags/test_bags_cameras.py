@@ -43,6 +43,8 @@ def only(*topics: str, encodings=None, empty=()):
          "/camera/depth_registered/image_raw", "/camera/depth_registered/camera_info", True),
         ("/zed/zed_node/rgb/image_rect_color", "/zed/zed_node/rgb/camera_info",
          "/zed/zed_node/depth/depth_registered", "/zed/zed_node/depth/camera_info", True),
+        ("/c/rgb/image_raw", "/c/rgb/camera_info",
+         "/c/depth/image_unregistered", "/c/depth/camera_info", False),
         ("/rgb/image_raw", "/rgb/camera_info",
          "/depth_to_rgb/image_raw", "/depth_to_rgb/camera_info", True),
         ("/camera/image_raw", "/camera/camera_info",

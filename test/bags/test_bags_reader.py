@@ -444,6 +444,75 @@ def test_damaged_payload_is_skipped_and_counted(tmp_path):
     assert "/a: 2 messages are damaged" in warnings(tmp_path / "a.mcap")
 
 
+# --- clocks that were set back -------------------------------------------------------------------
+
+
+def recorded(file: Path, times_s: list[float], text_bytes: int = 100) -> Path:
+    """Strings on /a and /b at these times, in this order, as mcap or sqlite3."""
+    store = typestore()
+    text = message(STRING, {"data": "0 ".ljust(text_bytes, "x")})
+    raw = bytes(store.serialize_cdr(text, STRING))
+    if file.suffix == ".mcap":
+        with BagWriter(file) as bag:
+            for at_s in times_s:
+                for topic in ("/a", "/b"):
+                    bag.write_raw(topic, STRING, raw, START_NS + round(at_s * 1e9))
+        return file
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE topics(id INTEGER PRIMARY KEY, name, type)")
+        database.execute("CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id, timestamp, data)")
+        database.executemany(
+            "INSERT INTO topics VALUES(?, ?, ?)", [(1, "/a", STRING), (2, "/b", STRING)]
+        )
+        rows = [(topic, START_NS + round(at_s * 1e9), raw) for at_s in times_s for topic in (1, 2)]
+        database.executemany(
+            "INSERT INTO messages(topic_id, timestamp, data) VALUES(?, ?, ?)", rows
+        )
+        database.commit()
+    return file
+
+
+STEADY = [i / 4 for i in range(40)]
+SET_BACK = [*STEADY[:20], *(at_s - 2.1 for at_s in STEADY[20:])]
+
+
+@pytest.mark.parametrize("text_bytes", [100, 100_000, 1_100_000])
+@pytest.mark.parametrize("name", ["a.mcap", "a.db3"])
+def test_a_recorders_clock_that_was_set_back_is_told_once(tmp_path, name, text_bytes):
+    file = recorded(tmp_path / name, SET_BACK, text_bytes)
+    with BagReader(file) as bag:
+        (problem,) = bag.info().problems
+        assert len(list(bag.messages())) == 80
+        assert bag.warnings == [problem]
+    assert f"{name}: the time goes back by more than 1 s" in problem
+
+
+def test_a_clock_that_was_set_back_in_a_recording_without_an_index_is_told(tmp_path):
+    file = recorded(tmp_path / "a.mcap", SET_BACK)
+    file.write_bytes(file.read_bytes()[:-100])
+    assert "the time goes back by more than 1 s" in warnings(file)
+    plain = make_mcap(tmp_path / "b.mcap", times=[5 * 10**9, 3 * 10**9], use_chunking=False)
+    assert "the time goes back by more than 1 s" in warnings(plain)
+
+
+@pytest.mark.parametrize("name", ["a.mcap", "a.db3"])
+def test_messages_that_waited_for_each_other_are_no_clock_that_was_set_back(tmp_path, name):
+    swapped = [at_s + (0.9 if i % 3 == 0 else 0.0) for i, at_s in enumerate(STEADY)]
+    assert warnings(recorded(tmp_path / name, swapped, 100_000)) == ""
+
+
+@pytest.mark.parametrize("text_bytes", [100, 100_000])
+def test_topics_that_were_written_one_after_the_other_are_no_clock_that_was_set_back(
+    tmp_path, text_bytes
+):
+    with BagWriter(tmp_path / "a.mcap") as bag:
+        for topic in ("/a", "/b"):
+            for at_s in STEADY:
+                text = {"data": "0 ".ljust(text_bytes, "x")}
+                bag.write(topic, STRING, text, START_NS + round(at_s * 1e9))
+    assert warnings(tmp_path / "a.mcap") == ""
+
+
 # --- mcap layouts --------------------------------------------------------------------------------
 
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recordings import CUBE, ScriptedEngine, answers, replay
+from recordings import CUBE, ScriptedEngine, answers, begun_again, replay
 
 from rynn_brain_ros.checking import Case, gather, load_cases, save_cases
 from rynn_brain_ros.cli import main
 from rynn_brain_ros.models import RecordedEngine, recorded_answer
+from rynn_brain_ros.sim.tabletop import COLOR_TOPIC
 from rynn_brain_ros.values import InputError, Turn
 
 EVERY = ("--every", "0.5", "--frames", "2")
@@ -123,6 +124,16 @@ def test_a_run_whose_pictures_are_others_is_refused(small_bag: Path, tmp_path: P
     (run / "answers.jsonl").write_text(json.dumps(record) + "\n")
     with pytest.raises(InputError, match="does not hold the pictures"):
         gather(run, None)
+
+
+def test_a_run_of_a_simulator_that_began_anew_has_both_pictures_of_a_stamp(
+    small_bag: Path, tmp_path: Path
+):
+    bag = begun_again(small_bag, tmp_path / "reset.mcap", COLOR_TOPIC)
+    assert replay(bag, tmp_path / "run", "--every", "0.5") == 0
+    cases = gather(tmp_path / "run", None)
+    shown = {(f.frame.stamp_ns, f.sha256) for case in cases for f in case.query.frames}
+    assert len(shown) == 5
 
 
 def test_an_answer_to_another_question_is_refused(small_bag: Path, tmp_path: Path):

@@ -239,6 +239,35 @@ def test_configuration_may_declare_depth_registered() -> None:
     assert frame.depth_info is None
 
 
+@pytest.mark.parametrize(
+    ("info", "frame_id", "registered"),
+    [
+        (OTHER_INFO, "depth_optical", False),
+        (INFO, "depth_optical", True),
+        (OTHER_INFO, "optical", True),
+    ],
+)
+def test_a_name_that_claims_registered_depth_holds_unless_all_headers_contradict(
+    info: CameraInfo, frame_id: str, registered: bool
+) -> None:
+    made = assembler(named_registered=True)
+    made.add_depth_info(info, 0)
+    color(made, 100)
+    depth(made, 100, frame_id=frame_id)
+    (frame,) = made.poll(100 * MS)
+    assert frame.depth is not None
+    assert (frame.depth_info is None) == registered
+
+
+def test_a_name_is_believed_when_the_info_that_could_contradict_it_does_not_come() -> None:
+    made = assembler(named_registered=True, max_wait_s=0.3)
+    color(made, 100)
+    depth(made, 100, frame_id="depth_optical")
+    assert made.poll(100 * MS) == ()
+    (frame,) = made.poll(400 * MS)
+    assert frame.depth is not None and frame.depth_info is None
+
+
 # --- camera_info
 
 

@@ -28,6 +28,7 @@ from rynn_brain_ros.values import (
     GoalEventKind,
     GripGoal,
     NavigateGoal,
+    OutputError,
     PostureGoal,
     ReachGoal,
     Refusal,
@@ -333,6 +334,19 @@ def test_a_silent_server_is_lost_and_stopped(tracker: GoalTracker, arm: Scripted
     assert end.cause is Cause.LOST_SERVER
     assert "nothing was heard for 5.00 s (limit 5 s)" in end.text
     assert arm.verbs == ["send", "cancel", "stop"]
+
+
+def test_a_cancel_that_fails_keeps_no_stop_from_the_actuator():
+    class Deaf(ScriptedActuator):
+        def cancel(self, goal_id: str) -> None:
+            raise OutputError("the disk is full")
+
+    arm = Deaf()
+    tracker = GoalTracker(arm, TIMEOUTS)
+    run_to_active(tracker, arm)
+    with pytest.raises(OutputError):
+        tracker.update(START + 6 * S)
+    assert arm.verbs == ["send", "stop"]
 
 
 def test_feedback_keeps_a_server_from_being_lost(tracker: GoalTracker, arm: ScriptedActuator):

@@ -269,6 +269,24 @@ def test_depth_of_another_size_is_refused(small_bag: Path, tmp_path: Path):
     assert only(tmp_path / "out")["refusal"]["code"] == "depth_size"
 
 
+def test_depth_that_only_its_topics_name_calls_registered_is_not_taken_for_it(
+    small_bag: Path, tmp_path: Path
+):
+    messages = items(small_bag)
+    for item in items(small_bag):
+        if item.topic == INFO_TOPIC:
+            item.topic = DEPTH_TOPIC.replace("image_raw", "camera_info")
+            item.value.k = 0.5 * item.value.k
+            messages.append(item)
+    for item in messages:
+        if item.topic.startswith(DEPTH_TOPIC.rpartition("/")[0]):
+            item.value.header.frame_id = "another_lens"
+    bag = write_items(tmp_path / "claimed.mcap", messages)
+    assert replay(bag, tmp_path / "out") == 0
+    refusal = only(tmp_path / "out")["refusal"]
+    assert refusal["code"] == "no_transform" and "another_lens" in refusal["text"]
+
+
 def test_camera_info_that_comes_too_late_is_named(small_bag: Path, tmp_path: Path, capsys):
     def late(item: Item) -> Item | None:
         return None if item.topic == INFO_TOPIC and item.log_ns < START_NS + 2 * HALF_S else item

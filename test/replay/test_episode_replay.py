@@ -13,6 +13,7 @@ pytest.importorskip("mujoco")
 
 from episodes import NONSENSE, Switch, pick, record, tampered
 
+from rynn_brain_ros.bags import BagWriter
 from rynn_brain_ros.cli import main
 from rynn_brain_ros.demo import StageConfig, run_demo
 from rynn_brain_ros.language import format_actions
@@ -25,7 +26,7 @@ from rynn_brain_ros.planning.episode import (
     StageBegan,
 )
 from rynn_brain_ros.replay import HeardActuator, PlayedActuator, replay_episode
-from rynn_brain_ros.replay.episode_folder import ACTUATOR, ANSWERS, ENDED
+from rynn_brain_ros.replay.episode_folder import ACTUATOR, ANSWERS, ENDED, STRING
 from rynn_brain_ros.values import (
     BagError,
     Cause,
@@ -35,6 +36,7 @@ from rynn_brain_ros.values import (
     GripGoal,
     InputError,
     NavigateGoal,
+    OutputError,
     Stage,
 )
 
@@ -281,6 +283,7 @@ class Hand:
 
     def __init__(self) -> None:
         self.time_ns = 1000
+        self.told: list[str] = []
         self._events: list[GoalEvent] = []
 
     def now_ns(self) -> int:
@@ -290,14 +293,17 @@ class Hand:
         self.time_ns += round(seconds * 1e9)
 
     def send(self, goal_id: str, goal: Any) -> None:
+        self.told.append("send")
         values = (("width_m", goal.width_m), ("slip_m", float("nan")))
         self._events.append(
             GoalEvent(goal_id, GoalEventKind.SUCCEEDED, self.time_ns, 1.0, "closed", values)
         )
 
-    def cancel(self, goal_id: str) -> None: ...
+    def cancel(self, goal_id: str) -> None:
+        self.told.append("cancel")
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        self.told.append("stop")
 
     def poll(self) -> tuple[GoalEvent, ...]:
         events, self._events = tuple(self._events), []
@@ -332,3 +338,18 @@ def test_what_is_said_otherwise_or_too_much_is_a_drift():
     assert len(again.drifts) == 2
     assert "'width_m': 0.03" in again.drifts[0] and "'width_m': 0.02" in again.drifts[0]
     assert again.drifts[1] == "told the robot {'said': 'stop'}, and in the recording None"
+
+
+def test_a_cancel_and_a_stop_reach_a_robot_whose_recording_fails(tmp_path: Path):
+    hand = Hand()
+    with BagWriter(tmp_path / "run.mcap") as kept:
+        heard = HeardActuator(
+            hand, hand, lambda record: kept.write("/said", STRING, {"data": str(record)}, 0)
+        )
+    with pytest.raises(OutputError):
+        heard.cancel("g")
+    with pytest.raises(OutputError):
+        heard.stop()
+    with pytest.raises(OutputError):
+        heard.send("h", GripGoal(0.02))
+    assert hand.told == ["cancel", "stop"]

@@ -5,12 +5,25 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
-from recordings import CUBE, ScriptedEngine, answers, ask_bag, changed, record_answer, replay
+from recordings import (
+    CUBE,
+    ScriptedEngine,
+    answers,
+    ask_bag,
+    begun_again,
+    changed,
+    items,
+    record_answer,
+    replay,
+    write_items,
+)
 
+from rynn_brain_ros.bags import BagReader
 from rynn_brain_ros.geometry import apply
 from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.planning import Question
@@ -166,6 +179,22 @@ def test_every_asks_from_the_first_image_to_the_end(small_bag: Path, tmp_path: P
     engine = ScriptedEngine("Nothing.")
     ask_bag(small_bag, tmp_path, engine, every_s=0.4)
     assert [shown_s(query) for query in engine.queries] == [[0.0], [0.0], [0.0, 0.5]]
+
+
+@pytest.mark.parametrize("pause_s", [60, 400_000_000])
+def test_a_pause_and_a_clock_that_jumps_ahead_are_asked_about_once(
+    pause_s: int, small_bag: Path, tmp_path: Path
+):
+    later = items(small_bag)
+    for item in later:
+        item.log_ns += pause_s * 10**9
+        if item.topic != "/tf":
+            item.value.header.stamp.sec += pause_s
+    bag = write_items(tmp_path / "pause.mcap", [*items(small_bag), *later])
+    engine = ScriptedEngine("Nothing.")
+    ask_bag(bag, tmp_path / "out", engine, every_s=0.4)
+    now_s = [shown_s(query)[-1] for query in engine.queries]
+    assert now_s == [0.0, 0.0, 0.5, 1.0, pause_s, pause_s, pause_s + 0.5]
 
 
 def test_without_a_time_the_end_is_asked(small_bag: Path, tmp_path: Path):
@@ -367,6 +396,40 @@ def test_a_replay_of_a_run_gives_the_same_groundings(run: Path, tmp_path: Path):
     (first,), (second,) = answers(run), answers(tmp_path)
     assert second["groundings"] == first["groundings"]
     assert second["query_id"] == first["query_id"]
+
+
+def test_a_replay_of_a_run_shows_the_same_frames_where_older_ones_were_shown_later(
+    small_bag: Path, tmp_path: Path
+):
+    """Pictures every 0.1 s: what is 0.5 s old at one question was not shown at the one before."""
+    more = items(small_bag)
+    for item in items(small_bag):
+        if item.log_ns != START_NS or item.topic == "/tf":
+            continue
+        for i in (1, 2, 3, 4, 6, 7, 8, 9):
+            again = deepcopy(item)
+            again.log_ns += i * HALF_S // 5
+            again.value.header.stamp.nanosec += i * HALF_S // 5
+            more.append(again)
+    bag = write_items(tmp_path / "fast.mcap", more)
+    ask_bag(bag, tmp_path / "one", ScriptedEngine("Nothing."), every_s=0.3)
+    result = ask_bag(
+        tmp_path / "one" / "run.mcap", tmp_path / "two", ScriptedEngine("Nothing."), every_s=0.3
+    )
+    assert answers(tmp_path / "two") == answers(tmp_path / "one")
+    assert result.problems == ()
+
+
+def test_a_replay_of_a_run_shows_the_same_frames_where_a_clock_was_reset(
+    small_bag: Path, tmp_path: Path
+):
+    bag = begun_again(small_bag, tmp_path / "reset.mcap", COLOR_TOPIC)
+    ask_bag(bag, tmp_path / "one", ScriptedEngine("Nothing."), every_s=0.5)
+    run = tmp_path / "one" / "run.mcap"
+    with BagReader(run) as reader:
+        assert sum(1 for _ in reader.messages([COLOR_TOPIC])) == 6
+    ask_bag(run, tmp_path / "two", ScriptedEngine("Nothing."), every_s=0.5)
+    assert answers(tmp_path / "two") == answers(tmp_path / "one")
 
 
 def test_a_bag_may_be_moved(run: Path, small_bag: Path, tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 
 import cv2
@@ -23,11 +24,12 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 
 from rynn_brain_ros.bags import ENDING, PROVENANCE, BagReader
+from rynn_brain_ros.memory import SelectionPolicy
 from rynn_brain_ros.models import ColorBaselineEngine, Engines
 from rynn_brain_ros.planning import Question
 from rynn_brain_ros.replay import ReplayConfig
 from rynn_brain_ros.replay import replay as run_replay
-from rynn_brain_ros.sim.tabletop import COLOR_TOPIC, DEPTH_TOPIC, INFO_TOPIC
+from rynn_brain_ros.sim.tabletop import COLOR_TOPIC, DEPTH_TOPIC, INFO_TOPIC, START_NS
 from rynn_brain_ros.values import EngineError, Frame, Task
 
 MOVE = "Move the red cube onto the yellow plate"
@@ -144,6 +146,23 @@ def test_the_report_is_one_file(run: Path):
 
 def test_the_reports_engine_is_named_for_what_it_is(run: Path):
     assert "not RynnBrain" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_older_pictures_that_were_shown_later_are_no_clock_that_was_set_back(
+    small_bag: Path, tmp_path: Path
+):
+    first = [item for item in items(small_bag) if item.log_ns == START_NS and item.topic != "/tf"]
+    more = [deepcopy(first) for _ in range(14)]
+    for number, group in enumerate(more):
+        for item in group:
+            item.log_ns += number * 500_000_000
+            item.value.header.stamp.sec += number // 2
+            item.value.header.stamp.nanosec = number % 2 * 500_000_000
+    bag = write_items(tmp_path / "long.mcap", [item for group in more for item in group])
+    policy = SelectionPolicy(fps=0.4)
+    ask_bag(bag, tmp_path / "run", ScriptedEngine("Nothing."), every_s=3.0, selection=policy)
+    with BagReader(tmp_path / "run" / "run.mcap") as reader:
+        assert reader.info().problems == ()
 
 
 # --- interrupted ---------------------------------------------------------------------------------
