@@ -49,7 +49,8 @@ class AssemblyConfig:
     says whether depth pixels are colour pixels; ``None`` decides by the headers: the same
     frame_id and, where both infos are known, the same size and K. When more than ``max_pending``
     colour images wait, the next poll lets the oldest go without the rest; twice as many of a kind
-    are never kept. A stamp or clock more than ``max_backward_skew_s`` back is a reset.
+    are never kept. A clock more than ``max_backward_skew_s`` back is a reset, and so are two colour
+    images in a row whose stamps are that far back and go on: one alone is dropped as late.
     """
 
     camera: str
@@ -73,7 +74,8 @@ class AssemblyStats:
 
     ``missing`` names what emitted frames went without: camera_info, depth, depth_info,
     depth_transform, pose. ``dropped`` names why colour images never became frames: duplicate,
-    late (an image with a later stamp was emitted before), overflow (nobody polled), reset.
+    late (an image with a later stamp was emitted before, or came before and after it), overflow
+    (nobody polled), reset.
     """
 
     emitted: int
@@ -154,24 +156,40 @@ class FrameAssembler:
         self._depth: list[_Image] = []
         self._color_infos = _Infos()
         self._depth_infos = _Infos()
+        self._skew_ns = round(config.max_backward_skew_s * 1e9)
         self._newest_ns: dict[str, int] = {}
+        self._odd_ns: int | None = None
         self._emitted_ns: int | None = None
         self._emitted = 0
         self._missing: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._resets = 0
 
-    def add_color(self, stamp_ns: int, frame_id: str, image: EncodedImage) -> None:
-        self._watch_clock("color", stamp_ns)
+    def add_color(self, stamp_ns: int, frame_id: str, image: EncodedImage) -> bool:
+        """Returns whether it told that the clock was set back: what was seen before is of another
+        time."""
+        is_reset = self._is_back("color", stamp_ns)
+        if is_reset and not self._is_confirmed(stamp_ns):
+            self._odd_ns = stamp_ns
+            self._dropped["late"] += 1
+            return False
+        if is_reset:
+            # Depth that jumped back before colour did is of the new time already.
+            self._reset(keep_depth=not self._is_back("depth", stamp_ns))
+        self._odd_ns = None
+        self._heard("color", stamp_ns)
         if any(item.stamp_ns == stamp_ns for item in self._color) or stamp_ns == self._emitted_ns:
             self._dropped["duplicate"] += 1
         elif self._emitted_ns is not None and stamp_ns < self._emitted_ns:
             self._dropped["late"] += 1
         else:
             self._dropped["overflow"] += self._push(self._color, _Image(stamp_ns, frame_id, image))
+        return is_reset
 
     def add_depth(self, stamp_ns: int, frame_id: str, image: EncodedImage) -> None:
-        self._watch_clock("depth", stamp_ns)
+        if self._is_back("depth", stamp_ns):
+            self._depth.clear()
+        self._heard("depth", stamp_ns)
         self._push(self._depth, _Image(stamp_ns, frame_id, image))
 
     def add_color_info(self, info: CameraInfo, stamp_ns: int) -> None:
@@ -182,7 +200,10 @@ class FrameAssembler:
 
     def poll(self, now_ns: int) -> tuple[Frame, ...]:
         """The frames that are ready at ``now_ns``, by any clock that runs like the stamps'."""
-        self._watch_clock("now", now_ns)
+        if self._is_back("now", now_ns):
+            self._reset()
+            self._odd_ns = _ALWAYS_NS  # the next image that is back is no surprise
+        self._heard("now", now_ns)
         for item in self._color:
             item.arrived_ns = now_ns if item.arrived_ns is None else item.arrived_ns
         return self._emit(now_ns - round(self._config.max_wait_s * 1e9))
@@ -190,6 +211,11 @@ class FrameAssembler:
     def flush(self) -> tuple[Frame, ...]:
         """Everything that still waits, as it is: at the end of a bag nothing more will come."""
         return self._emit(None)
+
+    @property
+    def newest_color_ns(self) -> int | None:
+        """Stamp of the newest colour image that counts, whether or not it is a frame yet."""
+        return self._newest_ns.get("color")
 
     @property
     def stats(self) -> AssemblyStats:
@@ -201,18 +227,24 @@ class FrameAssembler:
             self._resets,
         )
 
-    def _watch_clock(self, name: str, stamp_ns: int) -> None:
-        skew_ns = round(self._config.max_backward_skew_s * 1e9)
-        if stamp_ns < self._newest_ns.get(name, stamp_ns) - skew_ns:
-            self._reset()
-        self._newest_ns[name] = max(stamp_ns, self._newest_ns.get(name, stamp_ns))
+    def _is_back(self, name: str, stamp_ns: int) -> bool:
+        return stamp_ns < self._newest_ns.get(name, stamp_ns) - self._skew_ns
 
-    def _reset(self) -> None:
+    def _is_confirmed(self, stamp_ns: int) -> bool:
+        """A clock that was set back goes on; a driver that lost its clock repeats one stamp."""
+        return self._odd_ns is not None and stamp_ns > self._odd_ns
+
+    def _heard(self, name: str, stamp_ns: int) -> None:
+        newest_ns = self._newest_ns.get(name, stamp_ns)
+        is_back = self._is_back(name, stamp_ns)
+        self._newest_ns[name] = stamp_ns if is_back else max(stamp_ns, newest_ns)
+
+    def _reset(self, keep_depth: bool = False) -> None:
         self._resets += 1
         self._dropped["reset"] += len(self._color)
         self._color.clear()
-        self._depth.clear()
-        self._newest_ns.clear()
+        if not keep_depth:
+            self._depth.clear()
         self._emitted_ns = None
         self._color_infos.rewind()
         self._depth_infos.rewind()

