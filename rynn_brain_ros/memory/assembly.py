@@ -47,14 +47,17 @@ class AssemblyConfig:
     Depth belongs to a colour image if its stamp is the nearest and within ``sync_tolerance_s``.
     A colour image waits ``max_wait_s`` for the rest, then goes without. ``depth_registered``
     says whether depth pixels are colour pixels; ``None`` decides by the headers: the same
-    frame_id and, where both infos are known, the same size and K. When more than ``max_pending``
-    colour images wait, the next poll lets the oldest go without the rest; twice as many of a kind
-    are never kept. A clock more than ``max_backward_skew_s`` back is a reset, and so are two colour
-    images in a row whose stamps are that far back and go on: one alone is dropped as late.
+    frame_id and, where both infos are known, the same size and K. Where depth has a camera_info
+    of its own (``expects_depth_info``) that is not decided before it came. When more than
+    ``max_pending`` colour images wait, the next poll lets the oldest go without the rest; twice as
+    many of a kind are never kept. A clock more than ``max_backward_skew_s`` back is a reset, and
+    so are two colour images in a row whose stamps are that far back and go on: one alone is
+    dropped as late.
     """
 
     camera: str
     expects_depth: bool = True
+    expects_depth_info: bool = False
     sync_tolerance_s: float = 0.02
     max_wait_s: float = 0.3
     depth_registered: bool | None = None
@@ -114,8 +117,11 @@ class _Infos:
 
     stamps_ns: list[int] = field(default_factory=list)
     infos: list[CameraInfo] = field(default_factory=list)
+    last: CameraInfo | None = None
+    """What arrived last, a change or not."""
 
     def add(self, stamp_ns: int, info: CameraInfo) -> None:
+        self.last = info
         at = bisect_right(self.stamps_ns, stamp_ns)
         if at > 0 and self.infos[at - 1] == info:
             return
@@ -130,8 +136,9 @@ class _Infos:
         return self.infos[max(0, bisect_right(self.stamps_ns, stamp_ns) - 1)]
 
     def rewind(self) -> None:
-        """Keep the last one for any time: a lens outlives a clock."""
-        self.infos = self.infos[-1:]
+        """Keep for any time the one that arrived last: a lens outlives a clock, and the new run's
+        may have come before the image that told of the reset."""
+        self.infos = [] if self.last is None else [self.last]
         self.stamps_ns = [_ALWAYS_NS] * len(self.infos)
 
 
@@ -320,7 +327,10 @@ class FrameAssembler:
             return _Depth(depth.image, settled=settled)
         # Without these two a reader would take the depth for registered: better none.
         if info is None:
-            text = "depth is not registered to colour, and its own camera_info has not arrived"
+            text = (
+                "depth is not known to be registered to colour, and its own camera_info has not "
+                "arrived"
+            )
             refusal = Refusal(RefusalCode.NO_INTRINSICS, text)
             return _Depth(missing="depth_info", refusal=refusal, settled=False)
         transform = (
@@ -341,6 +351,8 @@ class FrameAssembler:
     ) -> bool:
         if self._config.depth_registered is not None:
             return self._config.depth_registered
+        if depth is None and self._config.expects_depth_info:
+            return False
         # Equal intrinsics alone prove nothing: two cameras of one make share them.
         same_lens = color is None or depth is None or _intrinsics(color) == _intrinsics(depth)
         return same_frame and same_lens

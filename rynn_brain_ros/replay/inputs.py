@@ -127,6 +127,7 @@ def assembly_of(camera: CameraTopics) -> AssemblyConfig:
     return AssemblyConfig(
         color_topic_of(camera),
         expects_depth=camera.depth_topic is not None,
+        expects_depth_info=camera.depth_info_topic not in (None, camera.color_info_topic),
         depth_registered=camera.depth_registered or None,
     )
 

@@ -202,6 +202,38 @@ def test_same_frame_id_and_another_lens_is_placed_at_the_same_centre() -> None:
     assert frame.T_color_depth == RigidTransform("optical", "optical", stamp_ns=100 * MS)
 
 
+def test_depth_whose_own_lens_is_to_come_waits_for_it() -> None:
+    made = assembler(expects_depth_info=True)
+    color(made, 100)
+    depth(made, 100)
+    assert made.poll(100 * MS) == ()
+    made.add_depth_info(OTHER_INFO, 100 * MS)
+    (frame,) = made.poll(110 * MS)
+    assert frame.depth is not None
+    assert frame.depth_info == OTHER_INFO
+
+
+def test_depth_whose_own_lens_never_comes_is_refused_after_the_wait() -> None:
+    made = assembler(expects_depth_info=True)
+    color(made, 100)
+    depth(made, 100)
+    made.poll(100 * MS)
+    (frame,) = made.poll(400 * MS)
+    assert frame.depth is None
+    assert frame.depth_refusal is not None
+    assert frame.depth_refusal.code is RefusalCode.NO_INTRINSICS
+    assert made.stats.missing == {"depth_info": 1}
+
+
+def test_depth_that_is_declared_registered_waits_for_no_lens() -> None:
+    made = assembler(expects_depth_info=True, depth_registered=True)
+    color(made, 100)
+    depth(made, 100)
+    (frame,) = made.poll(100 * MS)
+    assert frame.depth is not None
+    assert frame.depth_info is None
+
+
 def test_another_frame_id_is_placed_by_the_transform_tree() -> None:
     made = assembler()
     made.add_depth_info(INFO, 0)
@@ -247,6 +279,23 @@ def test_latest_info_at_or_before_the_image_is_taken() -> None:
     made.add_color_info(OTHER_INFO, 200 * MS)
     color(made, 150, 200)
     assert [f.camera_info for f in made.poll(200 * MS)] == [INFO, OTHER_INFO]
+
+
+@pytest.mark.parametrize("only_changes", [True, False])
+def test_after_a_reset_the_lens_that_arrived_last_is_taken(only_changes: bool) -> None:
+    made = FrameAssembler(AssemblyConfig("head", expects_depth=False), Poses())
+    lenses: list[CameraInfo | None] = []
+    last: CameraInfo | None = None
+    for _ in range(2):
+        for stamp_ms in range(0, 1000, 100):
+            info = INFO if stamp_ms < 500 else OTHER_INFO
+            if info != last or not only_changes:
+                made.add_color_info(info, stamp_ms * MS)
+            last = info
+            color(made, stamp_ms)
+            lenses += [frame.camera_info for frame in made.poll(1000 * MS)]
+    half = [OTHER_INFO] * 5
+    assert lenses == [INFO] * 5 + half + [INFO] * 4 + half, "one image tells of the reset"
 
 
 def test_first_info_may_arrive_within_the_wait() -> None:
