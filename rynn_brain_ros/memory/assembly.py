@@ -48,14 +48,17 @@ class AssemblyConfig:
     A colour image waits ``max_wait_s`` for the rest, then goes without. ``depth_registered``
     says whether depth pixels are colour pixels; ``None`` decides by the headers: the same
     frame_id and, where both infos are known, the same size and K; where ``named_registered`` (a
-    topic's name claims it), only another frame_id and another size or K say otherwise. When more
-    than ``max_pending`` colour images wait, the next poll lets the oldest go without the rest;
-    twice as many of a kind are never kept. A stamp or clock more than ``max_backward_skew_s`` back
-    is a reset.
+    topic's name claims it), only another frame_id and another size or K say otherwise. Where depth
+    has a camera_info of its own (``expects_depth_info``) that is not decided before it came; the
+    name decides after the wait. When more than ``max_pending`` colour images wait, the next poll
+    lets the oldest go without the rest; twice as many of a kind are never kept. A clock more than
+    ``max_backward_skew_s`` back is a reset, and so are two colour images in a row whose stamps are
+    that far back and go on, which both count: one alone is dropped as late.
     """
 
     camera: str
     expects_depth: bool = True
+    expects_depth_info: bool = False
     sync_tolerance_s: float = 0.02
     max_wait_s: float = 0.3
     depth_registered: bool | None = None
@@ -76,7 +79,8 @@ class AssemblyStats:
 
     ``missing`` names what emitted frames went without: camera_info, depth, depth_info,
     depth_transform, pose. ``dropped`` names why colour images never became frames: duplicate,
-    late (an image with a later stamp was emitted before), overflow (nobody polled), reset.
+    late (an image with a later stamp was emitted before, or came before and after it), overflow
+    (nobody polled), reset.
     """
 
     emitted: int
@@ -115,8 +119,11 @@ class _Infos:
 
     stamps_ns: list[int] = field(default_factory=list)
     infos: list[CameraInfo] = field(default_factory=list)
+    last: CameraInfo | None = None
+    """What arrived last, a change or not."""
 
     def add(self, stamp_ns: int, info: CameraInfo) -> None:
+        self.last = info
         at = bisect_right(self.stamps_ns, stamp_ns)
         if at > 0 and self.infos[at - 1] == info:
             return
@@ -131,8 +138,9 @@ class _Infos:
         return self.infos[max(0, bisect_right(self.stamps_ns, stamp_ns) - 1)]
 
     def rewind(self) -> None:
-        """Keep the last one for any time: a lens outlives a clock."""
-        self.infos = self.infos[-1:]
+        """Keep for any time the one that arrived last: a lens outlives a clock, and the new run's
+        may have come before the image that told of the reset."""
+        self.infos = [] if self.last is None else [self.last]
         self.stamps_ns = [_ALWAYS_NS] * len(self.infos)
 
 
@@ -157,24 +165,52 @@ class FrameAssembler:
         self._depth: list[_Image] = []
         self._color_infos = _Infos()
         self._depth_infos = _Infos()
+        self._skew_ns = round(config.max_backward_skew_s * 1e9)
         self._newest_ns: dict[str, int] = {}
+        self._odd: _Image | None = None
+        """The newest image, where its stamp is back: it counts if the next one goes on from it."""
+        self._was_set_back = False
         self._emitted_ns: int | None = None
         self._emitted = 0
         self._missing: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._resets = 0
 
-    def add_color(self, stamp_ns: int, frame_id: str, image: EncodedImage) -> None:
-        self._watch_clock("color", stamp_ns)
-        if any(item.stamp_ns == stamp_ns for item in self._color) or stamp_ns == self._emitted_ns:
+    def add_color(self, stamp_ns: int, frame_id: str, image: EncodedImage) -> bool:
+        """Returns whether it told that the clock was set back: what was seen before is of another
+        time."""
+        item, odd, self._odd = _Image(stamp_ns, frame_id, image), self._odd, None
+        is_back = self._is_back("color", stamp_ns)
+        # A clock that was set back goes on; a driver that lost its clock repeats one stamp.
+        goes_on = is_back and odd is not None and stamp_ns > odd.stamp_ns
+        if odd is not None and not goes_on:
+            self._dropped["late"] += 1
+        if is_back and not (goes_on or self._was_set_back):
+            self._odd = item
+            return False
+        self._was_set_back = False
+        if is_back:
+            # Depth that jumped back before colour did is of the new time already.
+            self._reset(keep_depth=not self._is_back("depth", stamp_ns))
+        if odd is not None and goes_on:
+            self._take(odd)
+        self._take(item)
+        return is_back
+
+    def _take(self, item: _Image) -> None:
+        self._heard("color", item.stamp_ns)
+        known = any(other.stamp_ns == item.stamp_ns for other in self._color)
+        if known or item.stamp_ns == self._emitted_ns:
             self._dropped["duplicate"] += 1
-        elif self._emitted_ns is not None and stamp_ns < self._emitted_ns:
+        elif self._emitted_ns is not None and item.stamp_ns < self._emitted_ns:
             self._dropped["late"] += 1
         else:
-            self._dropped["overflow"] += self._push(self._color, _Image(stamp_ns, frame_id, image))
+            self._dropped["overflow"] += self._push(self._color, item)
 
     def add_depth(self, stamp_ns: int, frame_id: str, image: EncodedImage) -> None:
-        self._watch_clock("depth", stamp_ns)
+        if self._is_back("depth", stamp_ns):
+            self._depth.clear()
+        self._heard("depth", stamp_ns)
         self._push(self._depth, _Image(stamp_ns, frame_id, image))
 
     def add_color_info(self, info: CameraInfo, stamp_ns: int) -> None:
@@ -185,7 +221,10 @@ class FrameAssembler:
 
     def poll(self, now_ns: int) -> tuple[Frame, ...]:
         """The frames that are ready at ``now_ns``, by any clock that runs like the stamps'."""
-        self._watch_clock("now", now_ns)
+        if self._is_back("now", now_ns):
+            self._reset()
+            self._was_set_back = True  # the next image that is back is no surprise
+        self._heard("now", now_ns)
         for item in self._color:
             item.arrived_ns = now_ns if item.arrived_ns is None else item.arrived_ns
         return self._emit(now_ns - round(self._config.max_wait_s * 1e9))
@@ -195,27 +234,34 @@ class FrameAssembler:
         return self._emit(None)
 
     @property
+    def newest_color_ns(self) -> int | None:
+        """Stamp of the newest colour image that counts, whether or not it is a frame yet."""
+        return self._newest_ns.get("color")
+
+    @property
     def stats(self) -> AssemblyStats:
         return AssemblyStats(
             self._emitted,
-            len(self._color),
+            len(self._color) + (self._odd is not None),
             dict(+self._missing),
             dict(+self._dropped),
             self._resets,
         )
 
-    def _watch_clock(self, name: str, stamp_ns: int) -> None:
-        skew_ns = round(self._config.max_backward_skew_s * 1e9)
-        if stamp_ns < self._newest_ns.get(name, stamp_ns) - skew_ns:
-            self._reset()
-        self._newest_ns[name] = max(stamp_ns, self._newest_ns.get(name, stamp_ns))
+    def _is_back(self, name: str, stamp_ns: int) -> bool:
+        return stamp_ns < self._newest_ns.get(name, stamp_ns) - self._skew_ns
 
-    def _reset(self) -> None:
+    def _heard(self, name: str, stamp_ns: int) -> None:
+        newest_ns = self._newest_ns.get(name, stamp_ns)
+        is_back = self._is_back(name, stamp_ns)
+        self._newest_ns[name] = stamp_ns if is_back else max(stamp_ns, newest_ns)
+
+    def _reset(self, keep_depth: bool = False) -> None:
         self._resets += 1
         self._dropped["reset"] += len(self._color)
         self._color.clear()
-        self._depth.clear()
-        self._newest_ns.clear()
+        if not keep_depth:
+            self._depth.clear()
         self._emitted_ns = None
         self._color_infos.rewind()
         self._depth_infos.rewind()
@@ -289,11 +335,16 @@ class FrameAssembler:
         same_frame = depth.frame_id == color.frame_id
         if self._registered(same_frame, color_info, info):
             # As long as its camera_info may contradict the name, the name alone settles nothing.
-            named = self._config.depth_registered is None and not same_frame and info is None
+            config = self._config
+            expected = not same_frame or config.expects_depth_info
+            named = config.depth_registered is None and info is None and expected
             return _Depth(depth.image, settled=settled and not named)
         # Without these two a reader would take the depth for registered: better none.
         if info is None:
-            text = "depth is not registered to colour, and its own camera_info has not arrived"
+            text = (
+                "depth is not known to be registered to colour, and its own camera_info has not "
+                "arrived"
+            )
             refusal = Refusal(RefusalCode.NO_INTRINSICS, text)
             return _Depth(missing="depth_info", refusal=refusal, settled=False)
         transform = (
@@ -314,6 +365,8 @@ class FrameAssembler:
     ) -> bool:
         if self._config.depth_registered is not None:
             return self._config.depth_registered
+        if depth is None and self._config.expects_depth_info and not self._config.named_registered:
+            return False
         # Equal intrinsics alone prove nothing: two cameras of one make share them.
         same_lens = color is None or depth is None or _intrinsics(color) == _intrinsics(depth)
         if self._config.named_registered:

@@ -161,7 +161,7 @@ class FrameBuffer:
         defect = _defect(frame, self.limits.max_bytes)
         with self._lock:
             track = self._tracks.setdefault(frame.camera, _Track())
-            events = () if defect else self._reset_if_back(track, frame)
+            events = () if defect else self._reset_if_back(frame.camera, frame.stamp_ns)
             newest_ns = max([*track.stamps_ns[-1:], frame.stamp_ns])
             refusal = defect or self._refusal(track, frame, newest_ns)
             if refusal:
@@ -178,35 +178,41 @@ class FrameBuffer:
         """Count a frame whose pixels do not decode, as whoever looked at it found."""
         with self._lock:
             self._tracks.setdefault(frame.camera, _Track()).dropped[DropReason.UNREADABLE] += 1
-        return _event(DropReason.UNREADABLE, frame, why)
+        return _refused(DropReason.UNREADABLE, frame, why)
 
-    def _reset_if_back(self, track: _Track, frame: Frame) -> tuple[BufferEvent, ...]:
+    def start_over(self, camera: str, stamp_ns: int) -> tuple[BufferEvent, ...]:
+        """The clock was set back to ``stamp_ns``, as whoever hears the camera knows before a frame
+        of the new time is whole: until then none of the old ones may pass for what is seen now."""
+        with self._lock:
+            events = self._reset_if_back(camera, stamp_ns)
+            track = self._tracks.setdefault(camera, _Track())
+            self._remove(track, 0, len(track.entries), DropReason.RESET)
+            track.thinned_ns = None
+            return events
+
+    def _reset_if_back(self, camera: str, stamp_ns: int) -> tuple[BufferEvent, ...]:
         """A looping bag or a restarted simulator: this camera starts afresh, and the others lose
         what now lies in the future."""
-        if not track.stamps_ns or frame.stamp_ns >= track.stamps_ns[-1] - self._skew_ns:
+        track = self._tracks.setdefault(camera, _Track())
+        if not track.stamps_ns or stamp_ns >= track.stamps_ns[-1] - self._skew_ns:
             return ()
-        back_s = (track.stamps_ns[-1] - frame.stamp_ns) / 1e9
+        back_s = (track.stamps_ns[-1] - stamp_ns) / 1e9
         track.resets += 1
         self._remove(track, 0, len(track.entries), DropReason.RESET)
         for other in self._tracks.values():
-            future = bisect_right(other.stamps_ns, frame.stamp_ns + self._skew_ns)
+            future = bisect_right(other.stamps_ns, stamp_ns + self._skew_ns)
             self._remove(other, future, len(other.entries), DropReason.RESET)
             other.thinned_ns = None
-        return (
-            _event(
-                DropReason.RESET,
-                frame,
-                f"the clock went back by {back_s:.3f} s; its memory of the old time is cleared",
-            ),
-        )
+        text = f"the clock went back by {back_s:.3f} s; its memory of the old time is cleared"
+        return (_event(DropReason.RESET, camera, stamp_ns, text),)
 
     def _refusal(self, track: _Track, frame: Frame, newest_ns: int) -> BufferEvent | None:
         at = bisect_left(track.stamps_ns, frame.stamp_ns)
         if track.stamps_ns[at : at + 1] == [frame.stamp_ns]:
-            return _event(DropReason.DUPLICATE, frame, "this stamp is there already; ignored")
+            return _refused(DropReason.DUPLICATE, frame, "this stamp is there already; ignored")
         if frame.stamp_ns < newest_ns - self._horizon_ns:
             late_s = (newest_ns - frame.stamp_ns) / 1e9
-            return _event(
+            return _refused(
                 DropReason.TOO_OLD,
                 frame,
                 f"it is {late_s:.3f} s behind this camera's newest image, beyond the horizon",
@@ -344,7 +350,7 @@ _BY_STAMP = attrgetter("frame.stamp_ns", "frame.camera")
 def _defect(frame: Frame, max_bytes: int) -> BufferEvent | None:
     """What is wrong with the frame whatever the buffer holds. Decodes nothing."""
     if frame.n_bytes > max_bytes:
-        return _event(
+        return _refused(
             DropReason.OVERSIZE,
             frame,
             f"{frame.n_bytes} bytes exceed the whole bound of {max_bytes}; raise max_bytes",
@@ -352,13 +358,16 @@ def _defect(frame: Frame, max_bytes: int) -> BufferEvent | None:
     try:
         images.image_size(frame.color)
     except ImageError as error:
-        return _event(DropReason.UNREADABLE, frame, str(error))
+        return _refused(DropReason.UNREADABLE, frame, str(error))
     return None
 
 
-def _event(reason: DropReason, frame: Frame, text: str) -> BufferEvent:
-    where = f"camera {frame.camera!r} at {frame.stamp_ns} ns"
-    return BufferEvent(reason, frame.camera, frame.stamp_ns, f"{where}: {text}")
+def _refused(reason: DropReason, frame: Frame, text: str) -> BufferEvent:
+    return _event(reason, frame.camera, frame.stamp_ns, text)
+
+
+def _event(reason: DropReason, camera: str, stamp_ns: int, text: str) -> BufferEvent:
+    return BufferEvent(reason, camera, stamp_ns, f"camera {camera!r} at {stamp_ns} ns: {text}")
 
 
 def _camera_stats(name: str, track: _Track) -> CameraStats:

@@ -17,24 +17,30 @@ from rynn_brain_ros.memory.images import decode_color, decode_depth
 from rynn_brain_ros.values import Frame, ImageError, Refusal, RefusalCode, SelectedFrame
 
 _Key = tuple[tuple[str, int], str]
+_Parts = tuple[object, ...]
 
 
 class OpenFrames:
-    """The last ``n`` frames that were opened. Serves one thread."""
+    """The last ``n`` frames that were opened. Serves one thread.
+
+    A clock that is set back repeats stamps, and a simulator pictures too: a depth view is given
+    again for the same depth and lenses alone, whatever else of their frame was told anew since.
+    """
 
     def __init__(self, n: int = 8) -> None:
         self._n = n
-        self._depth: OrderedDict[_Key, DepthView | Refusal] = OrderedDict()
+        self._depth: OrderedDict[_Key, tuple[_Parts, DepthView | Refusal]] = OrderedDict()
         self._color: OrderedDict[_Key, NDArray[np.uint8]] = OrderedDict()
 
     def depth(self, selected: SelectedFrame) -> DepthView | Refusal:
         """As `depth_view`."""
         key = (selected.frame.key, selected.sha256)
-        if key not in self._depth:
-            self._depth[key] = depth_view(selected)
+        parts, kept = _depth_parts(selected.frame), self._depth.get(key)
+        if kept is None or any(a is not b for a, b in zip(parts, kept[0], strict=True)):
+            kept = self._depth[key] = parts, depth_view(selected)
             if len(self._depth) > self._n:
                 self._depth.popitem(last=False)
-        return self._depth[key]
+        return kept[1]
 
     def color(self, selected: SelectedFrame) -> NDArray[np.uint8]:
         """uint8 RGB [H, W, 3], not to be written to. Raises `ImageError`."""
@@ -44,6 +50,12 @@ class OpenFrames:
             if len(self._color) > self._n:
                 self._color.popitem(last=False)
         return self._color[key]
+
+
+def _depth_parts(frame: Frame) -> _Parts:
+    """All that `depth_view` reads but the colours: compared by identity, which costs nothing."""
+    lenses = frame.camera_info, frame.depth_info, frame.T_color_depth
+    return frame.depth, frame.depth_refusal, *lenses
 
 
 def depth_view(selected: SelectedFrame) -> DepthView | Refusal:

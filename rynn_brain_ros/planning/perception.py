@@ -18,6 +18,7 @@ from rynn_brain_ros.geometry import (
 from rynn_brain_ros.memory import (
     AssemblyConfig,
     AssemblyStats,
+    BufferEvent,
     BufferLimits,
     DropReason,
     FrameAssembler,
@@ -113,12 +114,12 @@ class Perception:
         return tuple(self._assemblers)
 
     def add_color(self, camera: str, stamp_ns: int, frame_id: str, image: EncodedImage) -> None:
-        newest_ns = self._newest_color_ns.get(camera, stamp_ns)
-        is_reset = stamp_ns < newest_ns - self._skew_ns
-        if is_reset:
+        assembler = self._assemblers[camera]
+        if assembler.add_color(stamp_ns, frame_id, image):
             self.transforms.clear_dynamic(after_ns=stamp_ns + self._skew_ns)
-        self._newest_color_ns[camera] = stamp_ns if is_reset else max(stamp_ns, newest_ns)
-        self._assemblers[camera].add_color(stamp_ns, frame_id, image)
+            self._tell(self.buffer.start_over(camera, stamp_ns))
+        # Told last: another thread waits in the buffer for a frame of this stamp.
+        self._newest_color_ns[camera] = assembler.newest_color_ns or stamp_ns
 
     def add_depth(self, camera: str, stamp_ns: int, frame_id: str, image: EncodedImage) -> None:
         self._assemblers[camera].add_depth(stamp_ns, frame_id, image)
@@ -156,10 +157,13 @@ class Perception:
         except ImageError as error:
             self._note(self.buffer.refuse(frame, str(error)).text)
             return False
-        for event in self.buffer.append(frame, look):
+        self._tell(self.buffer.append(frame, look))
+        return True
+
+    def _tell(self, events: Iterable[BufferEvent]) -> None:
+        for event in events:
             if event.reason in _WORTH_TELLING:
                 self._note(event.text, is_over=event.reason is DropReason.RESET)
-        return True
 
     def _note(self, problem: str, is_over: bool = False) -> None:
         """Once each, and not without end: a problem of every frame is one problem."""
@@ -175,7 +179,8 @@ class Perception:
         return tuple(problem for problem in self.problems if problem not in self._over)
 
     def newest_stamp_ns(self, camera: str) -> int | None:
-        """Stamp of the newest image received, whether or not it is complete yet."""
+        """Stamp of the newest image received, whether or not it is complete yet; one whose stamp
+        alone is back does not count."""
         return self._newest_color_ns.get(camera)
 
     def select(self, policy: SelectionPolicy, camera: str, until_ns: int) -> FrameSet:

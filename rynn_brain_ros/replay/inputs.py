@@ -129,6 +129,7 @@ def assembly_of(camera: CameraTopics) -> AssemblyConfig:
     return AssemblyConfig(
         color_topic_of(camera),
         expects_depth=camera.depth_topic is not None,
+        expects_depth_info=own_info,
         depth_registered=True if camera.depth_registered and not own_info else None,
         named_registered=camera.depth_registered,
     )

@@ -101,6 +101,7 @@ class Eyes:
             AssemblyConfig(
                 topic,
                 expects_depth=bool(camera.depth_topic),
+                expects_depth_info=bool(camera.depth_info_topic),
                 sync_tolerance_s=config.sync_tolerance_s,
                 max_wait_s=config.max_wait_s,
             )

@@ -202,6 +202,38 @@ def test_same_frame_id_and_another_lens_is_placed_at_the_same_centre() -> None:
     assert frame.T_color_depth == RigidTransform("optical", "optical", stamp_ns=100 * MS)
 
 
+def test_depth_whose_own_lens_is_to_come_waits_for_it() -> None:
+    made = assembler(expects_depth_info=True)
+    color(made, 100)
+    depth(made, 100)
+    assert made.poll(100 * MS) == ()
+    made.add_depth_info(OTHER_INFO, 100 * MS)
+    (frame,) = made.poll(110 * MS)
+    assert frame.depth is not None
+    assert frame.depth_info == OTHER_INFO
+
+
+def test_depth_whose_own_lens_never_comes_is_refused_after_the_wait() -> None:
+    made = assembler(expects_depth_info=True)
+    color(made, 100)
+    depth(made, 100)
+    made.poll(100 * MS)
+    (frame,) = made.poll(400 * MS)
+    assert frame.depth is None
+    assert frame.depth_refusal is not None
+    assert frame.depth_refusal.code is RefusalCode.NO_INTRINSICS
+    assert made.stats.missing == {"depth_info": 1}
+
+
+def test_depth_that_is_declared_registered_waits_for_no_lens() -> None:
+    made = assembler(expects_depth_info=True, depth_registered=True)
+    color(made, 100)
+    depth(made, 100)
+    (frame,) = made.poll(100 * MS)
+    assert frame.depth is not None
+    assert frame.depth_info is None
+
+
 def test_another_frame_id_is_placed_by_the_transform_tree() -> None:
     made = assembler()
     made.add_depth_info(INFO, 0)
@@ -278,6 +310,23 @@ def test_latest_info_at_or_before_the_image_is_taken() -> None:
     assert [f.camera_info for f in made.poll(200 * MS)] == [INFO, OTHER_INFO]
 
 
+@pytest.mark.parametrize("only_changes", [True, False])
+def test_after_a_reset_the_lens_that_arrived_last_is_taken(only_changes: bool) -> None:
+    made = FrameAssembler(AssemblyConfig("head", expects_depth=False), Poses())
+    lenses: list[CameraInfo | None] = []
+    last: CameraInfo | None = None
+    for _ in range(2):
+        for stamp_ms in range(0, 1000, 100):
+            info = INFO if stamp_ms < 500 else OTHER_INFO
+            if info != last or not only_changes:
+                made.add_color_info(info, stamp_ms * MS)
+            last = info
+            color(made, stamp_ms)
+            lenses += [frame.camera_info for frame in made.poll(1000 * MS)]
+    half = [OTHER_INFO] * 5
+    assert lenses == ([INFO] * 5 + half) * 2
+
+
 def test_first_info_may_arrive_within_the_wait() -> None:
     made = FrameAssembler(AssemblyConfig("head", expects_depth=False), Poses())
     color(made, 100)
@@ -336,35 +385,82 @@ def test_image_older_than_an_emitted_one_is_dropped_and_counted() -> None:
     assert made.stats.dropped == {"late": 1}
 
 
-@pytest.mark.parametrize("stream", ["color", "depth", "now"])
+@pytest.mark.parametrize("stream", ["color", "now"])
 def test_any_clock_that_jumps_back_clears_what_waits(stream: str) -> None:
     made = assembler()
     made.poll(60_000 * MS)
     color(made, 60_000)
     depth(made, 59_990)
     if stream == "color":
-        color(made, 0)
-    elif stream == "depth":
-        depth(made, 0)
+        color(made, 0, 33)
     else:
         made.poll(0)
     assert made.stats.resets == 1
     assert made.stats.dropped == {"reset": 1}
-    assert made.stats.pending == (1 if stream == "color" else 0)
+    assert made.stats.pending == (2 if stream == "color" else 0)
+
+
+def test_depth_that_jumps_back_is_no_depth_of_the_image_that_waits() -> None:
+    made = assembler()
+    color(made, 60_000)
+    depth(made, 59_990, 0)
+    assert [depth_stamp_ms(f) for f in made.flush()] == [None]
+
+
+@pytest.mark.parametrize("odd_ms", [(0,), (0, 0, 0), (59_800,)])
+def test_stamps_that_jump_back_and_do_not_go_on_cost_their_own_images_alone(
+    odd_ms: tuple[int, ...],
+) -> None:
+    made = assembler(expects_depth=False)
+    frames: list[Frame] = []
+    for stamp in (59_967, 60_000, *odd_ms, 60_033, *odd_ms, 60_067):
+        color(made, stamp)
+        frames += made.poll(stamp * MS if stamp > 59_900 else 60_033 * MS)
+    assert [f.stamp_ns // MS for f in frames] == [59_967, 60_000, 60_033, 60_067]
+    assert made.stats.dropped == {"late": 2 * len(odd_ms)}
+    assert made.stats.resets == 0
+
+
+def test_slow_camera_of_a_clock_that_was_set_back_is_seen_again_with_its_second_image() -> None:
+    made = assembler(expects_depth=False)
+    color(made, 60_000)
+    made.poll(60_000 * MS)
+    color(made, 0, 3000)
+    assert [f.stamp_ns // MS for f in made.poll(60_100 * MS)] == [0, 3000]
+
+
+def test_first_image_counts_where_the_clock_itself_was_seen_to_jump_back() -> None:
+    made = assembler(expects_depth=False)
+    color(made, 60_000)
+    made.poll(60_000 * MS)
+    made.poll(0)
+    color(made, 5)
+    assert [f.stamp_ns // MS for f in made.poll(10 * MS)] == [5]
+    assert made.stats.dropped == {}
+
+
+def test_depth_that_arrived_before_the_image_that_tells_of_the_reset_is_kept() -> None:
+    made = assembler()
+    for stamp in (60_000, 0, 33):
+        depth(made, stamp)
+        color(made, stamp)
+        frames = made.poll(60_000 * MS)
+    assert [(f.stamp_ns // MS, depth_stamp_ms(f)) for f in frames] == [(0, 0), (33, 33)]
 
 
 def test_looping_bag_is_assembled_again_and_keeps_its_lens() -> None:
     made = FrameAssembler(AssemblyConfig("head"), Poses())
     made.add_color_info(INFO, 5000 * MS)
+    frames: list[Frame] = []
     for _ in range(2):
-        for stamp in (5000, 5033, 5066):
+        for stamp in (5000, 5033, 5066, 5500):
             depth(made, stamp)
             color(made, stamp)
-            (frame,) = made.poll(stamp * MS)
-            assert frame.camera_info == INFO
-            assert depth_stamp_ms(frame) == stamp
-        depth(made, 4000)
-    assert made.stats.emitted == 6
+            frames += made.poll(10_000 * MS)
+    assert {frame.camera_info for frame in frames} == {INFO}
+    stamps = [(frame.stamp_ns // MS, depth_stamp_ms(frame)) for frame in frames]
+    assert stamps == [(s, s) for s in (5000, 5033, 5066, 5500) * 2]
+    assert made.stats.dropped == {}
 
 
 @given(

@@ -203,6 +203,28 @@ def test_clock_that_jumps_back_clears_the_camera_and_says_so() -> None:
     assert buffer.stats().cameras[0].resets == 1
 
 
+def test_memory_of_the_old_time_is_cleared_as_soon_as_the_jump_is_known() -> None:
+    buffer = FrameBuffer()
+    for stamp in (5, 60):
+        buffer.append(frame(stamp * SECOND))
+        buffer.append(frame(stamp * SECOND, "wrist"))
+    (event,) = buffer.start_over("head", 10 * SECOND)
+    assert event.reason is DropReason.RESET
+    assert stamps_s(buffer, "head") == []
+    assert stamps_s(buffer, "wrist") == [5.0]
+    assert buffer.append(frame(10 * SECOND)) == ()
+
+
+def test_camera_that_starts_over_later_leaves_what_others_have_seen_since() -> None:
+    buffer = FrameBuffer()
+    for camera in ("head", "wrist"):
+        buffer.append(frame(60 * SECOND, camera))
+    buffer.start_over("head", 10 * SECOND)
+    buffer.append(frame(11 * SECOND))
+    assert buffer.start_over("wrist", 10 * SECOND) == ()
+    assert stamps_s(buffer, "head") == [11.0]
+
+
 def test_clock_that_jumps_back_takes_the_future_of_other_cameras_too() -> None:
     buffer = FrameBuffer()
     for stamp in (5, 60):

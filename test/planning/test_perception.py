@@ -111,7 +111,7 @@ def test_a_problem_of_the_transforms_is_told_once(perception: Perception):
 
 
 def test_a_clock_that_jumps_back_is_told_and_is_no_lasting_problem(perception: Perception):
-    for stamp_ns in (9000 * MS, 100 * MS):
+    for stamp_ns in (9000 * MS, 100 * MS, 133 * MS):
         see(perception, stamp_ns)
         perception.flush()
     assert len(perception.problems) == 2, "of the transforms and of the pictures"
@@ -185,7 +185,54 @@ def test_an_image_out_of_order_is_not_the_newest(perception: Perception):
 def test_after_a_reset_the_newest_stamp_is_of_the_new_clock(perception: Perception):
     perception.add_color(CAMERA, 5000 * MS, OPTICAL, picture())
     perception.add_color(CAMERA, 100 * MS, OPTICAL, picture())
-    assert perception.newest_stamp_ns(CAMERA) == 100 * MS
+    perception.add_color(CAMERA, 133 * MS, OPTICAL, picture())
+    assert perception.newest_stamp_ns(CAMERA) == 133 * MS
+
+
+def test_no_image_of_before_a_reset_passes_for_one_that_is_not_whole_yet(perception: Perception):
+    for stamp_ns in range(0, 9000 * MS, 500 * MS):
+        see(perception, stamp_ns)
+        perception.poll(stamp_ns)
+    for stamp_ns in (100 * MS, 133 * MS):  # depth and transforms come later
+        perception.add_color(CAMERA, stamp_ns, OPTICAL, picture())
+        perception.poll(9000 * MS)
+    assert perception.newest_stamp_ns(CAMERA) == 133 * MS
+    assert perception.buffer.latest(CAMERA) is None
+
+
+def test_an_image_with_an_odd_stamp_costs_itself_alone():
+    cameras = ("/head", "/wrist")
+    configs = tuple(AssemblyConfig(camera, expects_depth=False) for camera in cameras)
+    perception = Perception(PerceptionConfig(configs))
+    perception.add_transforms([RigidTransform("base_link", OPTICAL, (0, 0, 1))], static=True)
+    for index in range(4):
+        stamp_ns = 9000 * MS + index * 100 * MS
+        base = RigidTransform("odom", "base_link", stamp_ns=stamp_ns)
+        perception.add_transforms([base], static=False)
+        for camera in cameras:
+            is_odd = camera == "/head" and index == 2
+            perception.add_color_info(camera, INFO, stamp_ns)
+            perception.add_color(camera, 0 if is_odd else stamp_ns, OPTICAL, picture())
+        perception.poll(stamp_ns)
+    frames = perception.buffer.frames()
+    kept = {c: [f.stamp_ns // MS for f in frames if f.camera == c] for c in cameras}
+    assert kept == {"/head": [9000, 9100, 9300], "/wrist": [9000, 9100, 9200, 9300]}
+    assert isinstance(perception.transforms.lookup("odom", OPTICAL, 9000 * MS), RigidTransform)
+    assert perception.stats("/head").dropped == {"late": 1}
+    assert perception.problems == []
+
+
+def test_a_second_camera_starts_over_without_the_frames_of_the_first():
+    cameras = ("/head", "/wrist")
+    configs = tuple(AssemblyConfig(camera, expects_depth=False) for camera in cameras)
+    perception = Perception(PerceptionConfig(configs))
+    for stamp_ns in (0, 9000 * MS, 100 * MS, 133 * MS, 600 * MS):
+        perception.add_color("/head", stamp_ns, OPTICAL, picture())
+        perception.flush()
+        perception.add_color("/wrist", max(0, stamp_ns - 200 * MS), OPTICAL, picture())
+        perception.flush()
+    stamps = [[f.stamp_ns // MS for f in perception.buffer.frames(c)] for c in cameras]
+    assert stamps == [[100, 133, 600], [0, 400]]
 
 
 def test_nothing_after_the_time_asked_is_shown(perception: Perception):
@@ -233,7 +280,8 @@ def test_transforms_of_the_run_before_a_clock_reset_are_not_used_for_the_new_one
     for stamp_ns in (1_000_000_000, 60_000_000_000):
         drive(stamp_ns, 0.0)
         look(stamp_ns)
-    look(1_200_000_000)  # the simulation starts again; its first image is here before its /tf
+    look(1_166_000_000)  # the simulation starts again; its first images are here before its /tf
+    look(1_200_000_000)
     drive(1_200_000_000, 5.0)
     perception.flush()
     (selected,) = perception.select(SelectionPolicy(n=1), "/camera", 1_200_000_000)

@@ -31,11 +31,11 @@ from recordings import (
     write_items,
 )
 
-from rynn_brain_ros.bags import BagInfo, BagReader, TopicInfo, find_cameras
+from rynn_brain_ros.bags import BagInfo, BagReader, CameraTopics, TopicInfo, find_cameras
 from rynn_brain_ros.cli import main
 from rynn_brain_ros.models import ENGINE_SPELLINGS
 from rynn_brain_ros.replay import choose_camera
-from rynn_brain_ros.replay.inputs import transform_topics
+from rynn_brain_ros.replay.inputs import assembly_of, transform_topics
 from rynn_brain_ros.sim.tabletop import (
     COLOR_TOPIC,
     DEPTH_TOPIC,
@@ -441,6 +441,18 @@ def test_one_transform_tree_is_read(recorded: list[str], camera: str, used: list
     info = BagInfo(Path("x"), "mcap", 0, 1, len(rows), None, rows)
     ignored = [topic for topic in recorded if topic not in used]
     assert transform_topics(info, camera) == (tuple(used), tuple(ignored))
+
+
+@pytest.mark.parametrize(
+    ("depth_info", "expected"),
+    [("/camera/depth/camera_info", True), ("/camera/color/camera_info", False), (None, False)],
+)
+def test_a_depth_lens_that_was_recorded_is_waited_for(depth_info: str | None, expected: bool):
+    color = {"color_topic": "/camera/color/image", "color_info_topic": "/camera/color/camera_info"}
+    topics = CameraTopics(
+        "camera", **color, depth_topic="/camera/depth/image", depth_info_topic=depth_info
+    )
+    assert assembly_of(topics).expects_depth_info is expected
 
 
 # --- clocks --------------------------------------------------------------------------------------
