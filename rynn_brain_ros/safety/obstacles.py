@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rynn_brain_ros.geometry import DepthView, apply, compose, invert, ray_grid
 from rynn_brain_ros.safety.corridor import BLANK_SHARE, Strip, blank_crossings
-from rynn_brain_ros.values import Point2, RigidTransform
+from rynn_brain_ros.values import Point2, RigidTransform, TransformError
 
 Cells = NDArray[np.int64]
 Places = NDArray[np.float64]
@@ -53,6 +53,7 @@ class GroundMemory:
         self._drops: set[int] = set()
         self._blank: set[int] = set()
         self._free: set[int] = set()
+        self._fixed: str | None = None
 
     def see(
         self,
@@ -61,7 +62,12 @@ class GroundMemory:
         T_fixed_base: RigidTransform,
         strip: Strip,
     ) -> None:
-        """Takes in one depth image; ``strip`` says what is ground and how high the robot is."""
+        """Takes in one depth image; ``strip`` says what is ground and how high the robot is. What
+        was remembered in another fixed frame is forgotten: nobody knows where it is in this one."""
+        if T_fixed_base.parent != self._fixed:
+            self._fixed = T_fixed_base.parent
+            for cells in (self._solid, self._drops, self._blank, self._free):
+                cells.clear()
         z = view.depth_m[::_STRIDE, ::_STRIDE].astype(np.float64)
         rays = ray_grid(view.camera)[::_STRIDE, ::_STRIDE]
         seen = np.isfinite(z) & (z > 0)
@@ -130,10 +136,16 @@ class GroundMemory:
 
     def ahead_m(self, T_base_fixed: RigidTransform, width_m: float) -> float:
         """How far along the base's x axis the nearest remembered obstacle or drop is within a strip
-        of ``width_m``; infinite where there is none."""
+        of ``width_m``; infinite where there is none. Raises `TransformError` where it is told in
+        another fixed frame."""
         barred = self._barred
         if not barred:
             return math.inf
+        if T_base_fixed.child != self._fixed:
+            raise TransformError(
+                f"the ground is remembered in {self._fixed!r}, the base's pose is told in "
+                f"{T_base_fixed.child!r}: look again"
+            )
         places = _centers(barred)
         in_base = apply(T_base_fixed, np.column_stack([places, np.zeros(len(places))]))
         ahead = in_base[(in_base[:, 0] > 0) & (np.abs(in_base[:, 1]) < width_m / 2), 0]

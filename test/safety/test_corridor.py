@@ -381,6 +381,14 @@ def test_a_second_drive_needs_its_way_as_well():
     assert driving(DriveGoal(0.4, 0.5), DriveGoal(0.4, 0.5), now=now) is RefusalCode.OBSTACLE
 
 
+def test_ground_that_is_remembered_in_another_frame_is_refused_as_such(free_room: SelectedFrame):
+    ground = GroundMemory()
+    view = DepthView(depth_of(BOX), CAMERA)
+    ground.see(view, camera_pose(), RigidTransform("base_link", "base_link"), STRIP)
+    code = driving(DriveGoal(0.3, 0.5), now=free_room, ground=ground)
+    assert code is RefusalCode.NO_TRANSFORM
+
+
 # --- places to navigate to ------------------------------------------------------------------------
 
 THERE = NavigateGoal(RigidTransform("odom", "base_link", (1.0, 0.0, 0.0)), 0.5)
