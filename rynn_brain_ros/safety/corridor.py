@@ -91,13 +91,13 @@ def blank_crossings(
     """
     R, eye_m = to_matrix(T_base_camera), T_base_camera.translation_m[2] - strip.ground_z_m
     falls = -(R[2, 0] * rays[0] + R[2, 1] * rays[1] + R[2, 2])
-    with np.errstate(divide="ignore"):
-        level_m = np.where(falls > 0, eye_m / falls, np.inf)
+    meets = (falls > 0) & (eye_m > 0)
+    level_m = eye_m / np.where(meets, falls, 1.0)
     known = depth_m > 0  # NaN is not
-    ground = known & (np.abs(level_m - depth_m) * falls <= strip.tolerance_m)
+    ground = known & meets & (np.abs(level_m - depth_m) * falls <= strip.tolerance_m)
     nearest_m = level_m[ground].min() if ground.any() else 0.0
-    blank = ~known & _looked_at(known) & np.isfinite(level_m) & (level_m > _NEARER * nearest_m)
-    v, u = np.nonzero(blank & (eye_m > 0))
+    blank = ~known & meets & _looked_at(known) & (level_m > _NEARER * nearest_m)
+    v, u = np.nonzero(blank)
     return np.column_stack([rays[0, v, u], rays[1, v, u], np.ones(len(v))]) * level_m[v, u, None]
 
 
@@ -110,7 +110,7 @@ def _looked_at(known: Mask) -> Mask:
     side = np.minimum(column, width - 1 - column) < _BORDER_SHARE * width
     rows = after[:, -1]
     above, below = np.logical_or.accumulate(rows), np.logical_or.accumulate(rows[::-1])[::-1]
-    return (above & below)[:, None] & (~side | (after & before))
+    return np.asarray((above & below)[:, None] & (~side | (after & before)))
 
 
 def _blank_cells(view: DepthView, T_base_camera: RigidTransform, strip: Strip) -> NDArray[np.int64]:

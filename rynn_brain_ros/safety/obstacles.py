@@ -66,8 +66,8 @@ class GroundMemory:
         was remembered in another fixed frame is forgotten: nobody knows where it is in this one."""
         if T_fixed_base.parent != self._fixed:
             self._fixed = T_fixed_base.parent
-            for cells in (self._solid, self._drops, self._blank, self._free):
-                cells.clear()
+            for remembered in (self._solid, self._drops, self._blank, self._free):
+                remembered.clear()
         z = view.depth_m[::_STRIDE, ::_STRIDE].astype(np.float64)
         rays = ray_grid(view.camera)[::_STRIDE, ::_STRIDE]
         seen = np.isfinite(z) & (z > 0)
