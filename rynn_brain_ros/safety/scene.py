@@ -42,8 +42,8 @@ _SOLID_PX = 5
 _SOLID_SHARE = 0.6
 _NEARBY = 2 / 640
 """Seen from elsewhere, noise of the old depth moves a point by as much, per width of the image."""
-_ON_THE_RAY = np.linspace(0.1, 1.0, 19)
-"""Shares of a ray's length at which the robot itself is looked for where nothing has depth."""
+_ON_THE_RAY = 20
+"""So many places on a ray are asked for the robot itself where nothing has depth."""
 _SHADE = (0.55, 1.8)
 """Brightness may change by this factor and is still light or shadow, not another thing."""
 
@@ -262,9 +262,10 @@ def _behind_own(points_m: Floats, where: Mask, now: SeenFrame, own: Own | None) 
     behind = np.zeros_like(where)
     at = np.flatnonzero(where)
     if own is not None and len(at):
-        on_ray = points_m[at] * _ON_THE_RAY[:, None, None]
+        shares = np.linspace(0.0, 1.0, _ON_THE_RAY + 1)[1:]
+        on_ray = points_m[at] * shares[:, None, None]
         found = own(apply(now.T_fixed_camera, on_ray.reshape(-1, 3)))
-        behind[at] = found.reshape(len(_ON_THE_RAY), -1).any(axis=0)
+        behind[at] = found.reshape(_ON_THE_RAY, -1).any(axis=0)
     return behind
 
 
