@@ -76,7 +76,7 @@ class Navigation:
         self._brain, self._config = brain, config
         self._track = Track()
         self._ground = GroundMemory()
-        self._watched: tuple[str, int] | None = None
+        self._watched: tuple[tuple[str, int], str] | None = None
         self._asked_at: RigidTransform | Refusal = Refusal(_UNKNOWN, "nothing was asked yet")
 
     def turn(self, run: Run) -> TurnRecord:
@@ -178,6 +178,11 @@ class Navigation:
                 RefusalCode.NO_TRANSFORM, "the camera's pose is unknown: is odom published?"
             )
         fixed = frame.T_fixed_camera.parent
+        if fixed == self._config.base_frame:
+            return Refusal(
+                RefusalCode.NO_TRANSFORM,
+                f"poses are told in {fixed!r}, which drives itself: is odom published?",
+            )
         return self._brain.sight.pose(self._config.base_frame, fixed, frame.stamp_ns)
 
     def _move(
@@ -216,9 +221,10 @@ class Navigation:
         return Move(motion, decision, brain.mover.run(motion, record.number, _always, run.cancel))
 
     def _watch_ground(self, now: SelectedFrame, T_base_fixed: RigidTransform) -> None:
-        if now.frame.key == self._watched:
+        watched = (now.frame.key, T_base_fixed.child)
+        if watched == self._watched:
             return
-        self._watched = now.frame.key
+        self._watched = watched
         view, pose = self._brain.opened.depth(now), now.frame.T_fixed_camera
         if not isinstance(view, Refusal) and pose is not None:
             T_base_camera = compose(T_base_fixed, pose)

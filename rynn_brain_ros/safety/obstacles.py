@@ -4,6 +4,7 @@ A camera that looks ahead does not see the ground at the robot's own feet, nor w
 away from. Both are therefore remembered on a grid in the fixed frame; what is seen last counts, at
 the height that it is seen at: floor under a table top says nothing about the top. Where the camera
 looks through the ground's level there is none: stairs down, a ditch, the strip behind their edge.
+Where it looks and has no depth, something black, of chrome or of glass may stand.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rynn_brain_ros.geometry import DepthView, apply, compose, invert, ray_grid
-from rynn_brain_ros.safety.corridor import Strip
-from rynn_brain_ros.values import Point2, RigidTransform
+from rynn_brain_ros.safety.corridor import BLANK_SHARE, Strip, blank_crossings
+from rynn_brain_ros.values import Point2, RigidTransform, TransformError
 
 Cells = NDArray[np.int64]
 Places = NDArray[np.float64]
@@ -30,6 +31,9 @@ _STRIDE = 2
 _LOOK_M = 4.5
 _MIN_POINTS = 3
 """Depth pixels that make an obstacle: fewer may be noise."""
+_MIN_BLANKS = 8
+"""Rays without depth that make a cell unseen: few rays meet a cell far away, where edges and noise
+take the depth of many."""
 _THROUGH_M = 0.05
 """So much farther than where a thing was must be seen for it to be gone: about a cell."""
 _LOW_M = 0.12
@@ -42,12 +46,14 @@ SEEN_SHARE = 0.6
 
 class GroundMemory:
     """Cells of ground, 5 cm wide: those that something was seen to stand on, those where there is
-    no ground, and the free ones."""
+    no ground, those that were looked at and have no depth, and the free ones."""
 
     def __init__(self) -> None:
         self._solid: dict[int, _Span] = {}
         self._drops: set[int] = set()
+        self._blank: set[int] = set()
         self._free: set[int] = set()
+        self._fixed: str | None = None
 
     def see(
         self,
@@ -56,7 +62,12 @@ class GroundMemory:
         T_fixed_base: RigidTransform,
         strip: Strip,
     ) -> None:
-        """Takes in one depth image; ``strip`` says what is ground and how high the robot is."""
+        """Takes in one depth image; ``strip`` says what is ground and how high the robot is. What
+        was remembered in another fixed frame is forgotten: nobody knows where it is in this one."""
+        if T_fixed_base.parent != self._fixed:
+            self._fixed = T_fixed_base.parent
+            for remembered in (self._solid, self._drops, self._blank, self._free):
+                remembered.clear()
         z = view.depth_m[::_STRIDE, ::_STRIDE].astype(np.float64)
         rays = ray_grid(view.camera)[::_STRIDE, ::_STRIDE]
         seen = np.isfinite(z) & (z > 0)
@@ -66,7 +77,12 @@ class GroundMemory:
         cells = _numbers(apply(compose(T_fixed_base, T_base_camera), points))
         stands = (above_m > strip.tolerance_m) & (above_m < strip.height_m)
         solid = _spans(cells[stands], above_m[stands])
-        ground = set(np.unique(cells[np.abs(above_m) <= strip.tolerance_m]).tolist())
+        T_fixed_camera = compose(T_fixed_base, T_base_camera)
+        sides = np.ascontiguousarray(np.moveaxis(rays[..., :2], 2, 0))
+        crossings = blank_crossings(z, sides, T_base_camera, strip)
+        on_ground = cells[np.abs(above_m) <= strip.tolerance_m]
+        blank = _blank(crossings[crossings[:, 2] < _LOOK_M], on_ground, T_fixed_camera)
+        ground = set(np.unique(on_ground).tolist()) - blank
         for number in self._gone(view, T_base_camera, T_fixed_base, strip, ground):
             if number not in solid:
                 del self._solid[number]
@@ -75,12 +91,19 @@ class GroundMemory:
             self._solid[number] = (min(low_m, before[0]), max(high_m, before[1]))
         drops = _drops(rays[seen] * z[seen][:, None], T_base_camera, T_fixed_base, strip)
         self._drops = (self._drops - ground) | drops
-        self._free = (self._free | ground) - self._barred
+        self._blank = (self._blank - ground) | blank
+        self._free = (self._free | ground) - self._unfit
 
     @property
     def _barred(self) -> set[int]:
-        """Where a robot cannot stand."""
+        """Where something was seen that a robot cannot stand on."""
         return self._solid.keys() | self._drops
+
+    @property
+    def _unfit(self) -> set[int]:
+        """Where no robot is sent to: it cannot stand there, or nobody knows what does. A way is not
+        barred by the latter: edges lose their depth, too, and may never be seen again."""
+        return self._barred | self._blank
 
     def _gone(
         self,
@@ -113,21 +136,28 @@ class GroundMemory:
 
     def ahead_m(self, T_base_fixed: RigidTransform, width_m: float) -> float:
         """How far along the base's x axis the nearest remembered obstacle or drop is within a strip
-        of ``width_m``; infinite where there is none."""
+        of ``width_m``; infinite where there is none. Raises `TransformError` where it is told in
+        another fixed frame."""
         barred = self._barred
         if not barred:
             return math.inf
+        if T_base_fixed.child != self._fixed:
+            raise TransformError(
+                f"the ground is remembered in {self._fixed!r}, the base's pose is told in "
+                f"{T_base_fixed.child!r}: look again"
+            )
         places = _centers(barred)
         in_base = apply(T_base_fixed, np.column_stack([places, np.zeros(len(places))]))
         ahead = in_base[(in_base[:, 0] > 0) & (np.abs(in_base[:, 1]) < width_m / 2), 0]
         return float(ahead.min()) if len(ahead) else math.inf
 
     def clearance_m(self, xy_fixed_m: Point2) -> float:
-        """From a place to the nearest remembered obstacle or drop; infinite where there is none."""
-        barred = self._barred
-        if not barred:
+        """From a place to the nearest remembered obstacle or drop, or ground that has no depth;
+        infinite where there is none."""
+        unfit = self._unfit
+        if not unfit:
             return math.inf
-        gaps = np.abs(_centers(barred) - xy_fixed_m) - _CELL_M / 2
+        gaps = np.abs(_centers(unfit) - xy_fixed_m) - _CELL_M / 2
         return float(np.hypot(*np.maximum(gaps, 0.0).T).min())
 
     def seen_share(self, xy_fixed_m: Point2, radius_m: float) -> float:
@@ -138,16 +168,16 @@ class GroundMemory:
 
     def free_places(self, radius_m: float) -> Places:
         """Places [N, 2] in the fixed frame around which a disc of ``radius_m`` meets nothing that
-        was seen to stand there and no drop, on ground that was seen."""
+        was seen to stand there, no drop and nothing without depth, on ground that was seen."""
         if not self._free:
             return np.empty((0, 2))
         border = math.ceil(radius_m / _CELL_M) + 1
-        barred = self._barred
-        cells = _cells(self._free | barred)
+        unfit = self._unfit
+        cells = _cells(self._free | unfit)
         low = cells.min(axis=0) - border
         free, taken = np.zeros((2, *(cells.max(axis=0) - low + border + 1)), np.uint8)
         free[tuple((_cells(self._free) - low).T)] = 1
-        taken[tuple((_cells(barred) - low).T)] = 1
+        taken[tuple((_cells(unfit) - low).T)] = 1
         disc = _disc(radius_m)
         share = cv2.filter2D(free, cv2.CV_32F, disc.astype(np.float32) / disc.sum())
         places = (free > 0) & (cv2.dilate(taken, disc) == 0) & (share >= SEEN_SHARE)
@@ -188,6 +218,18 @@ def _drops(
     cells = _numbers(apply(compose(T_fixed_base, T_base_camera), crossing))
     numbers, counts = np.unique(cells, return_counts=True)
     return set(numbers[counts >= _MIN_POINTS].tolist())
+
+
+def _blank(crossings_m: Places, on_ground: Cells, T_fixed_camera: RigidTransform) -> set[int]:
+    """Cells where too many rays have no depth: ``crossings_m`` [N, 3], in the camera's frame, is
+    where those meet the ground, ``on_ground`` the cell of each that was measured there."""
+    numbers, counts = np.unique(_numbers(apply(T_fixed_camera, crossings_m)), return_counts=True)
+    enough = counts >= _MIN_BLANKS
+    numbers, counts = numbers[enough], counts[enough]
+    measured, n_measured = np.unique(on_ground, return_counts=True)
+    n_ground = dict(zip(measured.tolist(), n_measured.tolist(), strict=True))
+    n_all = counts + [n_ground.get(number, 0) for number in numbers.tolist()]
+    return set(numbers[counts > BLANK_SHARE * n_all].tolist())
 
 
 def _depth_beyond(view: DepthView, points_camera_m: NDArray[np.float64]) -> Depths:

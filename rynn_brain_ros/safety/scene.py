@@ -3,7 +3,8 @@
 The surroundings of the target, as the old frame's depth shows them, are looked for in the newest
 frame, with both camera poses. Three things can be told apart: something is gone (the new camera
 sees farther than where it was), something is new (the old camera saw through where it is now), and
-what merely cannot be seen from the new place. Colours are compared where depth agrees.
+what merely cannot be seen from the new place. Colours are compared where depth agrees, and where
+the new camera has none: a black glove, chrome or glass may cover the target there.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ _SOLID_PX = 5
 _SOLID_SHARE = 0.6
 _NEARBY = 2 / 640
 """Seen from elsewhere, noise of the old depth moves a point by as much, per width of the image."""
+_ON_THE_RAY = 20
+"""So many places on a ray are asked for the robot itself where nothing has depth."""
 _SHADE = (0.55, 1.8)
 """Brightness may change by this factor and is still light or shadow, not another thing."""
 
@@ -148,10 +151,12 @@ def _patch(then: SeenFrame, target_fixed_m: Vector3, radius_m: float) -> _Patch 
 @dataclass(frozen=True, eq=False)
 class _Sides:
     """Points as another frame shows them, one value each: ``seen`` where it has depth there,
-    ``farther`` and ``nearer`` where that is not theirs; ``dz_m`` is measured less expected depth,
-    ``uv`` the nearest pixel, any inside where it is outside."""
+    ``farther`` and ``nearer`` where that is not theirs, ``blank`` where it looks and has none;
+    ``dz_m`` is measured less expected depth, ``uv`` the nearest pixel, any inside where it is
+    outside."""
 
     seen: Mask
+    blank: Mask
     farther: Mask
     nearer: Mask
     dz_m: Floats
@@ -168,14 +173,15 @@ def _sides(points_m: Floats, view: DepthView, tolerance_m: float) -> _Sides:
     )  # fmt: skip
     if not inside.any():
         no, n = np.zeros(len(points_m), bool), len(points_m)
-        return _Sides(no, no, no, np.full(n, np.nan), np.zeros((n, 2), np.int64))
+        return _Sides(no, no, no, no, np.full(n, np.nan), np.zeros((n, 2), np.int64))
     uv = np.rint(np.nan_to_num(pixels)).astype(np.int64)
     uv = np.clip(uv, uv[inside].min(axis=0), uv[inside].max(axis=0))
     low, high, middle = _around(view, uv)
     z = points_m[:, 2]
     slack = tolerance_m + _NOISE_SIGMAS * math.sqrt(2) * _NOISE.sigma_m(z)
-    seen = inside & np.isfinite(low)
-    return _Sides(seen, seen & (z < low - slack), seen & (z > high + slack), middle - z, uv)
+    seen, blank = inside & np.isfinite(low), inside & ~np.isfinite(low)
+    farther, nearer = seen & (z < low - slack), seen & (z > high + slack)
+    return _Sides(seen, blank, farther, nearer, middle - z, uv)
 
 
 def _around(view: DepthView, uv: NDArray[np.int64]) -> tuple[Depths, Depths, Depths]:
@@ -206,14 +212,17 @@ def _compare(
     T_now_then = compose(now.T_camera_fixed, then.T_fixed_camera)
     points_m = patch.points_m
     tolerance_m = limits.scene_depth_tolerance_m
-    sides = _sides(apply(T_now_then, points_m), now.view, tolerance_m)
+    points_now_m = apply(T_now_then, points_m)
+    sides = _sides(points_now_m, now.view, tolerance_m)
     new = _is_new(sides, T_now_then, then, now, tolerance_m)
     seen = sides.seen & (~sides.nearer | new)  # not: what another side of the thing hides
     same = sides.seen & ~sides.farther & ~sides.nearer
-    other = same & _other_color(patch, sides.uv, then, now, limits.scene_color_tolerance)
-    mine = _shown_as_own(sides, new, now, own)
+    other = _other_color(patch, sides.uv, then, now, limits.scene_color_tolerance)
+    behind = _behind_own(points_now_m, sides.blank & other, now, own)
+    mine = _shown_as_own(sides, new, now, own) | behind
     foreign = new & ~mine
-    gone, color, hidden = (_solid_count(m, seen, patch) for m in (sides.farther, other, foreign))
+    gone, hidden = (_solid_count(m, seen, patch) for m in (sides.farther, foreign))
+    color = _solid_count((same | sides.blank) & other & ~mine, seen | sides.blank, patch)
     n = len(points_m)
     shift = sides.dz_m[seen & ~new]
     shift_m = float(np.nanmedian(shift)) if np.isfinite(shift).any() else math.nan
@@ -245,6 +254,19 @@ def _shown_as_own(sides: _Sides, new: Mask, now: SeenFrame, own: Own | None) -> 
         depth_m = now.view.depth_m[uv[:, 1], uv[:, 0], None]
         mine[at] = own(apply(now.T_fixed_camera, now.view.camera.pixel_to_ray(uv) * depth_m))
     return mine
+
+
+def _behind_own(points_m: Floats, where: Mask, now: SeenFrame, own: Own | None) -> Mask:
+    """Of ``points_m`` [N, 3] in the camera of ``now``, at ``where``: those that it sees through the
+    robot's own, which may have no depth either."""
+    behind = np.zeros_like(where)
+    at = np.flatnonzero(where)
+    if own is not None and len(at):
+        shares = np.linspace(0.0, 1.0, _ON_THE_RAY + 1)[1:]
+        on_ray = points_m[at] * shares[:, None, None]
+        found = own(apply(now.T_fixed_camera, on_ray.reshape(-1, 3)))
+        behind[at] = found.reshape(_ON_THE_RAY, -1).any(axis=0)
+    return behind
 
 
 def _other_color(

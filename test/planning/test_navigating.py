@@ -38,6 +38,7 @@ from rynn_brain_ros.values import (
     NavigateGoal,
     Query,
     RefusalCode,
+    RigidTransform,
     SpinGoal,
     Stage,
     Status,
@@ -402,6 +403,22 @@ def test_without_a_map_nothing_is_driven_to(room: Room):
     settings = replace(with_turns(1), body=NavigationConfig(map_frame="atlas"))
     robot = room.robot(room.where(), settings=settings)
     assert codes(robot.carry_out()) == [RefusalCode.NO_TRANSFORM]
+    assert robot.actuator.said == []
+
+
+class WithoutOdom(PlayedFloor):
+    fixed = "base_link"
+
+    def transforms(self) -> list[RigidTransform]:
+        return [self.T_base_camera]
+
+
+def test_without_odom_no_arrow_is_driven(room: Room):
+    """What was seen would be remembered in a frame that drives along."""
+    room.floor = WithoutOdom()
+    robot = room.robot("↑", settings=with_turns(1))
+    (refusal,) = robot.carry_out().refusals
+    assert refusal.code is RefusalCode.NO_TRANSFORM and "is odom published?" in refusal.text
     assert robot.actuator.said == []
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from safety_examples import LIMITS, NOW_NS
@@ -170,6 +172,83 @@ def test_noise_digs_no_hole_before_the_first_ground(seed: int):
     assert free_m(strip=replace(STRIP, blind_m=0.85), seed=seed) > 2.5
 
 
+# --- what has no depth ----------------------------------------------------------------------------
+
+
+def without_depth(*blocks: Block) -> np.ndarray:
+    """Noisy depth of a room in which nothing that shows ``blocks`` was measured."""
+    clean = depth_of()
+    shows = np.nan_to_num(depth_of(*blocks)) != np.nan_to_num(clean)
+    return np.where(shows, np.float32(np.nan), clean)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        ((0.9, -0.03, 0.0), (0.96, 0.03, 0.5)),
+        ((0.9, -0.05, 0.0), (1.0, 0.05, 0.5)),
+        ((0.9, 0.05, 0.0), (1.0, 0.15, 0.5)),
+        ((0.5, -0.2, 0.0), (0.6, 0.2, 0.04)),
+        ((0.5, -0.03, 0.0), (0.56, 0.03, 0.12)),
+    ],
+)
+def test_a_thing_without_depth_ends_the_way_at_its_front(block: Block):
+    free = free_ahead_m(DepthView(without_depth(block), CAMERA), camera_pose(), STRIP)
+    assert free == pytest.approx(block[0][0], abs=0.03)
+
+
+def test_a_low_thing_without_depth_before_the_first_ground_is_not_taken_for_blind():
+    view = DepthView(without_depth(((0.45, -0.05, 0.0), (0.55, 0.05, 0.08))), CAMERA)
+    assert free_ahead_m(view, camera_pose(), replace(STRIP, blind_m=0.85)) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_single_pixels_without_depth_shorten_no_way(seed: int):
+    depth_m = depth_of(seed=seed)
+    depth_m[np.random.default_rng(seed).random(depth_m.shape) < 0.03] = np.nan
+    assert free_ahead_m(DepthView(depth_m, CAMERA), camera_pose(), STRIP) > 2.0
+
+
+def test_a_border_of_the_picture_that_depth_does_not_reach_is_blind():
+    depth_m = depth_of()
+    depth_m[:20] = depth_m[-20:] = depth_m[:, :40] = depth_m[:, -40:] = np.nan
+    assert free_ahead_m(DepthView(depth_m, CAMERA), camera_pose(), STRIP) > 2.5
+
+
+def test_ground_that_is_too_near_for_the_sensor_is_blind():
+    """The camera is turned a little: rows do not end together."""
+    depth_m, wide = depth_of(), replace(STRIP, blind_m=0.85)
+    depth_m[depth_m < np.linspace(0.49, 0.5, 640, dtype=np.float32)] = np.nan
+    assert free_ahead_m(DepthView(depth_m, CAMERA), camera_pose(), wide) > 2.5
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "up", "height_m"),
+    [
+        ("2", (-0.0897, -0.9664, -0.2408), 1.418),
+        ("3", (-0.1061, -0.9635, -0.246), 1.366),
+        ("5", (-0.1644, -0.9461, -0.2791), 1.306),
+    ],
+)
+def test_a_real_floor_is_seen_as_far_as_its_depth_tells(
+    name: str, up: tuple[float, float, float], height_m: float, shared_data: Path
+):
+    """A carpet as a Kinect saw it, with borders that it does not measure; ``up`` in its frame."""
+    raw = cv2.imread(
+        str(shared_data / f"slambook2_rgbd/ch5/depth/{name}.pgm"), cv2.IMREAD_UNCHANGED
+    )
+    depth_m = np.where(raw > 0, raw / 1000, np.nan).astype(np.float32)
+    left = np.cross(up, (0.0, 0.0, 1.0))
+    axes_in_camera = np.stack([np.cross(left, up), left, up])
+    pose = np.eye(4)
+    pose[:3, :3] = axes_in_camera / np.linalg.norm(axes_in_camera, axis=1, keepdims=True)
+    pose[2, 3] = height_m
+    view = DepthView(depth_m, PinholeCamera(640, 480, 518.0, 519.0, 325.5, 253.5))
+    strip = Strip(width_m=0.6, height_m=0.6, tolerance_m=0.05, blind_m=3.0)
+    assert free_ahead_m(view, from_matrix(pose, "base_link", "camera"), strip) > 2.5
+
+
 def test_no_depth_is_no_way():
     nothing = np.full((480, 640), np.nan, np.float32)
     assert free_ahead_m(DepthView(nothing, CAMERA), camera_pose(), STRIP) == 0.0
@@ -194,7 +273,11 @@ ROBOT = RigidTransform("base_link", "odom")
 
 
 def seen(*blocks: Block) -> SelectedFrame:
-    depth = np.nan_to_num(depth_of(*blocks)).astype(np.float32)
+    return shown(depth_of(*blocks))
+
+
+def shown(depth_m: np.ndarray) -> SelectedFrame:
+    depth = np.nan_to_num(depth_m).astype(np.float32)
     info = CameraInfo(640, 480, (415.7, 0.0, 319.5, 0.0, 415.7, 239.5, 0.0, 0.0, 1.0))
     return select(
         Frame(
@@ -248,6 +331,12 @@ def test_a_way_needs_room_for_the_robot_and_its_clearance():
     assert driving(DriveGoal(0.75, 0.5), now=now) is RefusalCode.OBSTACLE
 
 
+@pytest.mark.parametrize("far_m", [0.25, 0.7, 1.0])
+def test_nobody_drives_over_a_sill_that_has_no_depth(far_m: float):
+    now = shown(without_depth(((0.5, -0.2, 0.0), (0.6, 0.2, 0.04))))
+    assert driving(DriveGoal(far_m, 0.5), now=now) is RefusalCode.OBSTACLE
+
+
 def test_a_drive_too_long_is_refused(free_room: SelectedFrame):
     assert driving(DriveGoal(1.01, 0.5), now=free_room) is RefusalCode.OUT_OF_REACH
 
@@ -292,15 +381,27 @@ def test_a_second_drive_needs_its_way_as_well():
     assert driving(DriveGoal(0.4, 0.5), DriveGoal(0.4, 0.5), now=now) is RefusalCode.OBSTACLE
 
 
+def test_ground_that_is_remembered_in_another_frame_is_refused_as_such(free_room: SelectedFrame):
+    ground = GroundMemory()
+    view = DepthView(depth_of(BOX), CAMERA)
+    ground.see(view, camera_pose(), RigidTransform("base_link", "base_link"), STRIP)
+    code = driving(DriveGoal(0.3, 0.5), now=free_room, ground=ground)
+    assert code is RefusalCode.NO_TRANSFORM
+
+
 # --- places to navigate to ------------------------------------------------------------------------
 
 THERE = NavigateGoal(RigidTransform("odom", "base_link", (1.0, 0.0, 0.0)), 0.5)
 
 
 def watched(*blocks: Block) -> GroundMemory:
+    return watched_in(depth_of(*blocks))
+
+
+def watched_in(depth_m: np.ndarray) -> GroundMemory:
     memory = GroundMemory()
     strip = Strip(width_m=0.6, height_m=0.6)
-    view = DepthView(np.nan_to_num(depth_of(*blocks)).astype(np.float32), CAMERA)
+    view = DepthView(np.nan_to_num(depth_m).astype(np.float32), CAMERA)
     memory.see(view, camera_pose(), invert(ROBOT), strip)
     return memory
 
@@ -323,6 +424,22 @@ def test_a_place_needs_room_for_the_robot_and_its_clearance(free_room: SelectedF
     assert driving(THERE, now=free_room, limits=FENCE, ground=watched(beside)) is None
     near = ((0.9, 0.25, 0.0), (1.1, 0.5, 0.3))
     assert driving(THERE, now=free_room, limits=FENCE, ground=watched(near)) is RefusalCode.OBSTACLE
+
+
+@pytest.mark.parametrize("y", [-0.1, 0.0, 0.15])
+def test_nobody_is_sent_to_where_a_thing_without_depth_stands(y: float, free_room: SelectedFrame):
+    ground = watched_in(without_depth(((1.0, y - 0.03, 0.0), (1.06, y + 0.03, 0.5))))
+    assert driving(THERE, now=free_room, limits=FENCE, ground=ground) is RefusalCode.OBSTACLE
+    assert (
+        not len(ground.free_places(0.3))
+        or np.hypot(*(ground.free_places(0.3) - (1.03, y)).T).min() > 0.25
+    )
+
+
+def test_a_place_without_depth_is_free_where_its_ground_is_seen_later(free_room: SelectedFrame):
+    ground = watched_in(without_depth(((1.0, -0.03, 0.0), (1.06, 0.03, 0.5))))
+    ground.see(DepthView(depth_of(), CAMERA), camera_pose(), invert(ROBOT), STRIP)
+    assert driving(THERE, now=free_room, limits=FENCE, ground=ground) is None
 
 
 def test_a_place_that_was_never_seen_is_not_navigated_to(free_room: SelectedFrame):

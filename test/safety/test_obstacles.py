@@ -20,7 +20,7 @@ from rynn_brain_ros.geometry import (
 from rynn_brain_ros.safety import GroundMemory
 from rynn_brain_ros.safety.corridor import Strip
 from rynn_brain_ros.safety.obstacles import SEEN_SHARE
-from rynn_brain_ros.values import CameraInfo, RigidTransform
+from rynn_brain_ros.values import CameraInfo, RigidTransform, TransformError
 
 HEIGHT_M, TILT = 1.1, math.radians(15)
 STRIP = Strip(width_m=0.6, height_m=0.6, blind_m=1.3)
@@ -195,6 +195,24 @@ def test_what_stands_between_two_places_is_known():
     memory.see(seen(2.0), mounted(), base_at(0.0), STRIP)
     assert memory.is_between((1.5, 0.0), (2.5, 0.0))
     assert not memory.is_between((1.5, 0.0), (1.8, 0.2))
+
+
+def test_what_was_seen_in_another_fixed_frame_is_forgotten():
+    """odom comes late: until then poses were told in the base's own frame."""
+    memory = GroundMemory()
+    memory.see(seen(1.6), mounted(), RigidTransform("base_link", "base_link"), STRIP)
+    assert memory.seen_share((1.45, 0.0), 0.05) > 0.0
+    memory.see(seen(2.5), mounted(), base_at(3.0), STRIP)
+    assert memory.ahead_m(invert(base_at(3.0)), 0.6) == pytest.approx(2.5, abs=0.08)
+    assert memory.seen_share((1.45, 0.0), 0.05) == 0.0
+    assert memory.clearance_m((1.6, 0.0)) > 1.0
+
+
+def test_the_way_ahead_is_not_told_in_another_fixed_frame():
+    memory = GroundMemory()
+    memory.see(seen(1.6), mounted(), base_at(0.0), STRIP)
+    with pytest.raises(TransformError, match="remembered in 'odom'"):
+        memory.ahead_m(RigidTransform("base_link", "base_link"), 0.6)
 
 
 # --- where the ground falls away ------------------------------------------------------------------

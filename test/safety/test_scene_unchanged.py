@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from safety_examples import CUBE, LIMITS, SCENE, TARGET, THEN, frame, with_things
 
-from rynn_brain_ros.memory import decode_color, select
+from rynn_brain_ros.geometry import DepthView, apply, invert
+from rynn_brain_ros.memory import decode_color, depth_view, select
 from rynn_brain_ros.safety import SceneLook, Verdict, scene_unchanged
 from rynn_brain_ros.safety.seeing import SeenFrames
 from rynn_brain_ros.sim.tabletop import START_NS, Tabletop, Thing
@@ -192,6 +193,61 @@ def test_what_was_moved_beside_an_arm_is_still_seen():
     thing = replace(CUBE, xy_m=(0.4, 0.02))
     look = looked(frame(with_things(thing, arm), seed=1), own=is_arm)
     assert look.refusal() is not None
+
+
+# --- depth is lost over it ------------------------------------------------------------------------
+
+
+def without_depth(
+    shown: SelectedFrame, radius_m: float, color: tuple[int, int, int] | None = None
+) -> SelectedFrame:
+    """With a disc before the target that has no depth, and is of ``color`` where one is told."""
+    view, pose = depth_view(shown), shown.frame.T_fixed_camera
+    assert isinstance(view, DepthView) and pose is not None
+    x, y, z = apply(invert(pose), TARGET)[0]
+    u, v = view.camera.project((x, y, z))[0]
+    rows, columns = np.mgrid[0 : view.camera.height, 0 : view.camera.width]
+    disc = np.hypot(columns - u, rows - v) <= view.camera.fx * radius_m / z
+    rgb = np.array(decode_color(shown.frame.color))
+    if color is not None:
+        rgb[disc] = color
+    depth = np.where(disc, 0.0, np.nan_to_num(view.depth_m)).astype(np.float32)
+    height, width = depth.shape
+    return select(
+        replace(
+            shown.frame,
+            color=EncodedImage("rgb8", rgb.tobytes(), width, height, width * 3),
+            depth=EncodedImage("32FC1", depth.tobytes(), width, height, width * 4),
+        )
+    )
+
+
+BLACK = (5, 5, 5)
+
+
+@pytest.mark.parametrize("radius_m", [0.03, 0.04, 0.05])
+def test_a_black_thing_without_depth_over_the_target_is_a_change(radius_m: float):
+    look = looked(without_depth(frame(seed=1), radius_m, BLACK))
+    assert look.verdict is Verdict.CHANGED
+    assert look.color_share > 0.1
+
+
+def test_a_black_thing_without_depth_in_the_targets_place_is_a_change():
+    now = without_depth(frame(with_things(), seed=1), 0.045, BLACK)
+    assert looked(now).verdict is Verdict.CHANGED
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_depth_that_flickers_over_the_same_colors_is_no_change(seed: int):
+    assert looked(without_depth(frame(seed=seed), 0.03)).verdict is Verdict.UNCHANGED
+
+
+def test_a_hand_of_the_robots_own_without_depth_is_not_held_against_it():
+    def is_hand(points_m: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(points_m - (0.35, 0.1, 0.2), axis=1) < 0.13
+
+    now = without_depth(frame(seed=1), 0.03, BLACK)
+    assert looked(now, own=is_hand).refusal() is None
 
 
 # --- what cannot be known -------------------------------------------------------------------------
