@@ -75,7 +75,6 @@ _CODES = {
     -31: "NO_IK_SOLUTION",
 }
 """moveit_msgs/MoveItErrorCodes."""
-CONTROL_FAILED = -4
 _BEFORE_MOTION = frozenset((-1, -2, *range(-22, -9), -26, -27, -28, -31))
 """Codes of a goal that there is no plan for."""
 _ENDS = (GoalEventKind.SUCCEEDED, GoalEventKind.ABORTED)
