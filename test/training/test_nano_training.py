@@ -568,6 +568,18 @@ def test_hints_are_learned_beside_a_language_model_that_stays(
     assert held > told[0]
 
 
+def test_a_step_whose_questions_name_nothing_learns_all_else(
+    network, tokenizer, truths: list[Truth]
+):
+    scribe = Scribe(tokenizer)
+    lesson = Teacher(np.random.default_rng(0)).lesson([(0, False)], truths[:1], 3)
+    batch = assemble(scribe, [scribe.lesson(lesson)], [truths[:1]])
+    batch = dataclasses.replace(batch, kinds=[])
+    loss, score = Speaker(network, scribe.numbers).loss(batch, torch.randn(1, N_CELLS, 160))
+    loss.backward()
+    assert "understood" not in score and score["decided"] >= 0
+
+
 # --- plans ----------------------------------------------------------------------------------------
 
 

@@ -178,6 +178,8 @@ class Pointers(nn.Module):  # type: ignore[misc]
         self, hidden: torch.Tensor, asked: list[tuple[int, int, int, int]]
     ) -> torch.Tensor:
         """Of colour and shape that the noun says, 0 where it does not say."""
+        if not asked:
+            return torch.zeros(())
         b, at, color, shape = torch.tensor(asked).T
         logits, n_colors = self.kinds(hidden[b, at]), len(COLORS) + 1
         loss: torch.Tensor = functional.cross_entropy(logits[:, :n_colors], color)
