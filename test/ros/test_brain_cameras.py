@@ -174,14 +174,15 @@ def test_a_clock_that_jumps_back_forgets_and_answers_in_the_new_time(kept: Kept)
     graph.bring_up()
     now = now_ns()
     graph.show(now)
-    earlier = now - 5 * SECOND_NS
-    graph.robot.publish_frame(earlier)
+    earlier = [now - 5 * SECOND_NS, now - 4 * SECOND_NS]  # one alone may be an odd stamp
+    for stamp_ns in earlier:
+        graph.robot.publish_frame(stamp_ns)
     buffer, camera = graph.eyes.perception.buffer, graph.eyes.camera
     graph.wait_until(
-        lambda: [frame.stamp_ns for frame in buffer.frames(camera)] == [earlier], "the reset"
+        lambda: [frame.stamp_ns for frame in buffer.frames(camera)] == earlier, "the reset"
     )
     (grounding,) = graph.ask("the red cube").groundings.groundings
-    assert messages.stamp_ns_of(grounding.header.stamp) == earlier
+    assert messages.stamp_ns_of(grounding.header.stamp) == earlier[-1]
     assert grounding.fixed_frame_id == FIXED_FRAME
 
 
