@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 
 from rynn_brain_ros.config import Setting, configure, settings
+from rynn_brain_ros.values import ConfigError
 
 C = TypeVar("C")
 
 
 def declare(node: Node, config: type[Any], prefix: str = "") -> None:
-    """One parameter for each setting of a configuration class, unless it is there already."""
-    for item in settings(config):
-        if not node.has_parameter(prefix + item.name):
-            node.declare_parameter(prefix + item.name, item.default, _descriptor(item))
+    """One parameter for each setting of a configuration class, unless it is there already. What it
+    was given need not be right yet: `read` says so."""
+    for setting in settings(config):
+        item = replace(setting, name=prefix + setting.name)
+        if not node.has_parameter(item.name):
+            _declare(node, item)
 
 
 def read(node: Node, config: type[C], prefix: str = "") -> C:
     """The configuration that the parameters are now. Raises `ConfigError`."""
     names = [item.name for item in settings(config)]
-    return configure(config, {name: node.get_parameter(prefix + name).value for name in names})
+    values = {name: node.get_parameter(prefix + name).value for name in names}
+    try:
+        return configure(config, values)
+    except ConfigError as error:
+        raise ConfigError(f"{prefix.rstrip('.')}: {error}" if prefix else str(error)) from error
+
+
+def _declare(node: Node, item: Setting) -> None:
+    descriptor = _descriptor(item)
+    try:
+        node.declare_parameter(item.name, item.default, descriptor)
+    except InvalidParameterValueException:  # out of its limits
+        descriptor.integer_range, descriptor.floating_point_range = [], []
+        node.declare_parameter(item.name, item.default, descriptor)
 
 
 def _descriptor(item: Setting) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=item.description)
+    # Of any type, or else rclpy raises where 20 is written for 20.0, before there is a node.
+    descriptor = ParameterDescriptor(description=item.description, dynamic_typing=True)
     if item.choices:
         descriptor.additional_constraints = f"one of {', '.join(item.choices)}"
     if item.minimum is None or item.maximum is None:
