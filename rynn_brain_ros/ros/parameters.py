@@ -7,24 +7,25 @@ from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterValueException
-from rclpy.node import Node
 
 from rynn_brain_ros.config import Setting, configure, settings
+from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.values import ConfigError
 
 C = TypeVar("C")
 
 
-def declare(node: Node, config: type[Any], prefix: str = "") -> None:
+def declare(node: ManagedNode, config: type[Any], prefix: str = "") -> None:
     """One parameter for each setting of a configuration class, unless it is there already. What it
     was given need not be right yet: `read` says so."""
     for setting in settings(config):
         item = replace(setting, name=prefix + setting.name)
         if not node.has_parameter(item.name):
             _declare(node, item)
+            node.configurable[item.name] = item
 
 
-def read(node: Node, config: type[C], prefix: str = "") -> C:
+def read(node: ManagedNode, config: type[C], prefix: str = "") -> C:
     """The configuration that the parameters are now. Raises `ConfigError`."""
     names = [item.name for item in settings(config)]
     values = {name: node.get_parameter(prefix + name).value for name in names}
@@ -34,7 +35,7 @@ def read(node: Node, config: type[C], prefix: str = "") -> C:
         raise ConfigError(f"{prefix.rstrip('.')}: {error}" if prefix else str(error)) from error
 
 
-def _declare(node: Node, item: Setting) -> None:
+def _declare(node: ManagedNode, item: Setting) -> None:
     descriptor = _descriptor(item)
     try:
         node.declare_parameter(item.name, item.default, descriptor)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.ros
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 
 from rynn_brain_ros.ros.together import NODES  # noqa: E402
 
@@ -47,6 +48,10 @@ def told(tmp_path: Path) -> Iterator[Told]:
             return node
 
         yield make
+
+
+def set_to(node: Any, name: str, value: Any) -> Any:
+    return node.set_parameters([Parameter(name, value=value)])[0]
 
 
 # --- values --------------------------------------------------------------------------------------
@@ -88,3 +93,49 @@ def test_a_value_that_is_none_fails_configuration_in_a_sentence(
 def test_limits_are_told_to_who_asks(told: Told) -> None:
     (limits,) = told("act", "armed_s: 20.0").describe_parameter("armed_s").floating_point_range
     assert (limits.from_value, limits.to_value) == (1.0, 36000.0)
+
+
+# --- changes -------------------------------------------------------------------------------------
+
+
+def test_a_change_is_refused_while_it_would_change_nothing(told: Told) -> None:
+    act = told("act", "dry_run: false")
+    assert act.trigger_configure() is SUCCESS
+    for state in ("inactive", "active"):
+        refused = set_to(act, "dry_run", True)
+        assert not refused.successful, state
+        assert "clean it up first (ros2 lifecycle set /robot/act deactivate, then" in refused.reason
+        assert act.get_parameter("dry_run").value is False
+        if state == "inactive":
+            assert act.trigger_activate() is SUCCESS
+
+
+def test_the_value_that_is_there_may_be_set_at_any_time(told: Told) -> None:
+    act = told("act", "armed_s: 20")
+    assert act.trigger_configure() is SUCCESS
+    assert set_to(act, "armed_s", 20.0).successful
+    assert set_to(act, "dry_run", True).successful
+
+
+def test_a_change_counts_once_it_is_cleaned_up_and_configured_anew(told: Told) -> None:
+    view = told("view", "marker_lifetime_s: 5.0")
+    assert view.trigger_configure() is SUCCESS
+    assert view.trigger_cleanup() is SUCCESS
+    assert set_to(view, "marker_lifetime_s", 7).successful
+    assert view.trigger_configure() is SUCCESS
+    assert view._config.marker_lifetime_s == 7.0
+
+
+@pytest.mark.parametrize("value", [None, 1, "no"])
+def test_no_parameter_is_set_to_what_it_cannot_be(value: Any, told: Told) -> None:
+    act = told("act", "dry_run: true")
+    refused = set_to(act, "dry_run", value)
+    assert not refused.successful
+    assert "it must be of type bool" in refused.reason
+    assert act.get_parameter("dry_run").value is True
+
+
+def test_what_is_ros_own_may_be_set_at_any_time(told: Told) -> None:
+    view = told("view", "image_mib: 1")
+    assert view.trigger_configure() is SUCCESS
+    assert set_to(view, "use_sim_time", True).successful
