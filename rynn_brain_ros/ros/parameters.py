@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterValueException
 
-from rynn_brain_ros.config import Setting, configure, settings
+from rynn_brain_ros.config import Setting, configure, settings, unknown
 from rynn_brain_ros.ros.lifecycle import ManagedNode
 from rynn_brain_ros.values import ConfigError
 
 C = TypeVar("C")
+_OF_ROS = ("qos_overrides.", "start_type_description_service")
+"""What every node may be told, and rclpy declares late, or not on every distro."""
 
 
 def declare(node: ManagedNode, config: type[Any], prefix: str = "") -> None:
@@ -33,6 +35,20 @@ def read(node: ManagedNode, config: type[C], prefix: str = "") -> C:
         return configure(config, values)
     except ConfigError as error:
         raise ConfigError(f"{prefix.rstrip('.')}: {error}" if prefix else str(error)) from error
+
+
+def refuse_unknown(node: ManagedNode) -> None:
+    """Raises `ConfigError` for a parameter that the node was given and does not have: a misspelled
+    ``dry_run`` would be as good as none. To be called when all are declared.
+
+    Other nodes' settings are refused too, also from a file's ``/**``: a node is not told which part
+    of a file a parameter came from, and ``require_approval`` would seem to hold where it does not.
+    """
+    known = (*node.configurable, "autostart", "use_sim_time")
+    for name in node._parameter_overrides:  # no distro's rclpy has a public way to them
+        if not node.has_parameter(name) and not name.startswith(_OF_ROS):
+            hint = "(In a file, what another node is told goes under its name, and not under /**.)"
+            raise ConfigError(f"{unknown('parameter', name, known)} {hint}")
 
 
 def _declare(node: ManagedNode, item: Setting) -> None:

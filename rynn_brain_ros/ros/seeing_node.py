@@ -19,7 +19,7 @@ from rynn_brain_ros.msg import BrainStatus
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.eyes import Eyes
 from rynn_brain_ros.ros.lifecycle import ManagedNode
-from rynn_brain_ros.ros.parameters import declare, read
+from rynn_brain_ros.ros.parameters import declare, read, refuse_unknown
 from rynn_brain_ros.ros.vitals import Vitals
 from rynn_brain_ros.values import ConfigError, RynnBrainError
 
@@ -74,7 +74,9 @@ class SeeingNode(ManagedNode, Generic[C]):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             self._config = config = read(self, self._settings)
-            self.eyes = Eyes(self, config, self._cameras(config))
+            cameras = self._cameras(config)
+            refuse_unknown(self)
+            self.eyes = Eyes(self, config, cameras)
             self._engines = self._open(config)
             self._prepare(self.eyes, self._engines)
         except (RynnBrainError, NameValidationException) as error:

@@ -19,6 +19,11 @@ from rclpy.parameter import Parameter  # noqa: E402
 from rynn_brain_ros.ros.together import NODES  # noqa: E402
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
+CAMERAS = """
+    cameras: front, wrist
+    front: {color_topic: /front/image}
+    wrist: {color_topic: /wrist/image}
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,6 +57,66 @@ def told(tmp_path: Path) -> Iterator[Told]:
 
 def set_to(node: Any, name: str, value: Any) -> Any:
     return node.set_parameters([Parameter(name, value=value)])[0]
+
+
+# --- unknown ones --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "near"),
+    [
+        ("brain", "max_frame_age", "max_frame_age_s"),
+        ("act", "require_aproval", "require_approval"),
+        ("policy", "max_accel", "max_acceleration"),
+        ("policy", "replan_step", "replan_steps"),
+        ("view", "color_topic", "color_topics"),
+        ("record", "operater", "operator"),
+        ("sim", "sead", "seed"),
+    ],
+)
+def test_an_unknown_parameter_fails_configuration_and_names_the_nearest(
+    name: str, wrong: str, near: str, told: Told, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = told(name, f"{wrong}: 1")
+    assert node.trigger_configure() is not SUCCESS
+    said = f"cannot configure: unknown parameter '{wrong}': did you mean '{near}'?"
+    assert said in capfd.readouterr().err
+
+
+def test_every_node_refuses_what_it_does_not_know(
+    told: Told, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in NODES:
+        assert told(name, "zzz: 1").trigger_configure() is not SUCCESS
+        said = capfd.readouterr().err
+        assert "unknown parameter 'zzz': known are " in said
+        assert "goes under its name, and not under /**" in said
+
+
+def test_a_misspelled_camera_does_not_get_the_topics_of_another_one(
+    told: Told, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = told("brain", CAMERAS.replace("wrist: {", "writs: {"))
+    assert node.trigger_configure() is not SUCCESS
+    said = "unknown parameter 'writs.color_topic': did you mean 'wrist.color_topic'?"
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("section", ["/**", "/**/brain", "/robot/brain"])
+def test_what_ros_tells_every_node_is_known(section: str, told: Told) -> None:
+    lines = """
+    use_sim_time: true
+    start_type_description_service: true
+    qos_overrides: {/clock: {subscription: {depth: 5}}}
+    """
+    assert told("brain", lines + CAMERAS, section).trigger_configure() is SUCCESS
+
+
+def test_a_setting_of_another_node_is_refused_wherever_it_comes_from(
+    told: Told, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert told("policy", "require_approval: true", "/**").trigger_configure() is not SUCCESS
+    assert "unknown parameter 'require_approval'" in capfd.readouterr().err
 
 
 # --- values --------------------------------------------------------------------------------------
