@@ -160,6 +160,27 @@ def test_limits_are_told_to_who_asks(told: Told) -> None:
     assert (limits.from_value, limits.to_value) == (1.0, 36000.0)
 
 
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("camera/camera", "camera_camera"),
+        ("/left/camera/", "left_camera"),
+        ("two words", "two_words"),
+        ("2", "camera_2"),
+    ],
+)
+def test_a_topic_in_place_of_a_cameras_name_is_told_what_to_write(
+    name: str, better: str, told: Told, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = f"cameras: 'front, {name}'\n    front: {{color_topic: /front/image}}"
+    assert told("brain", lines).trigger_configure() is not SUCCESS
+    said = capfd.readouterr().err
+    assert f"cameras: '{name}' is no name of a camera" in said
+    assert f"give its topics as {better}.color_topic and {better}.depth_topic" in said
+    lines = f"cameras: front, {better}\n    {better}: {{color_topic: /camera/camera/image}}"
+    assert told("brain", lines).trigger_configure() is SUCCESS
+
+
 # --- changes -------------------------------------------------------------------------------------
 
 
