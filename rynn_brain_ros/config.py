@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -68,10 +68,15 @@ def configure(config: type[C], values: Mapping[str, Any]) -> C:
     known = {item.name: item for item in settings(config)}
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise ConfigError(f"unknown setting {name!r}: {hint}")
+            raise ConfigError(unknown("setting", name, known))
     return config(**{name: checked(known[name], value) for name, value in values.items()})
+
+
+def unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """The words for a name that is none of the ``known``: they tell the nearest, or else all."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return f"unknown {kind} {name!r}: {hint}"
 
 
 def checked(item: Setting, value: Any) -> Any:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from rcl_interfaces.msg import ParameterDescriptor
+from lifecycle_msgs.msg import State
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from rynn_brain_ros.config import Setting, checked
+from rynn_brain_ros.values import ConfigError
 
 _AUTOSTART = ParameterDescriptor(
     description="configure and activate by itself when it starts", read_only=True
@@ -18,11 +24,17 @@ class ManagedNode(LifecycleNode):
 
     With the parameter ``autostart`` it needs nobody to activate it: on a busy machine a launch
     file's request may get lost while the two are still finding each other.
+
+    ``configurable`` are its parameters that `on_configure` reads, by name, as
+    `parameters.declare` puts them there. They can be set while it is unconfigured only: a yes to
+    ``ros2 param set act dry_run true`` must not leave the arm going on.
     """
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         _refuse_wrong_transitions(self)
+        self.configurable: dict[str, Setting] = {}
+        self.add_on_set_parameters_callback(self._on_set)
         if self.declare_parameter("autostart", False, _AUTOSTART).value:
             # In the executor's thread as every transition, and whatever the clock says.
             self.create_guard_condition(self._start).trigger()
@@ -30,6 +42,27 @@ class ManagedNode(LifecycleNode):
     def _start(self) -> None:
         if self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+
+    def _on_set(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        """Called when a parameter is declared, too, whose value `on_configure` judges."""
+        try:
+            for parameter in parameters:
+                if parameter.name in self.configurable:
+                    self._check_set(self.configurable[parameter.name], parameter.value)
+        except ConfigError as no:
+            return SetParametersResult(successful=False, reason=str(no))
+        return SetParametersResult(successful=True)
+
+    def _check_set(self, item: Setting, value: Any) -> None:
+        same = checked(item, value) == self.get_parameter(item.name).value
+        state, _ = self._state_machine.current_state
+        if not same and state != State.PRIMARY_STATE_UNCONFIGURED:
+            raise ConfigError(
+                f"{item.name} takes effect when the node is configured, and nothing changes now: "
+                "deactivate it and clean it up first (ros2 lifecycle set "
+                f"{self.get_fully_qualified_name()} deactivate, then cleanup), set this, and "
+                "configure and activate it anew"
+            )
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._rest("the node was deactivated")

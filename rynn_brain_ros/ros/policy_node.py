@@ -31,7 +31,7 @@ from rynn_brain_ros.planning.arming import Arming
 from rynn_brain_ros.ros.clients import Clients
 from rynn_brain_ros.ros.conversion import message_class, to_ros
 from rynn_brain_ros.ros.lifecycle import ManagedNode
-from rynn_brain_ros.ros.parameters import declare, read
+from rynn_brain_ros.ros.parameters import declare, read, refuse_unknown
 from rynn_brain_ros.ros.policy_robot import PolicyRobot
 from rynn_brain_ros.ros.qos import mismatches, of_channel
 from rynn_brain_ros.ros.spinning import spin
@@ -87,6 +87,7 @@ class PolicyNode(ManagedNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
+            refuse_unknown(self)
             self._config, self._runner = read(self, PolicyConfig), read(self, RunnerConfig)
             self._prepare(self._config, find_contract(self._config.contract))
         except RynnBrainError as error:

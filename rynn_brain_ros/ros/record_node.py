@@ -32,7 +32,7 @@ from rynn_brain_ros.data.recording_report import line, parts
 from rynn_brain_ros.data.recording_session import RecordingSession
 from rynn_brain_ros.ros.conversion import message_class, to_ros
 from rynn_brain_ros.ros.lifecycle import ManagedNode
-from rynn_brain_ros.ros.parameters import declare, read
+from rynn_brain_ros.ros.parameters import declare, read, refuse_unknown
 from rynn_brain_ros.ros.qos import mismatches, of_channel
 from rynn_brain_ros.ros.spinning import spin
 from rynn_brain_ros.srv import StartEpisode
@@ -72,6 +72,7 @@ class RecordNode(ManagedNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
+            refuse_unknown(self)
             self._config = config = read(self, RecordConfig)
             self._buttons = Buttons(config)
             provenance = {"rynn_brain_ros": __version__, "operator": config.operator}

@@ -19,7 +19,7 @@ from rynn_brain_ros.msg import BrainStatus
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.eyes import Eyes
 from rynn_brain_ros.ros.lifecycle import ManagedNode
-from rynn_brain_ros.ros.parameters import declare, read
+from rynn_brain_ros.ros.parameters import declare, read, refuse_unknown
 from rynn_brain_ros.ros.vitals import Vitals
 from rynn_brain_ros.values import ConfigError, RynnBrainError
 
@@ -74,7 +74,9 @@ class SeeingNode(ManagedNode, Generic[C]):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             self._config = config = read(self, self._settings)
-            self.eyes = Eyes(self, config, self._cameras(config))
+            cameras = self._cameras(config)
+            refuse_unknown(self)
+            self.eyes = Eyes(self, config, cameras)
             self._engines = self._open(config)
             self._prepare(self.eyes, self._engines)
         except (RynnBrainError, NameValidationException) as error:
@@ -88,7 +90,7 @@ class SeeingNode(ManagedNode, Generic[C]):
         names = [name.strip() for name in config.cameras.split(",") if name.strip()]
         for name in names:
             if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name):
-                raise ConfigError(f"cameras: {name!r} is no name: use letters, digits and _")
+                raise ConfigError(_not_a_name(name))
             declare(self, CameraConfig, f"{name}.")
         return {name: read(self, CameraConfig, f"{name}.") for name in names}
 
@@ -125,3 +127,14 @@ class SeeingNode(ManagedNode, Generic[C]):
             status, diagnostics = vitals.look()
             self._status.publish(to_ros(BrainStatus, self._completed(status)))
             self._diagnostics.publish(to_ros(DiagnosticArray, diagnostics))
+
+
+def _not_a_name(name: str) -> str:
+    """What to write instead of a topic's beginning, such as realsense's camera/camera."""
+    better = re.sub("[^A-Za-z0-9]+", "_", name).strip("_")
+    better = better if better[:1].isalpha() else f"camera_{better}".rstrip("_")
+    return (
+        f"cameras: {name!r} is no name of a camera: parameters begin with it, so it has letters, "
+        f"digits and _ only, and a letter first. Call it {better}, say, and give its topics as "
+        f"{better}.color_topic and {better}.depth_topic"
+    )

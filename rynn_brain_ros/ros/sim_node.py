@@ -28,7 +28,7 @@ from rynn_brain_ros import messages
 from rynn_brain_ros.bags import typestore
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.lifecycle import ManagedNode
-from rynn_brain_ros.ros.parameters import declare, read
+from rynn_brain_ros.ros.parameters import declare, read, refuse_unknown
 from rynn_brain_ros.ros.sim_arm import serve_arm
 from rynn_brain_ros.ros.sim_base import map_message, odometry, serve_base
 from rynn_brain_ros.ros.sim_frames import Frames
@@ -71,6 +71,7 @@ class SimNode(ManagedNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
+            refuse_unknown(self)
             self._config = read(self, SimConfig)
             if not self._config.publish_clock and self._config.realtime_factor != 1.0:
                 raise InputError("without publish_clock the realtime_factor must be 1")

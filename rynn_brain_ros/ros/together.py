@@ -2,8 +2,8 @@
 
     ros2 run rynn_brain_ros together brain view --ros-args -p autostart:=true --params-file FILE
 
-Parameters, remappings and the namespace are given to all of them; a parameter file tells them apart
-by their names (``/**/brain:``).
+Remappings and the namespace are given to all of them, and so are parameters; what only one of them
+has goes under its name, in a parameter file (``/**/brain:``) as in ``-p brain:frames:=4``.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from rynn_brain_ros.config import ViewConfig
 from rynn_brain_ros.msg import BrainStatus, GroundingArray, Plan
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.lifecycle import ManagedNode
-from rynn_brain_ros.ros.parameters import declare, read
+from rynn_brain_ros.ros.parameters import declare, read, refuse_unknown
 from rynn_brain_ros.ros.raw_images import RawImages
 from rynn_brain_ros.ros.spinning import spin
 from rynn_brain_ros.values import (
@@ -75,6 +75,7 @@ class ViewNode(ManagedNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
+            refuse_unknown(self)
             self._config = read(self, ViewConfig)
             self._types = self._image_types()
         except (RynnBrainError, NameValidationException) as error:
