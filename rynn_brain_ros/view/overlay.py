@@ -126,6 +126,8 @@ def _dashes(points: Sequence[Point2], dash: float, gap: float) -> Iterator[tuple
     at = 0.0  # where the next dash begins, from the start of this segment
     for (ua, va), (ub, vb) in pairwise(points):
         length = math.hypot(ub - ua, vb - va)
+        if not length:
+            continue  # a side of a thing that lies wholly beyond one border
         while at < length:
             s, e = max(0.0, at / length), min(1.0, (at + dash) / length)
             if e > s:
