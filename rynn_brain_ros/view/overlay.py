@@ -39,8 +39,8 @@ def draw(
 
     ``image_rgb`` is uint8 [H, W, 3], RGB, and shows ``frame``, possibly resized. Groundings in
     other frames are left out; a colour is the grounding's place in ``lifted`` (see `colors`).
-    Refused ones are grey and dashed and carry the refusal's code. ``caption`` is one line over
-    the lower edge. Letters outside ASCII appear as ``?``: OpenCV's fonts have no others.
+    Refused ones are grey and dashed and carry the refusal's code. ``caption`` is one line along
+    the lower edge, under what is drawn there. Letters outside ASCII appear as ``?``: OpenCV's fonts have no others.
 
     Raises `ImageError` where the array is not such a picture.
     """
@@ -55,9 +55,10 @@ def draw(
         return image
     writer = _Writer(unit_of(width, height))
     shapes = shapes_of(lifted, frame, width, height)
+    # Before the shapes: what is pointed at near the lower edge shows on the strip.
+    strip = writer.strip(image, caption) if caption else 0
     for shape in shapes:
         _draw_shape(image, shape, writer.unit)
-    strip = writer.strip(image, caption) if caption else 0
     for label in place_labels(shapes, width, height - strip, writer.measure, writer.unit):
         writer.label(image, label)
     return image

@@ -190,6 +190,13 @@ def test_a_label_says_what_how_sure_and_how_far(make_frame, lift, nan):
     assert texts == ["1 affordance 0.87 · 1.020 m", "2 affordance · 1.020 m"]
 
 
+def test_a_caption_hides_nothing_that_is_pointed_at(make_frame, lift):
+    frame = make_frame(width=641, height=481)
+    low = Affordance(0, ((500.0, 985.0),), (0, 1), "affordance")
+    drawn = draw(_picture(641, 481), [lift(low, frame)], frame, caption="q-1 · Open the drawer")
+    assert tuple(drawn[473, 320]) == PALETTE[0]
+
+
 def test_letters_that_the_font_lacks_do_not_break_a_caption(make_frame):
     frame = make_frame()
     assert (draw(_picture(), [], frame, caption="打开抽屉\n\x00") != 90).any()
