@@ -93,11 +93,12 @@ def _place(item: LiftedGrounding, fixed_frame: bool) -> _Place | None:
     known = item.fixed_frame_id and all(p.point_fixed_m is not None for p in (*points, target))
     fixed = fixed_frame and bool(known)
     xyz = [_xyz(point, fixed) for point in points]
-    if not np.isfinite([*xyz, _xyz(target, fixed)]).all():
+    frame_id = item.fixed_frame_id if fixed else item.frame.frame.frame_id
+    if not frame_id or not np.isfinite([*xyz, _xyz(target, fixed)]).all():
         return None
     covariance = target.covariance_fixed_m2 if fixed else target.covariance_camera_m2
     return _Place(
-        frame_id=item.fixed_frame_id if fixed else item.frame.frame.frame_id,
+        frame_id=frame_id,
         stamp_ns=item.frame.frame.stamp_ns,
         locked=fixed,
         up=(0.0, 0.0, 1.0) if fixed else (0.0, -1.0, 0.0),

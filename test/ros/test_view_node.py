@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -188,6 +189,17 @@ def test_the_picture_that_was_asked_about_is_drawn_into(audience: Audience) -> N
     assert (np.abs(near.astype(int) - PALETTE[0]).sum(axis=1) < 30).any()
     data = np.frombuffer(bytes(audience.packed[0].data), np.uint8)
     assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == (240, 320, 3)
+
+
+def test_a_picture_of_a_camera_without_a_frame_id_is_drawn_into(audience: Audience) -> None:
+    seen = frame()
+    unnamed = replace(seen, frame=replace(seen.frame, frame_id=""))
+    spot = LiftedPoint((160.0, 120.0), (0.0, 0.0, 1.0), COVARIANCE)
+    item = replace(point(), frame=unnamed, points=(spot,), target=spot, fixed_frame_id="")
+    audience.tell(CAMERA, picture())
+    audience.tell("/brain/groundings", answer(item))
+    audience.wait_until(lambda: bool(audience.annotated and audience.markers), "the picture")
+    assert all(m.action == Marker.DELETEALL for m in audience.markers[0].markers)
 
 
 def test_a_picture_that_comes_after_its_answer_is_drawn_into_all_the_same(

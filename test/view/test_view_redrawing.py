@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,29 @@ def test_the_picture_is_the_one_that_the_brain_would_draw(make_frame, lift, resp
     pixels = np.full((480, 640, 3), 90, np.uint8)
     image = EncodedImage("rgb8", pixels.tobytes(), 640, 480, step=3 * 640)
     assert np.array_equal(redrawn(image, lifted, named), draw(pixels, response.lifted, frame))
+
+
+def test_a_camera_whose_frame_has_no_name_is_drawn_into_and_places_nothing(
+    make_frame, lift, respond
+):
+    frame = make_frame()
+    frame = replace(frame, frame=replace(frame.frame, frame_id=""))
+    lifted = tuple(lift(grounding, frame, fixed=False) for grounding in (POINT, PATH))
+    told = groundings_of(heard(respond((frame,), lifted)))
+    (named,) = frames_of(told)
+    pixels = np.full((480, 640, 3), 90, np.uint8)
+    image = EncodedImage("rgb8", pixels.tobytes(), 640, 480, step=3 * 640)
+    assert np.array_equal(redrawn(image, told, named), draw(pixels, lifted, frame))
+    assert all(marker["header"]["frame_id"] for marker in marker_array("q-1", told)["markers"])
+    assert [messages.target_pose(item) for item in lifted] == [None, None]
+    assert messages.path(lifted[1]) is None
+
+
+def test_a_camera_whose_frame_has_no_name_is_told_in_the_fixed_frame(make_frame, lift):
+    frame = make_frame()
+    item = lift(PATH, replace(frame, frame=replace(frame.frame, frame_id="")))
+    assert messages.target_pose(item)["header"]["frame_id"] == "odom"
+    assert len(messages.path(item)["poses"]) == 3
 
 
 def test_a_count_and_a_refusal_come_through(make_frame, lift, respond):
