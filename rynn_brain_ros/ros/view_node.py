@@ -142,8 +142,6 @@ class ViewNode(ManagedNode):
         self._answer = answer
         lifted = messages.groundings_of(answer)
         lifetime_s = self._config.marker_lifetime_s
-        if not lifetime_s:
-            self._markers.publish(to_ros(MarkerArray, delete_all()))
         markers = marker_array(answer.query_id, lifted, lifetime_s=lifetime_s)
         self._markers.publish(to_ros(MarkerArray, markers))
         for frame in frames_of(lifted):

@@ -42,6 +42,9 @@ def marker_array(
 ) -> Fields:
     """A visualization_msgs/MarkerArray of everything in an answer that has a place in space.
 
+    Its first marker deletes all of the topic: an answer takes the place of the one before, also
+    where nothing of it has a place.
+
     Markers stand in the fixed frame where the camera's pose is known and ``fixed_frame`` is
     true, else in the camera's optical frame; their stamp is always that of the image. In the
     fixed frame they are ``frame_locked``, so that a viewer keeps showing a place seen longer ago
@@ -58,10 +61,10 @@ def marker_array(
         for marker in _markers(query_id, index, item, place)
     ]
     seconds, fraction = divmod(round(lifetime_s * 1e9), 1_000_000_000)
-    for number, marker in enumerate(markers):
+    for number, marker in enumerate(markers, start=1):
         marker["id"] = number
         marker["lifetime"] = {"sec": seconds, "nanosec": fraction}
-    return {"markers": markers}
+    return {"markers": [*delete_all()["markers"], *markers]}
 
 
 def delete_all() -> Fields:

@@ -160,7 +160,8 @@ def rgb(marker: Marker) -> tuple[int, ...]:
 def test_markers_have_the_answers_id_its_colours_and_an_end(audience: Audience) -> None:
     audience.tell("/brain/groundings", answer(point(), refused_area()))
     audience.wait_until(lambda: bool(audience.markers), "markers")
-    markers = audience.markers[0].markers
+    before, *markers = audience.markers[0].markers
+    assert before.action == Marker.DELETEALL
     assert {m.ns for m in markers} == {"q7/affordance", "q7/area"}
     assert {m.header.frame_id for m in markers} == {"odom"}
     assert {messages.stamp_ns_of(m.header.stamp) for m in markers} == {STAMP_NS}
@@ -175,6 +176,15 @@ def test_markers_have_the_answers_id_its_colours_and_an_end(audience: Audience) 
     assert [round(p.y, 6) for p in spots.points] == [0.0, 0.3]
     text = next(m for m in refused if m.type == Marker.TEXT_VIEW_FACING)
     assert "low_confidence" in text.text
+
+
+def test_an_answer_that_finds_nothing_takes_away_what_the_one_before_showed(
+    audience: Audience,
+) -> None:
+    audience.tell("/brain/groundings", answer(point()))
+    audience.tell("/brain/groundings", answer())
+    audience.wait_until(lambda: len(audience.markers) == 2, "markers")
+    assert [m.action for m in audience.markers[-1].markers] == [Marker.DELETEALL]
 
 
 def test_the_picture_that_was_asked_about_is_drawn_into(audience: Audience) -> None:
@@ -199,7 +209,7 @@ def test_a_picture_of_a_camera_without_a_frame_id_is_drawn_into(audience: Audien
     audience.tell(CAMERA, picture())
     audience.tell("/brain/groundings", answer(item))
     audience.wait_until(lambda: bool(audience.annotated and audience.markers), "the picture")
-    assert all(m.action == Marker.DELETEALL for m in audience.markers[0].markers)
+    assert [m.action for m in audience.markers[0].markers] == [Marker.DELETEALL]
 
 
 def test_a_picture_that_comes_after_its_answer_is_drawn_into_all_the_same(
