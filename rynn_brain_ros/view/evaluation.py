@@ -14,7 +14,7 @@ from rynn_brain_ros.view.charts import PANEL, Counts, cause_panel, stage_panel, 
 from rynn_brain_ros.view.page import STORY_STYLE
 from rynn_brain_ros.view.parts import document, pairs, tile
 from rynn_brain_ros.view.svg import drawing, element
-from rynn_brain_ros.view.telling import plain, seconds
+from rynn_brain_ros.view.telling import percent, plain, seconds
 
 _Z95 = 1.959963984540054  # two-sided 95 % of a normal distribution
 
@@ -198,7 +198,7 @@ def _success(told: Mapping[str, Any]) -> str:
     if not n:
         return "no episode was scored" if not told["episodes"] else "nobody knows"
     low, high = told["success_interval_95"]
-    share = f"{told['successes']} of {n}, {told['success_rate']:.0%}"
+    share = f"{told['successes']} of {n}, {percent(told['success_rate'])}"
     return f"{share} (95% interval {100 * low:.0f}–{100 * high:.0f}%)"
 
 
