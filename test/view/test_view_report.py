@@ -216,7 +216,11 @@ def test_a_point_without_depth_has_a_dash_beside_its_pixel(tmp_path, make_frame,
     cells = dict(re.findall(r'data-label="([^"]*)"><div>(.*?)</div>', html))
     assert cells["Pixels"].split("<br>") == ["63.9, 47.9", "127.8, 47.9", "191.7, 47.9"]
     assert cells["Camera, m"].split("<br>") == ["0.000, −0.200, 1.000", "–", "0.200, −0.200, 1.000"]
-    assert cells["Fixed, m"].split("<br>")[:3] == ["1.000, 0.000, 0.500", "–", "1.000, 0.200, 0.500"]
+    assert cells["Fixed, m"].split("<br>")[:3] == [
+        "1.000, 0.000, 0.500",
+        "–",
+        "1.000, 0.200, 0.500",
+    ]
     assert cells["±σ, mm"].split("<br>")[1] == "–"
 
 
