@@ -245,6 +245,19 @@ def test_the_panel_tells_state_answer_and_plan(audience: Audience) -> None:
         assert (np.abs(pixels.astype(int) - color).sum(axis=2) < 60).any(), color
 
 
+def test_the_panel_tells_when_a_node_falls_silent(audience: Audience) -> None:
+    """Nothing comes any more, and it is drawn again all the same."""
+    audience.tell("/act/status", BrainStatus(state=1, engine="color-baseline", armed=True))
+
+    def warned() -> bool:
+        shown = np.frombuffer(bytes(audience.panel[-1].data), np.uint8).reshape(-1, 3)
+        return bool((np.abs(shown.astype(int) - PALETTE[4]).sum(axis=1) < 60).any())
+
+    audience.wait_until(lambda: bool(audience.panel), "the panel")
+    assert not warned()
+    audience.wait_until(warned, "the panel to tell of the silence")
+
+
 def test_what_was_shown_is_taken_away_when_it_is_deactivated(audience: Audience) -> None:
     audience.tell("/brain/groundings", answer(point()))
     audience.wait_until(lambda: bool(audience.markers), "markers")
