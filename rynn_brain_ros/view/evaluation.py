@@ -67,8 +67,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 def summary(scores: Sequence[EpisodeScore]) -> dict[str, Any]:
     """Everything in figures, ready for JSON; ``None`` where there is nothing to count.
 
-    ``kinds`` holds episodes and successes by kind, ``stage_s`` the median seconds per stage over
-    the episodes that tell it.
+    ``kinds`` holds episodes, those of them that nobody judged, and successes by kind; ``stage_s``
+    the median seconds per stage over the episodes that tell it.
     """
     n, won = sum(score.judged for score in scores), sum(score.success for score in scores)
     return {
@@ -79,7 +79,11 @@ def summary(scores: Sequence[EpisodeScore]) -> dict[str, Any]:
         "success_interval_95": list(wilson(won, n)) if n else None,
         "causes": _counted(score.cause for score in scores),
         "kinds": {
-            kind: {"episodes": len(of), "successes": sum(score.success for score in of)}
+            kind: {
+                "episodes": len(of),
+                "unjudged": sum(not score.judged for score in of),
+                "successes": sum(score.success for score in of),
+            }
             for kind, of in _by_kind(scores).items()
         },
         "refusals": _counted(code for score in scores for code in score.refusals),

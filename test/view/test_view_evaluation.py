@@ -106,7 +106,13 @@ def test_what_nobody_judged_is_neither_a_success_nor_a_false_claim():
 
 
 def test_kinds_are_told_apart():
-    assert summary(SCORES)["kinds"]["absent"] == {"episodes": 1, "successes": 1}
+    assert summary(SCORES)["kinds"]["absent"] == {"episodes": 1, "unjudged": 0, "successes": 1}
+    unjudged = replace(WON, success=False, judged=False)
+    assert summary((WON, unjudged))["kinds"]["place"] == {
+        "episodes": 2,
+        "unjudged": 1,
+        "successes": 1,
+    }
 
 
 def test_unknown_times_are_left_out_of_the_medians():
