@@ -176,7 +176,7 @@ def lifted_of(message: Any) -> LiftedGrounding:
     )
     return LiftedGrounding(
         _grounding_of(message, kind),
-        _frame_of(message) if message.header.frame_id else None,
+        _frame_of(message) if message.camera else None,
         points_px,
         points,
         target,
@@ -390,21 +390,24 @@ def place_of(lifted: LiftedGrounding, spot: LiftedPoint, frame: Frame) -> tuple[
 
 def target_pose(lifted: LiftedGrounding) -> MessageDict | None:
     """geometry_msgs/PoseStamped of the target at the image's stamp; its orientation is the
-    frame's own (a point has none). ``None`` without a target."""
+    frame's own (a point has none). ``None`` without a target, or in a frame without a name."""
     if lifted.target is None or lifted.frame is None:
         return None
     frame = lifted.frame.frame
     frame_id, xyz = place_of(lifted, lifted.target, frame)
-    return _pose_stamped(frame.stamp_ns, frame_id, xyz)
+    return _pose_stamped(frame.stamp_ns, frame_id, xyz) if frame_id else None
 
 
 def path(lifted: LiftedGrounding) -> MessageDict | None:
-    """nav_msgs/Path of a lifted trajectory at the image's stamp, else ``None``."""
+    """nav_msgs/Path of a lifted trajectory at the image's stamp, else ``None``; so in a frame
+    without a name."""
     is_path = isinstance(lifted.grounding, Trajectory) and lifted.points
     if not is_path or lifted.frame is None:
         return None
     frame = lifted.frame.frame
     places = [place_of(lifted, spot, frame) for spot in lifted.points]
+    if not all(frame_id for frame_id, _ in places):
+        return None
     return {
         "header": header(frame.stamp_ns, places[0][0]),
         "poses": [_pose_stamped(frame.stamp_ns, frame_id, xyz) for frame_id, xyz in places],

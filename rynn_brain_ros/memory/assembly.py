@@ -78,9 +78,9 @@ class AssemblyStats:
     """Counts since the start.
 
     ``missing`` names what emitted frames went without: camera_info, depth, depth_info,
-    depth_transform, pose. ``dropped`` names why colour images never became frames: duplicate,
-    late (an image with a later stamp was emitted before, or came before and after it), overflow
-    (nobody polled), reset.
+    depth_transform, frame_id (it is empty), pose. ``dropped`` names why colour images never became
+    frames: duplicate, late (an image with a later stamp was emitted before, or came before and
+    after it), overflow (nobody polled), reset.
     """
 
     emitted: int
@@ -303,7 +303,11 @@ class FrameAssembler:
         depth = self._depth_of(item, info) if self._config.expects_depth else _Depth()
         pose = self._poses.camera_pose(item.frame_id, item.stamp_ns)
         refusal = pose if isinstance(pose, Refusal) else None
-        lacks = {"camera_info": info is None, "pose": refusal is not None}
+        lacks = {
+            "camera_info": info is None,
+            "frame_id": not item.frame_id,
+            "pose": refusal is not None,
+        }
         if not waited and (any(lacks.values()) or not depth.settled):
             return None
         self._missing.update(name for name, lacking in lacks.items() if lacking)

@@ -74,6 +74,12 @@ class _Poses:
         return self._fixed_frame or continuous_frame(self._transforms, frame_id)
 
     def camera_pose(self, frame_id: str, stamp_ns: int) -> RigidTransform | Refusal:
+        if not frame_id:
+            return Refusal(
+                RefusalCode.NO_TRANSFORM,
+                "the images' frame_id is empty, so that nothing says where the camera is: set the "
+                "name of its optical frame in the camera's driver",
+            )
         fixed = self.fixed_frame(frame_id)
         if fixed is None:
             known = ", ".join(self._transforms.known_frames) or "none"

@@ -142,8 +142,9 @@ class BrainNode(SeeingNode[BrainConfig]):
         response.grounding = to_ros(Grounding, grounding)
         pose = messages.target_pose(lifted)
         if lifted.refusal is not None or pose is None:
-            response.refusal_code = lifted.refusal.code.value if lifted.refusal else ""
-            response.message = lifted.refusal.text if lifted.refusal else "there is no target"
+            why = lifted.refusal or lifted.pose_refusal
+            response.refusal_code = why.code.value if why else ""
+            response.message = why.text if why else "there is no target"
             return
         target = to_ros(PoseStamped, pose)
         response.target.header = target.header

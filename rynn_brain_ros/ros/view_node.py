@@ -9,15 +9,18 @@ in all of them. Callbacks of images only keep bytes; a picture is decoded when a
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
 from cv_bridge import CvBridge
 from message_filters import Subscriber
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
@@ -42,12 +45,14 @@ from rynn_brain_ros.values import (
 )
 from rynn_brain_ros.view import delete_all, marker_array
 from rynn_brain_ros.view.overlay import Image as Pixels
-from rynn_brain_ros.view.panel import draw_panel, panel_rows
+from rynn_brain_ros.view.panel import Heard, draw_panel, panel_rows
 from rynn_brain_ros.view.publications import jpeg_message
 from rynn_brain_ros.view.redrawing import frames_of, redrawn
 
 _PATIENCE_S = 0.5
 """An answer may come before a picture that it names."""
+_REDRAW_S = 1.0
+"""The panel tells of silence, too."""
 
 
 class ViewNode(ManagedNode):
@@ -61,6 +66,7 @@ class ViewNode(ManagedNode):
         self._raw = RawImages(0, self._refuse)
         self._types: dict[str, str] = {}
         self._heard: list[Any] = []
+        self._redraw: Timer | None = None
         self._forget()
         self._markers = self.create_lifecycle_publisher(MarkerArray, "~/markers", 10)
         self._pictures = {
@@ -96,18 +102,24 @@ class ViewNode(ManagedNode):
             self._hear(Plan, f"{source}/plan", self._on_plan)
             self._hear(BrainStatus, f"{source}/status", partial(self._on_status, source))
         self._show_panel()
+        # Whatever /clock says: it may be silent itself.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._redraw = self.create_timer(_REDRAW_S, self._show_panel, clock=steady)
         return result
 
     def _rest(self, why: str) -> None:
         for heard in self._heard:
             self.destroy_subscription(heard)
         self._heard.clear()
+        if self._redraw is not None:
+            self.destroy_timer(self._redraw)
+            self._redraw = None
         self._markers.publish(to_ros(MarkerArray, delete_all()))
         self._forget()
 
     def _forget(self) -> None:
         self._raw.clear()
-        self._statuses: dict[str, BrainStatus] = {}
+        self._statuses: dict[str, tuple[float, BrainStatus]] = {}
         self._answer: GroundingArray | None = None
         self._plan: Plan | None = None
 
@@ -132,7 +144,7 @@ class ViewNode(ManagedNode):
         self.get_logger().warning(f"{camera}: {error}", throttle_duration_sec=5.0)
 
     def _on_status(self, source: str, status: BrainStatus) -> None:
-        self._statuses[source] = status
+        self._statuses[source] = time.monotonic(), status
         self._show_panel()
 
     def _on_plan(self, plan: Plan) -> None:
@@ -143,8 +155,6 @@ class ViewNode(ManagedNode):
         self._answer = answer
         lifted = messages.groundings_of(answer)
         lifetime_s = self._config.marker_lifetime_s
-        if not lifetime_s:
-            self._markers.publish(to_ros(MarkerArray, delete_all()))
         markers = marker_array(answer.query_id, lifted, lifetime_s=lifetime_s)
         self._markers.publish(to_ros(MarkerArray, markers))
         for frame in frames_of(lifted):
@@ -201,7 +211,9 @@ class ViewNode(ManagedNode):
     # --- shown ---------------------------------------------------------------------------------
 
     def _show_panel(self) -> None:
-        rows = panel_rows(self._statuses, self._answer, self._plan)
+        now_s = time.monotonic()
+        statuses = {name: Heard(told, now_s - s) for name, (s, told) in self._statuses.items()}
+        rows = panel_rows(statuses, self._answer, self._plan)
         self._show("panel", draw_panel(rows), self.get_clock().now().nanoseconds, "")
 
     def _show(self, name: str, picture: Pixels, stamp_ns: int, frame_id: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rynn_brain_ros.view.colors import BAD, GOOD, PALETTE, REFUSED
 from rynn_brain_ros.view.svg import element, hex_of, points_of, titled, words
-from rynn_brain_ros.view.telling import plain, seconds
+from rynn_brain_ros.view.telling import percent, plain, seconds
 
 PANEL = (360.0, 270.0)
 """Width and height in pixels."""
@@ -58,7 +58,7 @@ def _cause_bar(place: int, name: str, counts: Counts, most: int) -> str:
 
 def success_panel(steps: Sequence[tuple[float, float, float]]) -> str:
     """(rate, low, high) after each episode: a line in the band of its 95 % interval."""
-    left, right = 38.0, 316.0
+    left, right = 42.0, 300.0  # beside them "100%" and ">99.9%"
     n = max(1, len(steps) - 1)
 
     def at(i: int, share: float) -> tuple[float, float]:
@@ -76,7 +76,7 @@ def success_panel(steps: Sequence[tuple[float, float, float]]) -> str:
         parts.append(element("polyline", points=points_of(line), **way))
         u, v = line[-1]
         parts.append(element("circle", cx=u, cy=v, r=4, fill=color))
-        parts.append(words(u + 7, v + 5, f"{steps[-1][0]:.0%}", fill=color, font_weight=700))
+        parts.append(words(u + 7, v + 5, percent(steps[-1][0]), fill=color, font_weight=700))
         parts.append(_soft(left, _BOTTOM + 20, "1"))
         parts.append(_soft(right, _BOTTOM + 20, f"{len(steps)} episodes", text_anchor="end"))
     else:

@@ -14,7 +14,7 @@ from rynn_brain_ros.view.charts import PANEL, Counts, cause_panel, stage_panel, 
 from rynn_brain_ros.view.page import STORY_STYLE
 from rynn_brain_ros.view.parts import document, pairs, tile
 from rynn_brain_ros.view.svg import drawing, element
-from rynn_brain_ros.view.telling import plain, seconds
+from rynn_brain_ros.view.telling import percent, plain, seconds
 
 _Z95 = 1.959963984540054  # two-sided 95 % of a normal distribution
 
@@ -67,8 +67,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 def summary(scores: Sequence[EpisodeScore]) -> dict[str, Any]:
     """Everything in figures, ready for JSON; ``None`` where there is nothing to count.
 
-    ``kinds`` holds episodes and successes by kind, ``stage_s`` the median seconds per stage over
-    the episodes that tell it.
+    ``kinds`` holds episodes, those of them that nobody judged, and successes by kind; ``stage_s``
+    the median seconds per stage over the episodes that tell it.
     """
     n, won = sum(score.judged for score in scores), sum(score.success for score in scores)
     return {
@@ -79,7 +79,11 @@ def summary(scores: Sequence[EpisodeScore]) -> dict[str, Any]:
         "success_interval_95": list(wilson(won, n)) if n else None,
         "causes": _counted(score.cause for score in scores),
         "kinds": {
-            kind: {"episodes": len(of), "successes": sum(score.success for score in of)}
+            kind: {
+                "episodes": len(of),
+                "unjudged": sum(not score.judged for score in of),
+                "successes": sum(score.success for score in of),
+            }
             for kind, of in _by_kind(scores).items()
         },
         "refusals": _counted(code for score in scores for code in score.refusals),
@@ -198,7 +202,7 @@ def _success(told: Mapping[str, Any]) -> str:
     if not n:
         return "no episode was scored" if not told["episodes"] else "nobody knows"
     low, high = told["success_interval_95"]
-    share = f"{told['successes']} of {n}, {told['success_rate']:.0%}"
+    share = f"{told['successes']} of {n}, {percent(told['success_rate'])}"
     return f"{share} (95% interval {100 * low:.0f}–{100 * high:.0f}%)"
 
 

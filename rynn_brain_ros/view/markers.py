@@ -42,6 +42,9 @@ def marker_array(
 ) -> Fields:
     """A visualization_msgs/MarkerArray of everything in an answer that has a place in space.
 
+    Its first marker deletes all of the topic: an answer takes the place of the one before, also
+    where nothing of it has a place.
+
     Markers stand in the fixed frame where the camera's pose is known and ``fixed_frame`` is
     true, else in the camera's optical frame; their stamp is always that of the image. In the
     fixed frame they are ``frame_locked``, so that a viewer keeps showing a place seen longer ago
@@ -58,10 +61,10 @@ def marker_array(
         for marker in _markers(query_id, index, item, place)
     ]
     seconds, fraction = divmod(round(lifetime_s * 1e9), 1_000_000_000)
-    for number, marker in enumerate(markers):
+    for number, marker in enumerate(markers, start=1):
         marker["id"] = number
         marker["lifetime"] = {"sec": seconds, "nanosec": fraction}
-    return {"markers": markers}
+    return {"markers": [*delete_all()["markers"], *markers]}
 
 
 def delete_all() -> Fields:
@@ -93,11 +96,12 @@ def _place(item: LiftedGrounding, fixed_frame: bool) -> _Place | None:
     known = item.fixed_frame_id and all(p.point_fixed_m is not None for p in (*points, target))
     fixed = fixed_frame and bool(known)
     xyz = [_xyz(point, fixed) for point in points]
-    if not np.isfinite([*xyz, _xyz(target, fixed)]).all():
+    frame_id = item.fixed_frame_id if fixed else item.frame.frame.frame_id
+    if not frame_id or not np.isfinite([*xyz, _xyz(target, fixed)]).all():
         return None
     covariance = target.covariance_fixed_m2 if fixed else target.covariance_camera_m2
     return _Place(
-        frame_id=item.fixed_frame_id if fixed else item.frame.frame.frame_id,
+        frame_id=frame_id,
         stamp_ns=item.frame.frame.stamp_ns,
         locked=fixed,
         up=(0.0, 0.0, 1.0) if fixed else (0.0, -1.0, 0.0),

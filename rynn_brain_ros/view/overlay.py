@@ -30,6 +30,11 @@ _FONT = cv2.FONT_HERSHEY_DUPLEX
 _SHIFT = 4  # OpenCV draws at sixteenths of a pixel
 _PAPER = (20, 22, 24)
 _INK = (255, 255, 255)
+_SPELT = (
+    {"…": "...", "±": "+/-", "°": " deg", "×": "x", "²": "2", "³": "3", "·": "."}
+    | {"→": "->", "←": "<-", "↑": "^", "↓": "v", "≤": "<=", "≥": ">="}
+    | {"−": "-", "–": "-", "—": "-", "“": '"', "”": '"', "‘": "'", "’": "'"}
+)
 
 
 def draw(
@@ -39,8 +44,8 @@ def draw(
 
     ``image_rgb`` is uint8 [H, W, 3], RGB, and shows ``frame``, possibly resized. Groundings in
     other frames are left out; a colour is the grounding's place in ``lifted`` (see `colors`).
-    Refused ones are grey and dashed and carry the refusal's code. ``caption`` is one line over
-    the lower edge. Letters outside ASCII appear as ``?``: OpenCV's fonts have no others.
+    Refused ones are grey and dashed and carry the refusal's code. ``caption`` is one line along
+    the lower edge, under what is drawn there. Its letters are those of `ascii_of`.
 
     Raises `ImageError` where the array is not such a picture.
     """
@@ -55,9 +60,10 @@ def draw(
         return image
     writer = _Writer(unit_of(width, height))
     shapes = shapes_of(lifted, frame, width, height)
+    # Before the shapes: what is pointed at near the lower edge shows on the strip.
+    strip = writer.strip(image, caption) if caption else 0
     for shape in shapes:
         _draw_shape(image, shape, writer.unit)
-    strip = writer.strip(image, caption) if caption else 0
     for label in place_labels(shapes, width, height - strip, writer.measure, writer.unit):
         writer.label(image, label)
     return image
@@ -126,6 +132,8 @@ def _dashes(points: Sequence[Point2], dash: float, gap: float) -> Iterator[tuple
     at = 0.0  # where the next dash begins, from the start of this segment
     for (ua, va), (ub, vb) in pairwise(points):
         length = math.hypot(ub - ua, vb - va)
+        if not length:
+            continue  # a side of a thing that lies wholly beyond one border
         while at < length:
             s, e = max(0.0, at / length), min(1.0, (at + dash) / length)
             if e > s:
@@ -205,7 +213,8 @@ class _Writer:
 
     def _width(self, text: str) -> float:
         parts = text.split(" · ")
-        return sum(self._size(_ascii(part))[0][0] for part in parts) + self._gap * (len(parts) - 1)
+        words = sum(self._size(ascii_of(part))[0][0] for part in parts)
+        return words + self._gap * (len(parts) - 1)
 
     @property
     def _gap(self) -> float:
@@ -218,7 +227,7 @@ class _Writer:
                 middle = (left + self._gap / 2, baseline - 0.4 * self._ascent)
                 _disc(image, middle, max(1.3, 0.14 * self._ascent), _INK)
                 left += self._gap
-            words = _ascii(part)
+            words = ascii_of(part)
             origin = (round(left), round(baseline))
             cv2.putText(
                 image, words, origin, _FONT, self._scale, _INK, self._thickness, cv2.LINE_AA
@@ -226,8 +235,10 @@ class _Writer:
             left += self._size(words)[0][0]
 
 
-def _ascii(text: str) -> str:
-    return "".join(c if " " <= c <= "~" else "?" for c in text)
+def ascii_of(text: str) -> str:
+    """``text`` in the letters of OpenCV's fonts: the signs that this package's own sentences hold
+    are spelt out, others are ``?``."""
+    return "".join(c if " " <= c <= "~" else _SPELT.get(c, "?") for c in text)
 
 
 def _shade(image: Image, left: int, top: int, right: int, bottom: int) -> None:

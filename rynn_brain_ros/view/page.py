@@ -58,6 +58,7 @@ td{padding:8px 14px 8px 0;border-bottom:1px solid var(--line);vertical-align:top
 tr>:last-child{padding-right:0}
 td.mono{white-space:nowrap;line-height:1.7}
 .index td:first-child{width:1%;color:var(--soft)}
+.index td+td a{overflow-wrap:anywhere}
 .query{background:var(--card);border:1px solid var(--line);border-radius:12px;margin:28px 0;
 padding:24px 28px 26px;scroll-margin-top:12px}
 .eyebrow{color:var(--soft);font-size:13px;display:flex;flex-wrap:wrap;gap:2px 14px;

@@ -13,9 +13,11 @@ from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.values import (
     Flag,
     LiftedGrounding,
+    LiftedPoint,
     NoGrounding,
     Reading,
     Response,
+    Vector3,
 )
 from rynn_brain_ros.view.page import STYLE
 from rynn_brain_ros.view.parts import (
@@ -233,11 +235,11 @@ def _table(lifted: Sequence[LiftedGrounding], key: str) -> str:
 
 def _row(index: int, item: LiftedGrounding, key: str) -> str:
     grounding = item.grounding
-    points = item.points or ((item.target,) if item.target is not None else ())
+    points = item.aligned_points or ((item.target,) if item.target is not None else ())
     label = f'<br><span class="soft">{escape(grounding.label)}</span>' if grounding.label else ""
     flags = "".join(f' <span class="chip">{flag.value}</span>' for flag in _sorted(grounding.flags))
-    fixed = [metres(p.point_fixed_m) for p in points if p.point_fixed_m is not None]
-    if fixed:
+    fixed = [_place(p.point_fixed_m if p else None) for p in points]
+    if fixed and item.fixed_frame_id:
         fixed.append(f'<span class="soft">{escape(item.fixed_frame_id)}</span>')
     cells = (
         f'<span class="dot {tint(index, item)}">{index + 1}</span>'
@@ -245,9 +247,9 @@ def _row(index: int, item: LiftedGrounding, key: str) -> str:
         "–" if grounding.frame is None else str(grounding.frame),
         lines(f"({x:g}, {y:g})" for x, y in grounding.points),
         lines(f"{u:.1f}, {v:.1f}" for u, v in item.points_px),
-        lines(metres(p.point_camera_m) + ("*" if p.interpolated else "") for p in points),
+        lines(_place(p.point_camera_m if p else None) + _star(p) for p in points),
         lines(fixed),
-        lines(f"{p.sigma_m * 1000:.1f}" for p in points),
+        lines("–" if p is None else f"{p.sigma_m * 1000:.1f}" for p in points),
         f"{item.confidence:.2f}" if math.isfinite(item.confidence) else "–",
         _verdict(item),
     )
@@ -257,6 +259,14 @@ def _row(index: int, item: LiftedGrounding, key: str) -> str:
         for style, column, cell in zip(styles, _COLUMNS, cells, strict=True)
     )
     return f'<tr class="{tint(index, item)}" data-g="{key}{index}" tabindex="0">{tds}</tr>'
+
+
+def _place(point: Vector3 | None) -> str:
+    return "–" if point is None else metres(point)
+
+
+def _star(point: LiftedPoint | None) -> str:
+    return "*" if point is not None and point.interpolated else ""
 
 
 def _verdict(item: LiftedGrounding) -> str:

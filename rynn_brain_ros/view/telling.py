@@ -103,6 +103,15 @@ def seconds(duration_s: float) -> str:
     return f"{duration_s:.1f} s" if duration_s >= 0.9995 else f"{1000 * duration_s:.0f} ms"
 
 
+def percent(share: float) -> str:
+    """``97%``; never 0% or 100% of what is not none or all: ``99.5%``, ``>99.9%``."""
+    if not 0 < share < 1 or 0.005 < share < 0.995:
+        return f"{share:.0%}"
+    if 0.001 <= share <= 0.999:
+        return f"{share:.1%}"
+    return "<0.1%" if share < 0.5 else ">99.9%"
+
+
 def drives(episode: Episode) -> bool:
     """Whether it is a base that moves, not an arm."""
     goals = [stage.goal for t in episode.turns for m in t.moves for stage in m.motion.stages]

@@ -85,7 +85,7 @@ class _Lane:
 def _bands(episode: Episode, axis: _Axis) -> Iterator[str]:
     """A pale band for each turn, and above it the turn's number, which leads to its card."""
     stamps = [*(turn.stamp_ns for turn in episode.turns), axis.end_ns]
-    lane = _Lane()
+    lane = _Lane()  # numbers stand apart also where they reach beyond their bands
     for turn, start_ns, end_ns in zip(episode.turns, stamps, stamps[1:], strict=False):
         left, right = axis.at(start_ns), max(axis.at(end_ns), axis.at(start_ns) + 2)
         color = hex_of(turn_color(turn.number))
@@ -94,12 +94,11 @@ def _bands(episode: Episode, axis: _Axis) -> Iterator[str]:
             "rect", **box, y=_TOP - 6, height=_AXIS_Y - _TOP + 6, fill=color, opacity=0.1
         )
         edge = element("rect", **box, y=_TOP - 8, height=3, fill=color)
-        room = _Lane(limit=right)
-        known = f"{turn.number + 1}  {doing(turn)}"
-        label = next((t for t in (known, str(turn.number + 1)) if room.fits(left + 2, t)), "")
-        if not label and lane.fits(left + 2, str(turn.number + 1)):
-            label = str(turn.number + 1)
-        lane.taken_to = max(lane.taken_to, left + 2 + _LETTER * len(label))
+        number = str(turn.number + 1)
+        label = ""
+        for told, lane.limit in ((f"{number}  {doing(turn)}", right), (number, _WIDTH)):
+            if not label and lane.fits(left + 2, told):
+                label = told
         text = words(left + 2, _TOP - 14, label, font_weight=600) if label else ""
         link = element("a", band + edge + text, href=f"#t{turn.number + 1}")
         yield titled(f"{name(turn)}: {doing(turn)}", link)

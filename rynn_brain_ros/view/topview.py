@@ -44,16 +44,18 @@ def top_view(episode: Episode, trace: Trace, around: Surroundings = BARE) -> str
     marks = tuple(_marks(episode))
     driving = drives(episode)
     plane = _plane(marks, trace, around, driving)
+    ways = tuple(_ways(episode, trace, plane, driving))
     way = "➤ the base's way" if driving else "— the tool's way"
     layers = (
         background(around.background, plane),
         grid(plane),
         workspace(around.workspace_m, plane),
         "" if driving else _base(plane, _frame_of(episode)),
-        *_ways(episode, trace, plane, driving),
+        *ways,
+        *(_stops(trace, plane) if driving else ()),
         *_targets(marks, plane),
         scale_bar(plane),
-        _legend(marks, plane, way if trace else ""),
+        _legend(marks, plane, way if ways else ""),
     )
     return drawing(WIDTH, plane.height, "the task seen from above", "".join(layers))
 
@@ -102,9 +104,6 @@ def _ways(episode: Episode, trace: Trace, plane: Plane, driving: bool) -> Iterat
             yield titled(f"{name(turn)}: {doing(turn)}", _way(way, turn))
         if driving:
             yield from _headings(points[start : end + 1], turn)
-    if driving and points:
-        yield _stop(points[0][1], "start", plane)
-        yield _stop(points[-1][1], "end", plane)
 
 
 def _way(way: Sequence[Point2], turn: TurnRecord) -> str:
@@ -156,6 +155,13 @@ def _arrowhead(at: Point2, direction: Point2, turn: TurnRecord) -> str:
         stroke=hex_of(rim_of(color)),
         stroke_width=0.7,
     )
+
+
+def _stops(trace: Trace, plane: Plane) -> Iterator[str]:
+    places = [plane.at(p[0], p[1]) for _, p in trace if _is_finite(p)]
+    if places:
+        yield _stop(places[0], "start", plane)
+        yield _stop(places[-1], "end", plane)
 
 
 def _stop(at: Point2, text: str, plane: Plane) -> str:

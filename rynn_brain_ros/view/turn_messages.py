@@ -7,7 +7,16 @@ from collections.abc import Iterator, Sequence
 from rynn_brain_ros import messages
 from rynn_brain_ros.messages import MessageDict
 from rynn_brain_ros.planning.episode import Move, TurnRecord
-from rynn_brain_ros.values import Check, Outcome, Refusal, Response, Skill, Status, Step
+from rynn_brain_ros.values import (
+    Check,
+    Outcome,
+    Refusal,
+    RefusalCode,
+    Response,
+    Skill,
+    Status,
+    Step,
+)
 from rynn_brain_ros.view.telling import name
 
 PLAN, DECISIONS = "plan", "decisions"
@@ -38,9 +47,8 @@ def turn_publications(
         _plan_step(index, _query_id(turn), step, _state(turn))
         for index, (turn, step) in enumerate(taken)
     ]
-    done = any(step.skill is Skill.DONE for _, step in taken)
     asked = taken[-1][0] if taken else newest
-    yield PLAN, _plan(task, _query_id(asked), steps, done, stamp_ns)
+    yield PLAN, _plan(task, _query_id(asked), steps, _claims_done(asked), stamp_ns)
 
 
 def proposal(response: Response, step: Step, stamp_ns: int) -> MessageDict:
@@ -65,6 +73,12 @@ def _plan(
 
 def _query_id(turn: TurnRecord) -> str:
     return turn.response.query.query_id if turn.response else ""
+
+
+def _claims_done(turn: TurnRecord) -> bool:
+    """And a look has not found it untrue."""
+    denied = turn.refusal is not None and turn.refusal.code is RefusalCode.UNCONFIRMED
+    return turn.step is not None and turn.step.skill is Skill.DONE and not denied
 
 
 def _plan_step(index: int, query_id: str, step: Step, how: tuple[int, str, str]) -> MessageDict:

@@ -78,6 +78,16 @@ def test_a_frame_goes_without_when_it_has_waited_long_enough(perception: Percept
     assert perception.stats(CAMERA).missing == {"camera_info": 1, "depth": 1, "pose": 1}
 
 
+def test_an_empty_frame_id_is_named_as_what_a_frame_lacks(perception: Perception):
+    perception.add_transforms([pose(100 * MS)], static=True)
+    perception.add_color(CAMERA, 100 * MS, "", picture())
+    perception.poll(100 * MS)
+    (frame,) = perception.poll(400 * MS)
+    assert frame.pose_refusal.code is RefusalCode.NO_TRANSFORM
+    assert "frame_id is empty" in frame.pose_refusal.text
+    assert perception.stats(CAMERA).missing["frame_id"] == 1
+
+
 def test_at_the_end_nothing_more_is_waited_for(perception: Perception):
     perception.add_color(CAMERA, 100 * MS, OPTICAL, picture())
     perception.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -159,7 +160,8 @@ def rgb(marker: Marker) -> tuple[int, ...]:
 def test_markers_have_the_answers_id_its_colours_and_an_end(audience: Audience) -> None:
     audience.tell("/brain/groundings", answer(point(), refused_area()))
     audience.wait_until(lambda: bool(audience.markers), "markers")
-    markers = audience.markers[0].markers
+    before, *markers = audience.markers[0].markers
+    assert before.action == Marker.DELETEALL
     assert {m.ns for m in markers} == {"q7/affordance", "q7/area"}
     assert {m.header.frame_id for m in markers} == {"odom"}
     assert {messages.stamp_ns_of(m.header.stamp) for m in markers} == {STAMP_NS}
@@ -176,6 +178,15 @@ def test_markers_have_the_answers_id_its_colours_and_an_end(audience: Audience) 
     assert "low_confidence" in text.text
 
 
+def test_an_answer_that_finds_nothing_takes_away_what_the_one_before_showed(
+    audience: Audience,
+) -> None:
+    audience.tell("/brain/groundings", answer(point()))
+    audience.tell("/brain/groundings", answer())
+    audience.wait_until(lambda: len(audience.markers) == 2, "markers")
+    assert [m.action for m in audience.markers[-1].markers] == [Marker.DELETEALL]
+
+
 def test_the_picture_that_was_asked_about_is_drawn_into(audience: Audience) -> None:
     audience.tell(CAMERA, picture())
     audience.tell("/brain/groundings", answer(point()))
@@ -188,6 +199,17 @@ def test_the_picture_that_was_asked_about_is_drawn_into(audience: Audience) -> N
     assert (np.abs(near.astype(int) - PALETTE[0]).sum(axis=1) < 30).any()
     data = np.frombuffer(bytes(audience.packed[0].data), np.uint8)
     assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == (240, 320, 3)
+
+
+def test_a_picture_of_a_camera_without_a_frame_id_is_drawn_into(audience: Audience) -> None:
+    seen = frame()
+    unnamed = replace(seen, frame=replace(seen.frame, frame_id=""))
+    spot = LiftedPoint((160.0, 120.0), (0.0, 0.0, 1.0), COVARIANCE)
+    item = replace(point(), frame=unnamed, points=(spot,), target=spot, fixed_frame_id="")
+    audience.tell(CAMERA, picture())
+    audience.tell("/brain/groundings", answer(item))
+    audience.wait_until(lambda: bool(audience.annotated and audience.markers), "the picture")
+    assert [m.action for m in audience.markers[0].markers] == [Marker.DELETEALL]
 
 
 def test_a_picture_that_comes_after_its_answer_is_drawn_into_all_the_same(
@@ -221,6 +243,19 @@ def test_the_panel_tells_state_answer_and_plan(audience: Audience) -> None:
     pixels = np.frombuffer(bytes(shown.data), np.uint8).reshape(shown.height, shown.width, 3)
     for color in ((235, 235, 235), PALETTE[0], PALETTE[4]):
         assert (np.abs(pixels.astype(int) - color).sum(axis=2) < 60).any(), color
+
+
+def test_the_panel_tells_when_a_node_falls_silent(audience: Audience) -> None:
+    """Nothing comes any more, and it is drawn again all the same."""
+    audience.tell("/act/status", BrainStatus(state=1, engine="color-baseline", armed=True))
+
+    def warned() -> bool:
+        shown = np.frombuffer(bytes(audience.panel[-1].data), np.uint8).reshape(-1, 3)
+        return bool((np.abs(shown.astype(int) - PALETTE[4]).sum(axis=1) < 60).any())
+
+    audience.wait_until(lambda: bool(audience.panel), "the panel")
+    assert not warned()
+    audience.wait_until(warned, "the panel to tell of the silence")
 
 
 def test_what_was_shown_is_taken_away_when_it_is_deactivated(audience: Audience) -> None:

@@ -58,6 +58,25 @@ def test_the_interval_stays_between_none_and_all(won, n):
     assert high - low > 0.01
 
 
+@pytest.mark.parametrize(
+    ("won", "n", "told"),
+    [
+        (199, 200, "99.5%"),
+        (1, 300, "0.3%"),
+        (1999, 2000, ">99.9%"),
+        (1, 2000, "<0.1%"),
+        (40, 40, "100%"),
+        (0, 40, "0%"),
+    ],
+)
+def test_all_and_none_are_said_of_all_and_none_only(won: int, n: int, told: str):
+    scores = [replace(WON, seed=i, success=i < won) for i in range(n)]
+    assert any(f"succeeded: {won} of {n}, {told} (" in line for line in score_table(scores))
+    root = ElementTree.fromstring(evaluation_picture(scores))
+    texts = {node.text for node in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert told in texts
+
+
 def test_everything_that_went_wrong_is_counted():
     told = summary(SCORES)
     assert told["successes"] == 2
@@ -87,7 +106,13 @@ def test_what_nobody_judged_is_neither_a_success_nor_a_false_claim():
 
 
 def test_kinds_are_told_apart():
-    assert summary(SCORES)["kinds"]["absent"] == {"episodes": 1, "successes": 1}
+    assert summary(SCORES)["kinds"]["absent"] == {"episodes": 1, "unjudged": 0, "successes": 1}
+    unjudged = replace(WON, success=False, judged=False)
+    assert summary((WON, unjudged))["kinds"]["place"] == {
+        "episodes": 2,
+        "unjudged": 1,
+        "successes": 1,
+    }
 
 
 def test_unknown_times_are_left_out_of_the_medians():

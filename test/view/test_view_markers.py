@@ -27,7 +27,10 @@ ARROW, SPHERE, LINE_STRIP, SPHERE_LIST, TEXT = 0, 2, 4, 7, 9
 
 
 def markers_of(response, **options):
-    return marker_array(response.query.query_id, response.lifted, **options)
+    """Without the first marker, which deletes those of the answer before."""
+    array = marker_array(response.query.query_id, response.lifted, **options)
+    assert array["markers"][0] == delete_all()["markers"][0]
+    return {"markers": array["markers"][1:]}
 
 
 def _of(array, kind):
@@ -50,7 +53,7 @@ def test_markers_have_exactly_the_fields_of_the_message(make_frame, lift, respon
                     check(value, spec[0][1])
 
     frame = make_frame()
-    array = markers_of(respond((frame,), tuple(lift(g, frame) for g in (POINT, PATH, AREA))))
+    array = marker_array("q-1", tuple(lift(g, frame) for g in (POINT, PATH, AREA)))
     check(array, "visualization_msgs/msg/MarkerArray")
     check(delete_all(), "visualization_msgs/msg/MarkerArray")
 
@@ -149,6 +152,16 @@ def test_markers_expire(make_frame, lift, respond):
     assert {(m["lifetime"]["sec"], m["lifetime"]["nanosec"]) for m in array["markers"]} == {
         (2, 500_000_000)
     }
+
+
+@pytest.mark.parametrize("lifetime_s", [0.0, 10.0])
+def test_an_answer_takes_the_place_of_the_one_before(make_frame, lift, lifetime_s):
+    """Also where it places nothing: the same number and colour would stand in two places."""
+    for lifted in ((lift(POINT, make_frame()),), ()):
+        first, *own = marker_array("q-2", lifted, lifetime_s=lifetime_s)["markers"]
+        assert first == delete_all()["markers"][0]
+        assert bool(own) == bool(lifted)
+        assert {marker["action"] for marker in own} <= {0}
 
 
 def test_delete_all_asks_for_just_that():

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from rynn_brain_ros.values import (
     Affordance,
@@ -107,6 +109,47 @@ def test_any_size_of_picture_can_be_drawn_on(make_frame, lift, size):
     assert drawn.shape == (size[1], size[0], 3)
 
 
+BEYOND = (1051.0, 412.0), (1180.0, 640.0)
+SIZES = [(1, 1), (7, 3), (1, 300), (64, 48), (160, 120)]
+
+
+@st.composite
+def answers(draw_from):
+    """A grounding of any kind, its coordinates in and far out of the picture."""
+    where = st.floats(-100, 1100) | st.integers(0, 1000) | st.floats()
+    kind = draw_from(st.sampled_from([type(g) for g in EVERY_KIND]))
+    fixed = {Affordance: 1, ContactPoint: 1, Box: 2, GraspRectangle: 4}
+    n = fixed.get(kind) or draw_from(st.integers(1, 10))
+    points = draw_from(st.lists(st.tuples(where, where), min_size=n, max_size=n))
+    told = kind(0, tuple(points), (0, 1), kind.kind)
+    return replace(told, angle_deg=draw_from(where)) if kind is ContactPoint else told
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # these are plain functions
+)
+@given(answers(), st.sampled_from(SIZES), st.booleans())
+@example(Box(0, BEYOND, (0, 1), "object"), (640, 480), True)
+@example(Box(0, ((-9.0, -80.0), (700.0, -20.0)), (0, 1), "object"), (640, 480), True)
+@example(Trajectory(0, (*BEYOND, (1e300, 400.0)), (0, 1), "trajectory"), (640, 480), True)
+def test_every_answer_can_be_drawn_wherever_it_points(make_frame, lift, grounding, size, refused):
+    frame = make_frame(width=size[0], height=size[1])
+    lifted = [lift(grounding, frame, refusal=NO_DEPTH if refused else None)]
+    drawn = draw(_picture(*size), lifted, frame, caption="q-1 · where?")
+    assert drawn.shape == (size[1], size[0], 3)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (64, 48)])
+def test_a_refused_box_beyond_one_border_points_there(make_frame, lift, size):
+    frame = make_frame(width=size[0], height=size[1])
+    box = Box(0, BEYOND, (0, 1), "object", frozenset({Flag.OUT_OF_RANGE}))
+    refusal = Refusal(RefusalCode.OUT_OF_RANGE, "outside")
+    drawn = draw(_picture(*size), [lift(box, frame, refusal=refusal)], frame)
+    assert (drawn[:, -8:] == REFUSED).all(axis=2).any()
+
+
 def test_a_point_outside_is_shown_at_the_border_only(make_frame, lift):
     frame = make_frame()
     refusal = Refusal(RefusalCode.OUT_OF_RANGE, "outside")
@@ -145,6 +188,13 @@ def test_a_label_says_what_how_sure_and_how_far(make_frame, lift, nan):
     known, unsure = lift(POINT, frame), lift(POINT, frame, confidence=nan)
     texts = [shape.texts[0] for shape in shapes_of([known, unsure], frame, 640, 480)]
     assert texts == ["1 affordance 0.87 · 1.020 m", "2 affordance · 1.020 m"]
+
+
+def test_a_caption_hides_nothing_that_is_pointed_at(make_frame, lift):
+    frame = make_frame(width=641, height=481)
+    low = Affordance(0, ((500.0, 985.0),), (0, 1), "affordance")
+    drawn = draw(_picture(641, 481), [lift(low, frame)], frame, caption="q-1 · Open the drawer")
+    assert tuple(drawn[473, 320]) == PALETTE[0]
 
 
 def test_letters_that_the_font_lacks_do_not_break_a_caption(make_frame):

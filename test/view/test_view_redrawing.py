@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,15 +20,18 @@ from rynn_brain_ros.values import (
     ContactPoint,
     Count,
     EncodedImage,
+    Flag,
     ImageError,
     LiftedGrounding,
     Refusal,
     RefusalCode,
     Trajectory,
 )
-from rynn_brain_ros.view import draw, marker_array
-from rynn_brain_ros.view.panel import HEIGHT, WIDTH, draw_panel, panel_rows
+from rynn_brain_ros.view import PALETTE, REFUSED, delete_all, draw, marker_array
+from rynn_brain_ros.view.overlay import ascii_of
+from rynn_brain_ros.view.panel import HEIGHT, WIDTH, Heard, Row, draw_panel, panel_rows
 from rynn_brain_ros.view.redrawing import frames_of, redrawn, stamp_of
+from rynn_brain_ros.view.shapes import shapes_of
 
 POINT = Affordance(0, ((500.0, 500.0),), (0, 1), "affordance")
 PATH = Trajectory(0, ((100.0, 900.0), (300.0, 700.0), (600.0, 900.0)), (0, 1), "trajectory")
@@ -61,6 +66,29 @@ def test_the_picture_is_the_one_that_the_brain_would_draw(make_frame, lift, resp
     pixels = np.full((480, 640, 3), 90, np.uint8)
     image = EncodedImage("rgb8", pixels.tobytes(), 640, 480, step=3 * 640)
     assert np.array_equal(redrawn(image, lifted, named), draw(pixels, response.lifted, frame))
+
+
+def test_a_camera_whose_frame_has_no_name_is_drawn_into_and_places_nothing(
+    make_frame, lift, respond
+):
+    frame = make_frame()
+    frame = replace(frame, frame=replace(frame.frame, frame_id=""))
+    lifted = tuple(lift(grounding, frame, fixed=False) for grounding in (POINT, PATH))
+    told = groundings_of(heard(respond((frame,), lifted)))
+    (named,) = frames_of(told)
+    pixels = np.full((480, 640, 3), 90, np.uint8)
+    image = EncodedImage("rgb8", pixels.tobytes(), 640, 480, step=3 * 640)
+    assert np.array_equal(redrawn(image, told, named), draw(pixels, lifted, frame))
+    assert marker_array("q-1", told) == delete_all()
+    assert [messages.target_pose(item) for item in lifted] == [None, None]
+    assert messages.path(lifted[1]) is None
+
+
+def test_a_camera_whose_frame_has_no_name_is_told_in_the_fixed_frame(make_frame, lift):
+    frame = make_frame()
+    item = lift(PATH, replace(frame, frame=replace(frame.frame, frame_id="")))
+    assert messages.target_pose(item)["header"]["frame_id"] == "odom"
+    assert len(messages.path(item)["poses"]) == 3
 
 
 def test_a_count_and_a_refusal_come_through(make_frame, lift, respond):
@@ -103,6 +131,36 @@ def test_the_panel_has_a_picture_of_its_size_however_much_there_is_to_say(
     assert picture.shape == (HEIGHT, WIDTH, 3)
     assert picture.std() > 0
     assert draw_panel(panel_rows({}, None, None)).std() > 0
+
+
+def test_a_grounding_has_one_colour_in_picture_and_panel(make_frame, lift, respond):
+    """One that only lacks depth keeps its own; one that must not be used is grey."""
+    frame = make_frame()
+    unusable = replace(POINT, flags=frozenset({Flag.TRUNCATED}))
+    lifted = (lift(POINT, frame, refusal=REFUSAL), lift(unusable, frame, refusal=REFUSAL))
+    *_, first, second = panel_rows({}, heard(respond((frame,), lifted)), None)
+    drawn = [shape.color for shape in shapes_of(lifted, frame, 640, 480)]
+    assert [first.color, second.color] == drawn == [PALETTE[0], REFUSED]
+
+
+def status(**fields):
+    told = {"state": 1, "armed": True, "dry_run": False, "frames": 9, "engine": "nano"}
+    return SimpleNamespace(**told, problems=[], **fields)
+
+
+def test_a_node_that_fell_silent_is_told_so():
+    silent, well = panel_rows(
+        {"act": Heard(status(), 7.4), "brain": Heard(status(), 1.2)}, None, None
+    )
+    assert silent.text.startswith("act: silent for 7 s; it was ready | armed")
+    assert well.text.startswith("brain: ready | armed")
+    assert silent.color != well.color
+
+
+def test_signs_of_our_own_sentences_are_spelt_out_where_the_font_lacks_them():
+    text = "it moved 25 ± 3 mm, −5.0°, 3×2 → “left” … 打"
+    assert ascii_of(text) == 'it moved 25 +/- 3 mm, -5.0 deg, 3x2 -> "left" ... ?'
+    assert np.array_equal(draw_panel([Row("a → b …")]), draw_panel([Row("a -> b ...")]))
 
 
 def test_an_angle_comes_back_as_it_was(make_frame, lift, respond):

@@ -12,6 +12,7 @@ import pytest
 
 from rynn_brain_ros.values import (
     Affordance,
+    Area,
     Box,
     FinishReason,
     NoGrounding,
@@ -202,6 +203,25 @@ def test_an_unknown_confidence_is_a_dash(page, point, nan):
     cells = "|".join(shown.text)
     assert "nan" not in cells.lower()
     assert "–" in cells
+
+
+def test_a_point_without_depth_has_a_dash_beside_its_pixel(tmp_path, make_frame, lift, respond):
+    frame = make_frame()
+    area = Area(0, ((100.0, 100.0), (200.0, 100.0), (300.0, 100.0)), (0, 1), "area")
+    item = lift(area, frame)
+    item = replace(item, points=(item.points[0], item.points[2]))
+    path = tmp_path / "run.html"
+    write_report(path, RunReport("Run", responses=(respond((frame,), (item,)),)))
+    html = path.read_text(encoding="utf-8")
+    cells = dict(re.findall(r'data-label="([^"]*)"><div>(.*?)</div>', html))
+    assert cells["Pixels"].split("<br>") == ["63.9, 47.9", "127.8, 47.9", "191.7, 47.9"]
+    assert cells["Camera, m"].split("<br>") == ["0.000, −0.200, 1.000", "–", "0.200, −0.200, 1.000"]
+    assert cells["Fixed, m"].split("<br>")[:3] == [
+        "1.000, 0.000, 0.500",
+        "–",
+        "1.000, 0.200, 0.500",
+    ]
+    assert cells["±σ, mm"].split("<br>")[1] == "–"
 
 
 def test_refusals_are_counted_and_explained(page, point):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -79,6 +80,18 @@ def test_texts_that_have_no_room_are_left_out():
     crowded = timeline(replace(episode, turns=tuple(turns)))
     assert texts(crowded).count("12 ms") < 60
     assert sum(title.endswith("look 12 ms") for title in titles(crowded)) == 60
+
+
+@pytest.mark.parametrize("every_s", [0.03, 0.135, 0.24, 0.3])
+def test_the_numbers_of_short_turns_stand_apart(every_s: float):
+    episode = examples.success()
+    stamps = [examples.stamp(i * every_s) for i in range(14)]
+    turns = [replace(episode.turns[0], number=i, stamp_ns=at) for i, at in enumerate(stamps)]
+    root = ElementTree.fromstring(timeline(replace(episode, turns=tuple(turns))))
+    labels = [text for link in root.iter(f"{SVG}a") for text in link.iter(f"{SVG}text")]
+    assert len(labels) > 2
+    for text, after in pairwise(labels):
+        assert float(text.get("x")) + 6.4 * len(text.text) + 3 < float(after.get("x"))
 
 
 def test_the_axis_counts_the_robots_seconds():

@@ -86,6 +86,13 @@ def test_the_way_is_coloured_by_turn():
     assert len(set(strokes[1::2])) == 2
 
 
+def test_a_tool_that_stayed_where_it_was_has_no_way_in_the_legend():
+    episode = examples.success()
+    assert "the tool's way" in texts(top_view(episode, examples.trace_of(episode)))[-1]
+    stood = [(stamp_ns, (0.3, 0.0, 0.5)) for stamp_ns, _ in examples.trace_of(episode)]
+    assert "the tool's way" not in texts(top_view(episode, stood))[-1]
+
+
 def test_axes_scale_and_frame_are_labelled():
     labels = texts(top_view(examples.success(), ()))
     assert {"x (forward), m →", "← y (left), m", "panda_link0", "20 cm"} <= set(labels)

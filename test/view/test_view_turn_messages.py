@@ -8,7 +8,7 @@ import pytest
 import story_examples as examples
 
 from rynn_brain_ros.bags.types import message, typestore
-from rynn_brain_ros.values import Cause, Skill
+from rynn_brain_ros.values import Cause, Refusal, RefusalCode, Skill
 from rynn_brain_ros.view.turn_messages import (
     DECISIONS,
     PLAN,
@@ -60,6 +60,19 @@ def test_the_plan_is_done_when_the_planner_says_so():
 
 
 PICK = examples.pick_turn(0, 0.0)
+DENIED = replace(
+    examples.done_turn(1, 8.0, False), refusal=Refusal(RefusalCode.UNCONFIRMED, "it is not there")
+)
+
+
+def test_a_plan_whose_end_was_denied_is_not_done():
+    assert plan_of([PICK, DENIED])["done"] is False
+
+
+def test_a_plan_that_goes_on_after_its_end_is_done_when_the_planner_says_so_again():
+    again = examples.pick_turn(2, 10.0)
+    assert plan_of([PICK, DENIED, again])["done"] is False
+    assert plan_of([PICK, DENIED, again, examples.done_turn(3, 16.0)])["done"] is True
 
 
 def test_a_step_that_nobody_carries_out_is_a_plan_of_one_proposed_step():
