@@ -17,6 +17,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from rynn_brain_ros import __version__, messages
 from rynn_brain_ros.bags import BagReader, interface_definitions, message, typestore
+from rynn_brain_ros.extras import EXTRAS, pip_install
 from rynn_brain_ros.values import Task
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -39,6 +40,20 @@ def test_the_version_is_the_same_everywhere():
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     (declared,) = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
     assert manifest == declared == __version__
+
+
+def test_what_messages_tell_people_to_install_is_what_the_extras_are_made_of():
+    tomllib = pytest.importorskip("tomllib", reason="Python reads TOML from 3.11 on")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra, packages in EXTRAS.items():
+        assert list(packages) == project["optional-dependencies"][extra]
+
+
+def test_what_is_to_be_installed_is_named_for_a_shell_that_knows_no_extras():
+    assert pip_install("sim", "data") == "pip install 'mujoco>=3.3' 'av>=12' 'pyarrow>=15'"
+    with_extras = re.compile(r"pip install '?rynn_brain_ros")
+    for path in (REPOSITORY / "rynn_brain_ros").rglob("*.py"):
+        assert not with_extras.search(path.read_text(encoding="utf-8")), path.name
 
 
 def test_rosdep_is_told_of_everything_that_the_nodes_import():

@@ -23,6 +23,7 @@ from rynn_brain_ros import __version__
 from rynn_brain_ros.bags import CameraTopics
 from rynn_brain_ros.checking.found_models import FoundModel, find_models
 from rynn_brain_ros.checking.live_cameras import best_camera
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.models.local import missing_packages
 from rynn_brain_ros.models.local.memory import SHARED, available_bytes, gib
 from rynn_brain_ros.models.roles import Role
@@ -160,7 +161,8 @@ def survey(
         *_package_facts(),
         *_memory_facts(environ),
     )
-    return Survey(facts, gpus, models, pictures, tuple(_commands(models, camera, torch)))
+    commands = tuple(_commands(models, camera, torch, _called(environ)))
+    return Survey(facts, gpus, models, pictures, commands)
 
 
 # --- torch and GPUs -------------------------------------------------------------------------------
@@ -176,8 +178,8 @@ class _Torch:
     def probe(cls, run: Run) -> _Torch:
         installed = _version("torch")
         if installed is None:
-            todo = "pip install torch && pip install 'rynn_brain_ros[model]'"
-            return cls(Fact("torch", "not installed: no local models", False, todo))
+            none = "not installed: no local models"
+            return cls(Fact("torch", none, False, pip_install("model")))
         ran = run((sys.executable, "-c", _PROBE_TORCH), TORCH_TIMEOUT_S)
         try:
             told = json.loads(ran.output)
@@ -313,10 +315,17 @@ def _depth_fact(camera: CameraTopics) -> Fact:
     )
 
 
+def _called(environ: Mapping[str, str]) -> str:
+    """How `rynn-brain` is called here: colcon puts it where `ros2 run` alone looks."""
+    on_path = shutil.which("rynn-brain", path=environ.get("PATH", ""))
+    only_ros = environ.get("ROS_DISTRO") and on_path is None
+    return "ros2 run rynn_brain_ros rynn-brain" if only_ros else "rynn-brain"
+
+
 def _commands(
-    models: Sequence[FoundModel], camera: CameraTopics | None, torch: _Torch
+    models: Sequence[FoundModel], camera: CameraTopics | None, torch: _Torch, command: str
 ) -> Iterator[str]:
-    """What can be done now, the most telling first."""
+    """What can be done now, the most telling first. ``command`` is how `rynn-brain` is called."""
     has_models = torch.works and not missing_packages()
     fitting = next((model for model in models if model.fits_in), None) if has_models else None
     engine = "" if fitting is None else shlex.quote(fitting.spelling)
@@ -329,8 +338,8 @@ def _commands(
         yield f"ros2 launch rynn_brain_ros brain.launch.py {watched}"
     if fitting is not None:
         for ask in filter(None, map(_QUESTIONS.get, fitting.roles)):
-            yield f"rynn-brain replay BAG --engine {engine} {ask}"
+            yield f"{command} replay BAG --engine {engine} {ask}"
     if not has_models:
-        yield "pip install torch && pip install 'rynn_brain_ros[model]'"
-    installing = "" if _version("mujoco") else "pip install 'rynn_brain_ros[sim]' && "
-    yield f"{installing}rynn-brain demo{'' if has_models else ' --engine color-baseline'}"
+        yield pip_install("model")
+    installing = "" if _version("mujoco") else f"{pip_install('sim')} && "
+    yield f"{installing}{command} demo{'' if has_models else ' --engine color-baseline'}"

@@ -16,6 +16,7 @@ from rynn_brain_ros.checking import machine
 from rynn_brain_ros.checking.found_models import find_models
 from rynn_brain_ros.checking.machine import Fact, Ran, Survey, run_program, survey
 from rynn_brain_ros.cli import main
+from rynn_brain_ros.extras import pip_install
 
 NANO = Path(machine.__file__).parents[1] / "models" / "nano" / "RynnBrain-nano"
 TOPICS = """/camera/color/image_raw [sensor_msgs/msg/Image]
@@ -305,9 +306,25 @@ def test_without_torch_the_next_command_is_one_that_works(
 ):
     monkeypatch.setattr(machine, "_version", {"mujoco": "4.0.0"}.get)
     assert look(tmp_path, Programs(), NANO.parent).commands == (
-        "pip install torch && pip install 'rynn_brain_ros[model]'",
+        pip_install("model"),
         "rynn-brain demo --engine color-baseline",
     )
+
+
+@pytest.mark.usefixtures("with_ros")
+def test_the_command_is_called_as_it_can_be_called_here(tmp_path: Path):
+    """colcon installs it where `ros2 run` alone looks, unless an environment has it too."""
+    program = tmp_path / "bin" / "rynn-brain"
+    program.parent.mkdir()
+    program.touch(0o755)
+    demo = "rynn-brain demo"
+    for environ, called in (
+        ({"ROS_DISTRO": "jazzy", "PATH": str(tmp_path)}, f"ros2 run rynn_brain_ros {demo}"),
+        ({"ROS_DISTRO": "jazzy", "PATH": str(program.parent)}, demo),
+        ({}, demo),
+    ):
+        last = look(tmp_path, Programs(), **environ).commands[-1]
+        assert called in last.removeprefix(f"{pip_install('sim')} && ").split(" --engine")
 
 
 def test_a_model_that_does_not_fit_says_so(tiny: Path):
