@@ -114,11 +114,28 @@ def test_rviz_is_told_the_names_of_a_robot_in_a_namespace(
         Person(PATIENCE_S).spin_until(told.exists, "RViz")
     given = told.read_text(encoding="utf-8").splitlines()
     assert given[given.index("-f") + 1] == "panda_link0"
-    assert {f"{topic}:=/left{topic}" for topic in ("/act/preview/path", "/act/target")} < {*given}
     assert "/camera/color/image_raw:=/left/camera/color/image_raw" in given
     for display in displays():
         topic = display["Topic"]["Value"]
         assert f"{topic}:=/left{topic}" in given
+
+
+def test_a_realsense_is_watched_and_shown_by_its_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = stand_in(tmp_path / "prefix", monkeypatch)
+    color, depth = "color/image_raw", "aligned_depth_to_color/image_raw"
+    person = Person(PATIENCE_S)
+    with Launched(tmp_path / "log", "brain.launch.py", "rviz:=true", "camera:=camera/camera"):
+        for topic in (f"/camera/camera/{color}", f"/camera/camera/{depth}"):
+            person.spin_until(lambda topic=topic: "brain" in listeners(person.node, topic), topic)
+        person.spin_until(told.exists, "RViz")
+    given = told.read_text(encoding="utf-8").splitlines()
+    assert {f"/camera/{name}:=/camera/camera/{name}" for name in (color, depth)} <= {*given}
+
+
+def listeners(node: Node, topic: str) -> set[str]:
+    return {end.node_name for end in node.get_subscriptions_info_by_topic(topic)}
 
 
 def stand_in(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
