@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -67,6 +68,29 @@ def test_rosdep_is_told_of_everything_that_the_nodes_import():
         roots = {module.split(".")[0] for module in modules}
         wanted = roots - {"rynn_brain_ros", *sys.stdlib_module_names}
         assert {names.get(root, root) for root in wanted} <= told, path.name
+
+
+def test_rosdep_is_told_of_what_launch_files_run_and_people_of_what_they_may_want():
+    manifest = (REPOSITORY / "package.xml").read_text(encoding="utf-8")
+    told = {"rynn_brain_ros", *re.findall(r"depend>([\w-]+)<", manifest)}
+    docs = "".join(path.read_text(encoding="utf-8") for path in REPOSITORY.glob("docs/*.md"))
+    optional = set(re.findall(r"\bros-\$ROS_DISTRO-([\w-]+)", docs))
+    run = set(programs())
+    assert run >= {"ros2bag", "ros2topic", "rviz2", "joy"}
+    assert run <= told | optional
+    assert "rosbag2_storage_mcap" in told  # of what this project records
+
+
+def programs() -> Iterator[str]:
+    """Packages of the nodes and of the `ros2` commands that launch files start."""
+    for path in REPOSITORY.glob("launch/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.List):
+                words = [word.value for word in node.elts if isinstance(word, ast.Constant)]
+                if words[:1] == ["ros2"]:
+                    yield f"ros2{words[1]}"
+            elif isinstance(node, ast.keyword) and node.arg == "package":
+                yield ast.literal_eval(node.value)
 
 
 def test_every_interface_is_built():
