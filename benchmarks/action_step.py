@@ -2,7 +2,7 @@
 
     python benchmarks/action_step.py [--rounds 7] [--horizon 16] [--expert]
 
-Needs ``pip install 'rynn_brain_ros[model,onnx]'``. A single-stream policy of random weights around
+Needs ``pip install '.[model,onnx]'``. A single-stream policy of random weights around
 a random Qwen3-VL of three million parameters (the size is printed), two cameras of 320 x 224
 pixels, ten steps. With ``--expert`` the actions are those of a small expert of 300 million
 parameters beside that backbone (π0's has as many). One thread; seconds of processor time, the best

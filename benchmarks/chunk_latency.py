@@ -2,7 +2,7 @@
 
     python benchmarks/chunk_latency.py [--shape 2b] [--rounds 20] [--horizon 32]
 
-Needs ``pip install 'rynn_brain_ros[model]'``. Random weights in the shape of RynnBrain-2B (without
+Needs ``pip install '.[model]'``. Random weights in the shape of RynnBrain-2B (without
 its vocabulary; ``--shape tiny``: three million parameters, which also runs without a GPU), in
 bfloat16 on a GPU: a single-stream policy, and one with a small expert of 300 million parameters;
 two cameras of 320 x 224 pixels. Median milliseconds of the clock, the GPU's work awaited. ``ratio``

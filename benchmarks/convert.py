@@ -8,7 +8,7 @@ the same frames: each decoded, written as a PNG, read again and only then encode
 with temporary images do. Then the memory of a conversion three times as long, and how many samples
 a second a loader gets that reads frames at random, with the share that decoding takes.
 
-Needs ``pip install 'rynn_brain_ros[data]'``. About a minute.
+Needs ``pip install '.[data]'``. About a minute.
 """
 
 from __future__ import annotations

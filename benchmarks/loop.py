@@ -12,7 +12,7 @@ a motion of several seconds is the other: "watch" is following its goals and the
 "frames" assembling what arrives, "intake" taking in the messages.
 
 Time is the processor time of the one thread that the loop runs in, so that a busy machine does not
-count. Needs ``pip install 'rynn_brain_ros[sim]'``. About ten seconds a scene.
+count. Needs ``pip install '.[sim]'``. About ten seconds a scene.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ quantize` wrote), memory of the weights, time to read the prompt and to write a 
 Drift is measured on the same words: behind the same prompt and the same given tokens, how often
 the most probable next token is another, and how far the logits are apart.
 
-Needs ``pip install 'rynn_brain_ros[model,quantization]'``. The model is random, 150 million
+Needs ``pip install '.[model,quantization]'``. The model is random, 150 million
 parameters in RynnBrain-2B's proportions; random weights have no outliers and many near ties, so
 compare the drift of methods, and measure your checkpoint's with `rynn-brain check-engine`. One
 thread. A few minutes.

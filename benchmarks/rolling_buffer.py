@@ -7,7 +7,7 @@ to its newest 8 in one block. Both engines answer the same questions about the s
 turns: stock is the processor and ``generate`` on the whole chat, as RynnBrain's own code calls
 them. Then a second question on the same frames, and a window that is always exactly 8.
 
-Needs ``pip install 'rynn_brain_ros[model]'``. The model is random, 40 million parameters in
+Needs ``pip install '.[model]'``. The model is random, 40 million parameters in
 RynnBrain-2B's proportions (half of the work of a frame is the vision tower's), and answers
 16 tokens, as long as a point is. One thread. A few minutes.
 """

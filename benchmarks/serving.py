@@ -8,7 +8,7 @@ as a point has tokens. What it takes longer than asking the engine in this proce
 and without the codecs: what base64, JSON and the pictures' digests cost, on both sides, measured
 apart on the same questions.
 
-Needs ``pip install 'rynn_brain_ros[serve]'``. Half a minute.
+Needs ``pip install '.[serve]'``. Half a minute.
 """
 
 from __future__ import annotations

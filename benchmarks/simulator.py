@@ -2,7 +2,7 @@
 
     python benchmarks/simulator.py [--arm-look meshes]
 
-Needs ``pip install rynn_brain_ros[sim]``, for the meshes ``[sim,meshes]``. The
+Needs ``pip install '.[sim]'``, for the meshes ``[sim,meshes]``. The
 arm swings while it is timed, and pictures have the noise of a real camera. The ratio is simulated
 time over wall time, physics and contact watch only.
 """

@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py [--rounds 5] [--batch 16]
 
-Needs ``pip install 'rynn_brain_ros[model,training]'``. RynnBrain-nano as the backbone, two cameras
+Needs ``pip install '.[model,training]'``. RynnBrain-nano as the backbone, two cameras
 of 208 x 160 pixels, chunks of 16, a small expert of five layers of width 192; forward, backward and
 AdamW of one batch that is in memory. One thread; seconds of processor time,
 the best of some rounds, so that whoever else uses the machine does not count.

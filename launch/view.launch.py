@@ -28,8 +28,11 @@ ARGUMENTS = {
     "fixed_frame": ("", "frame that RViz shows everything in; empty: odom"),
 }
 COLOR, DEPTH = "/camera/color/image_raw", "/camera/aligned_depth_to_color/image_raw"
-SHOWN = ("/view/markers", "/view/annotated", "/view/panel", "/brain/target", "/map")
-"""Topics in RViz's file."""
+SHOWN = (
+    *("/view/markers", "/view/annotated", "/view/panel", "/brain/target"),
+    *("/act/target", "/act/preview/path", "/map", "/map_updates"),
+)
+"""Topics in RViz's file beside the camera's."""
 OVERRIDES = {
     "sources": "nodes whose groundings, plan and status are shown",
     "color_topics": "colour images to draw into, several with commas between",

@@ -19,6 +19,7 @@ CORE = {
     "messages": VALUES_ONLY,
     "files": VALUES_ONLY,
     "config": VALUES_ONLY,
+    "extras": set(),
     "listening": VALUES_ONLY,
     "workers": VALUES_ONLY,
     "geometry": VALUES_ONLY,
@@ -35,9 +36,9 @@ CORE = {
     "actuators": {"values", "messages", "config", "geometry", "safety", "planning"},
 }
 """The core rooms and what they may import, in the order of the table."""
-MODELS = {"values", "language", "memory", "files"}
-SERVING = {"values", "listening", "memory", "models"}
-VLA = {"values", "config", "files", "listening", "models", "data"}
+MODELS = {"values", "language", "memory", "files", "extras"}
+SERVING = {"values", "listening", "memory", "models", "extras"}
+VLA = {"values", "config", "files", "listening", "models", "data", "extras"}
 VLA_NETWORKS = {
     *("flow", "network", "expert", "reading", "checkpoint", "demonstrations", "export"),
     *("export_checks", "onnx_policy", "graphed"),

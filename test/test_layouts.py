@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import yaml
 from rynn_brain_ros.config import ViewConfig, settings
 from rynn_brain_ros.sim.robots import SimConfig
 
-CONFIG = Path(__file__).resolve().parent.parent / "config"
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONFIG = REPOSITORY / "config"
 CAMERA, DEPTH = "/camera/color/image_raw", "/camera/aligned_depth_to_color/image_raw"
 
 
@@ -31,7 +34,7 @@ def topic_of(display: dict[str, Any]) -> str:
     return str(display.get("Topic", {}).get("Value", ""))
 
 
-def test_rviz_shows_camera_cloud_transforms_markers_annotations_and_text_at_once():
+def test_rviz_shows_camera_cloud_transforms_markers_path_annotations_and_text_at_once():
     displays = {(d["Class"].split("/")[-1], topic_of(d)) for d in rviz()["Displays"]}
     wanted = {
         ("Image", CAMERA),
@@ -39,12 +42,44 @@ def test_rviz_shows_camera_cloud_transforms_markers_annotations_and_text_at_once
         ("Image", "/view/panel"),
         ("MarkerArray", "/view/markers"),
         ("Pose", "/brain/target"),
+        ("Pose", "/act/target"),
+        ("Path", "/act/preview/path"),
         ("TF", ""),
         ("DepthCloud", ""),
     }
     assert wanted <= displays
     (cloud,) = (d for d in rviz()["Displays"] if d["Class"].endswith("/DepthCloud"))
     assert (cloud["Color Image Topic"], cloud["Depth Map Topic"]) == (CAMERA, DEPTH)
+
+
+def test_in_a_namespace_rviz_hears_each_of_its_topics_there():
+    """The camera's are remapped by their arguments."""
+    file = ast.parse((REPOSITORY / "launch" / "view.launch.py").read_text(encoding="utf-8"))
+    (shown,) = (
+        {word.value for word in ast.walk(node.value) if isinstance(word, ast.Constant)}
+        for node in file.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SHOWN"
+    )
+    heard = {
+        display[key]["Value"]
+        for display in rviz()["Displays"]
+        for key in ("Topic", "Update Topic")
+        if key in display
+    }
+    assert heard - {CAMERA} == shown
+
+
+def test_the_displays_that_the_guide_tells_people_to_look_at_are_there():
+    guide = (REPOSITORY / "docs" / "guide.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\*([A-Z][\w ]+)\* \(`(/[\w/]+)`\)", guide))
+    assert ("Path of act", "/act/preview/path") in named
+    assert named <= {(display["Name"], topic_of(display)) for display in rviz()["Displays"]}
+
+
+def test_a_path_of_a_single_pose_is_seen_too():
+    """The goal of a drive, or the only pose of a push: without axes there is no line to draw."""
+    (path,) = (d for d in rviz()["Displays"] if d["Class"].endswith("/Path"))
+    assert path["Pose Style"] == "Axes"
 
 
 def test_everything_in_rviz_is_a_standard_plugin_that_is_switched_on():
@@ -81,8 +116,23 @@ def panels(layout: Any) -> Iterator[str]:
     yield from panels(layout["second"])
 
 
+def foxglove() -> dict[str, Any]:
+    layout: dict[str, Any] = json.loads((CONFIG / "foxglove.json").read_text(encoding="utf-8"))
+    return layout
+
+
+def test_foxglove_shows_in_space_what_rviz_shows():
+    shown = foxglove()["configById"]["3D!scene"]["topics"]
+    in_space = {
+        topic_of(display)
+        for display in rviz()["Displays"]
+        if display["Class"].split("/")[-1] in ("MarkerArray", "Pose", "Path", "Map")
+    }
+    assert in_space <= {topic for topic, how in shown.items() if how["visible"]}
+
+
 def test_foxglove_places_each_of_its_panels_once():
-    layout = json.loads((CONFIG / "foxglove.json").read_text(encoding="utf-8"))
+    layout = foxglove()
     placed = list(panels(layout["layout"]))
     assert sorted(placed) == sorted(layout["configById"])
     images = {

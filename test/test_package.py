@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from rynn_brain_ros import __version__, messages
 from rynn_brain_ros.bags import BagReader, interface_definitions, message, typestore
+from rynn_brain_ros.extras import EXTRAS, pip_install
 from rynn_brain_ros.values import Task
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -41,6 +43,20 @@ def test_the_version_is_the_same_everywhere():
     assert manifest == declared == __version__
 
 
+def test_what_messages_tell_people_to_install_is_what_the_extras_are_made_of():
+    tomllib = pytest.importorskip("tomllib", reason="Python reads TOML from 3.11 on")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra, packages in EXTRAS.items():
+        assert list(packages) == project["optional-dependencies"][extra]
+
+
+def test_what_is_to_be_installed_is_named_for_a_shell_that_knows_no_extras():
+    assert pip_install("sim", "data") == "pip install 'mujoco>=3.3' 'av>=12' 'pyarrow>=15'"
+    with_extras = re.compile(r"pip install '?rynn_brain_ros")
+    for path in (REPOSITORY / "rynn_brain_ros").rglob("*.py"):
+        assert not with_extras.search(path.read_text(encoding="utf-8")), path.name
+
+
 def test_rosdep_is_told_of_everything_that_the_nodes_import():
     manifest = (REPOSITORY / "package.xml").read_text(encoding="utf-8")
     told = set(re.findall(r"depend>([\w-]+)<", manifest))
@@ -52,6 +68,29 @@ def test_rosdep_is_told_of_everything_that_the_nodes_import():
         roots = {module.split(".")[0] for module in modules}
         wanted = roots - {"rynn_brain_ros", *sys.stdlib_module_names}
         assert {names.get(root, root) for root in wanted} <= told, path.name
+
+
+def test_rosdep_is_told_of_what_launch_files_run_and_people_of_what_they_may_want():
+    manifest = (REPOSITORY / "package.xml").read_text(encoding="utf-8")
+    told = {"rynn_brain_ros", *re.findall(r"depend>([\w-]+)<", manifest)}
+    docs = "".join(path.read_text(encoding="utf-8") for path in REPOSITORY.glob("docs/*.md"))
+    optional = set(re.findall(r"\bros-\$ROS_DISTRO-([\w-]+)", docs))
+    run = set(programs())
+    assert run >= {"ros2bag", "ros2topic", "rviz2", "joy"}
+    assert run <= told | optional
+    assert "rosbag2_storage_mcap" in told  # of what this project records
+
+
+def programs() -> Iterator[str]:
+    """Packages of the nodes and of the `ros2` commands that launch files start."""
+    for path in REPOSITORY.glob("launch/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.List):
+                words = [word.value for word in node.elts if isinstance(word, ast.Constant)]
+                if words[:1] == ["ros2"]:
+                    yield f"ros2{words[1]}"
+            elif isinstance(node, ast.keyword) and node.arg == "package":
+                yield ast.literal_eval(node.value)
 
 
 def test_every_interface_is_built():

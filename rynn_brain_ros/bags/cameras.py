@@ -91,19 +91,27 @@ class _Candidate:
 def find_cameras(
     info: BagInfo, first_encoding: Callable[[str], str | None] | None = None
 ) -> tuple[CameraTopics, ...]:
-    """The cameras of a recording, those that can do most first, then by name.
+    """The cameras of a recording, as `cameras_of` its topics."""
+    return cameras_of(info.topics, first_encoding)
 
-    Where an image was recorded raw and compressed, raw is taken: it is what the sensor gave.
+
+def cameras_of(
+    topics: Iterable[TopicInfo], first_encoding: Callable[[str], str | None] | None = None
+) -> tuple[CameraTopics, ...]:
+    """The cameras that topics belong to, those that can do most first, then by name.
+
+    Where an image is there raw and compressed, raw is taken: it is what the sensor gave.
     ``first_encoding`` may tell a topic's encoding (or a CompressedImage's format) from its first
     message; it is asked only where the name says neither colour nor depth.
     """
+    topics = tuple(topics)
     groups: dict[str, list[_Candidate]] = defaultdict(list)
-    for topic in info.topics:
+    for topic in topics:
         if topic.typename in (_IMAGE, _COMPRESSED) and topic.decodable:
             candidate = _candidate(topic)
             if candidate.leaf not in _DRAWN:
                 groups[candidate.camera].append(candidate)
-    infos = {t.topic for t in info.topics if t.typename == _INFO and t.decodable and t.count}
+    infos = {t.topic for t in topics if t.typename == _INFO and t.decodable and t.count}
     cameras = [_camera(name, group, infos, first_encoding) for name, group in groups.items()]
     return tuple(sorted(cameras, key=lambda c: (not c.can_lift, not c.can_show, c.name)))
 

@@ -20,7 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rynn_brain_ros import __version__
+from rynn_brain_ros.bags import CameraTopics
 from rynn_brain_ros.checking.found_models import FoundModel, find_models
+from rynn_brain_ros.checking.live_cameras import best_camera
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.models.local import missing_packages
 from rynn_brain_ros.models.local.memory import SHARED, available_bytes, gib
 from rynn_brain_ros.models.roles import Role
@@ -139,7 +142,9 @@ def survey(
     torch = _Torch.probe(run)
     gpus = torch.gpus or _smi_gpus(run)
     ros = bool(environ.get("ROS_DISTRO")) or _importable("rclpy")
-    cameras, topic_fact = _topics(run) if ros else ((), None)
+    topics, topic_fact = _topics(run) if ros else ((), None)
+    pictures = tuple((topic, kind) for topic, kind in topics if kind in _IMAGES)
+    camera = best_camera(topics)
     best = max(torch.gpus, key=lambda gpu: gpu.free_bytes, default=None)
     free, capability = (
         (available_bytes(), None) if best is None else (best.free_bytes, best.capability)
@@ -150,12 +155,14 @@ def survey(
         Fact("Python", f"{platform.python_version()} at {sys.executable}", True),
         *_ros_facts(environ),
         *(() if topic_fact is None else (topic_fact,)),
+        *(() if camera is None else (_depth_fact(camera),)),
         *_gpu_facts(gpus, torch),
         torch.fact,
         *_package_facts(),
         *_memory_facts(environ),
     )
-    return Survey(facts, gpus, models, cameras, tuple(_commands(models, cameras, torch)))
+    commands = tuple(_commands(models, camera, torch, _called(environ)))
+    return Survey(facts, gpus, models, pictures, commands)
 
 
 # --- torch and GPUs -------------------------------------------------------------------------------
@@ -171,8 +178,8 @@ class _Torch:
     def probe(cls, run: Run) -> _Torch:
         installed = _version("torch")
         if installed is None:
-            todo = "pip install torch && pip install 'rynn_brain_ros[model]'"
-            return cls(Fact("torch", "not installed: no local models", False, todo))
+            none = "not installed: no local models"
+            return cls(Fact("torch", none, False, pip_install("model")))
         ran = run((sys.executable, "-c", _PROBE_TORCH), TORCH_TIMEOUT_S)
         try:
             told = json.loads(ran.output)
@@ -278,36 +285,61 @@ def _ros_facts(environ: Mapping[str, str]) -> Iterator[Fact]:
 
 
 def _topics(run: Run) -> tuple[tuple[tuple[str, str], ...], Fact]:
-    """Topics that carry pictures, with their types."""
+    """All topics with their types."""
     ran = run(("ros2", "topic", "list", "-t"), TOOL_TIMEOUT_S)
     if ran.code != 0:
         said = (ran.error.strip().splitlines() or ["it ended without a word"])[-1]
         return (), Fact("topics", f"ros2 topic list failed: {said}", False)
     listed = [line.partition(" [") for line in ran.output.splitlines() if " [" in line]
-    typed = [(topic.strip(), kind.rstrip("] ")) for topic, _, kind in listed]
-    cameras = tuple((topic, kind) for topic, kind in typed if kind in _IMAGES)
-    text = f"{len(typed)}, of which {len(cameras)} carry pictures"
-    todo = "" if cameras else "start the camera's driver"
-    return cameras, Fact("topics", text, bool(cameras), todo)
+    typed = tuple((topic.strip(), kind.rstrip("] ")) for topic, _, kind in listed)
+    n_pictures = sum(kind in _IMAGES for _, kind in typed)
+    text = f"{len(typed)}, of which {n_pictures} carry pictures"
+    todo = "" if n_pictures else "start the camera's driver"
+    return typed, Fact("topics", text, bool(n_pictures), todo)
+
+
+def _depth_fact(camera: CameraTopics) -> Fact:
+    """Whether points in the pictures that a brain would look at become places."""
+    if camera.depth_registered:
+        return Fact("depth", f"{camera.depth_topic}, aligned to colour", True)
+    own = (
+        f"; or depth_topic and depth_info_topic of {camera.depth_topic} in a params_file"
+        if camera.depth_topic
+        else ""
+    )
+    return Fact(
+        "depth",
+        f"none that is aligned to {camera.color_topic}: it shows points, without places",
+        False,
+        f"let the driver align it (RealSense: align_depth.enable:=true){own}",
+    )
+
+
+def _called(environ: Mapping[str, str]) -> str:
+    """How `rynn-brain` is called here: colcon puts it where `ros2 run` alone looks."""
+    on_path = shutil.which("rynn-brain", path=environ.get("PATH", ""))
+    only_ros = environ.get("ROS_DISTRO") and on_path is None
+    return "ros2 run rynn_brain_ros rynn-brain" if only_ros else "rynn-brain"
 
 
 def _commands(
-    models: Sequence[FoundModel], cameras: Sequence[tuple[str, str]], torch: _Torch
+    models: Sequence[FoundModel], camera: CameraTopics | None, torch: _Torch, command: str
 ) -> Iterator[str]:
-    """What can be done now, the most telling first."""
+    """What can be done now, the most telling first. ``command`` is how `rynn-brain` is called."""
     has_models = torch.works and not missing_packages()
     fitting = next((model for model in models if model.fits_in), None) if has_models else None
     engine = "" if fitting is None else shlex.quote(fitting.spelling)
-    color = next((topic for topic, _ in cameras if "depth" not in topic), "")
-    if color and not _importable("rynn_brain_ros.msg"):
+    if camera is not None and not _importable("rynn_brain_ros.msg"):
         yield "colcon build --packages-select rynn_brain_ros && source install/setup.bash"
-    elif color:
+    elif camera is not None:
+        depth = f" depth_topic:={camera.depth_topic}" if camera.depth_registered else ""
         chosen = f" engine:={engine} engine_python:={shlex.quote(sys.executable)}" if engine else ""
-        yield f"ros2 launch rynn_brain_ros brain.launch.py color_topic:={color}{chosen}"
+        watched = f"color_topic:={camera.color_topic}{depth}{chosen}"
+        yield f"ros2 launch rynn_brain_ros brain.launch.py {watched}"
     if fitting is not None:
         for ask in filter(None, map(_QUESTIONS.get, fitting.roles)):
-            yield f"rynn-brain replay BAG --engine {engine} {ask}"
+            yield f"{command} replay BAG --engine {engine} {ask}"
     if not has_models:
-        yield "pip install torch && pip install 'rynn_brain_ros[model]'"
-    installing = "" if _version("mujoco") else "pip install 'rynn_brain_ros[sim]' && "
-    yield f"{installing}rynn-brain demo{'' if has_models else ' --engine color-baseline'}"
+        yield pip_install("model")
+    installing = "" if _version("mujoco") else f"{pip_install('sim')} && "
+    yield f"{installing}{command} demo{'' if has_models else ' --engine color-baseline'}"

@@ -36,6 +36,7 @@ from rynn_brain_ros.demo import (
     tell_evaluation,
     write_evaluation,
 )
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.models import ENGINES_SPELLINGS, open_engines
 from rynn_brain_ros.models.local import missing_packages
 from rynn_brain_ros.planning.executive import Approve
@@ -152,9 +153,8 @@ def _engine(named: str, world: str) -> str:
     engine, missing = _ENGINES[world], missing_packages()
     if engine == "nano" and missing:
         raise EngineError(
-            f"the engine nano needs {', '.join(missing)}, not installed in this Python: pip "
-            f"install torch && pip install 'rynn_brain_ros[model]'; or --engine {_BASELINE}, "
-            "which needs no model"
+            f"the engine nano needs {', '.join(missing)}, not installed in this Python: "
+            f"{pip_install('model')}; or --engine {_BASELINE}, which needs no model"
         )
     return engine
 

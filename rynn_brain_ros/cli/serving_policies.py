@@ -16,6 +16,7 @@ from rynn_brain_ros.cli.endpoints import (
     token_of,
 )
 from rynn_brain_ros.config import configure
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.listening import check_reach
 from rynn_brain_ros.models.local import require_packages
 from rynn_brain_ros.values import EngineError, InputError
@@ -96,7 +97,7 @@ def _require_endpoint() -> None:
     if missing:
         raise InputError(
             f"serving a policy needs {', '.join(missing)}, not installed in this Python: "
-            "pip install 'rynn_brain_ros[policy]'"
+            f"{pip_install('policy')}"
         )
 
 

@@ -23,6 +23,7 @@ from rynn_brain_ros.data.statistics import (
     number_stats,
 )
 from rynn_brain_ros.data.video import VideoWriter
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.files import write_whole
 from rynn_brain_ros.values import InputError
 
@@ -36,9 +37,7 @@ def pyarrow() -> tuple[Any, Any]:
         import pyarrow as pa  # noqa: PLC0415  (optional, in the extra "data")
         import pyarrow.parquet as pq  # noqa: PLC0415
     except ImportError as error:
-        raise InputError(
-            "data sets need pyarrow and PyAV: pip install 'rynn_brain_ros[data]'"
-        ) from error
+        raise InputError(f"data sets need pyarrow and PyAV: {pip_install('data')}") from error
     return pa, pq
 
 

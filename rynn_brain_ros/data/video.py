@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rynn_brain_ros.data.layout import not_written
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.values import InputError
 
 RGB = NDArray[np.uint8]
@@ -26,9 +27,7 @@ def _av() -> Any:
     try:
         import av  # noqa: PLC0415  (optional, in the extra "data")
     except ImportError as error:
-        raise InputError(
-            "data sets need PyAV and pyarrow: pip install 'rynn_brain_ros[data]'"
-        ) from error
+        raise InputError(f"data sets need PyAV and pyarrow: {pip_install('data')}") from error
     return av
 
 

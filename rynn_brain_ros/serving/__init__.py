@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.serving.limits import Limits
 from rynn_brain_ros.values import InputError
 
@@ -19,7 +20,7 @@ def require_packages() -> None:
     if missing:
         raise InputError(
             f"serving needs {', '.join(missing)}, not installed in this Python: "
-            "pip install 'rynn_brain_ros[serve]'"
+            f"{pip_install('serve')}"
         )
 
 

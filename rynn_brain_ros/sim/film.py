@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.files import remedy
 from rynn_brain_ros.values import ImageError, OutputError
 
@@ -73,7 +74,7 @@ class Film:
         """Why there is no film and what to do about it; empty where there is one."""
         if self.path is None:
             return (
-                "no film was made: install PyAV (pip install 'rynn_brain_ros[sim]') for an MP4, "
+                f"no film was made: install PyAV ({pip_install('sim')}) for an MP4, "
                 "or an OpenCV that writes animated GIFs (5.0 does)"
             )
         return "" if self._n_frames else "no film was made: it has no frames"

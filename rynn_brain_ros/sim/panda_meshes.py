@@ -1,6 +1,6 @@
 """The Panda as its maker shaped it, drawn in the place of our own capsules and boxes.
 
-The surfaces come with the package ``rtb-data`` (``pip install rynn_brain_ros[meshes]``; MIT): ten
+The surfaces come with the package ``rtb-data`` (``pip install '.[meshes]'``; MIT): ten
 STL files in metres, each in the frame of its link. They are only looked at. What collides, what
 has mass and so every motion are the same with them and without, bit for bit.
 """
@@ -11,6 +11,7 @@ import importlib.resources
 from pathlib import Path
 from typing import Any
 
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.sim.objects import HIDDEN_GROUP
 from rynn_brain_ros.sim.panda import FINGER_BODIES, HAND, ROBOT_GROUP
 from rynn_brain_ros.sim.rendering import load_mujoco
@@ -59,10 +60,10 @@ def _files() -> dict[str, Path]:
     except ModuleNotFoundError as error:
         raise InputError(
             "the arm's real shapes come with the package rtb-data, which is not installed; "
-            "install it: pip install rynn_brain_ros[meshes]"
+            f"install it: {pip_install('meshes')}"
         ) from error
     files = {name: package / _FOLDER / f"{name}.stl" for name, _ in _WORN.values()}
     for path in files.values():
         if not path.is_file():
-            raise InputError(f"{path} is missing; install it: pip install 'rtb-data>=2.0'")
+            raise InputError(f"{path} is missing; install it: {pip_install('meshes')}")
     return files

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.geometry import DepthNoise
 from rynn_brain_ros.sim.tabletop import add_depth_noise
 from rynn_brain_ros.values import CameraInfo, InputError
@@ -51,7 +52,7 @@ def load_mujoco() -> Any:
     except ImportError as error:
         raise InputError(
             f"the simulator needs MuJoCo, which cannot be imported ({error}); "
-            "install it: pip install rynn_brain_ros[sim]"
+            f"install it: {pip_install('sim')}"
         ) from error
     # MuJoCo's own way is a file MUJOCO_LOG.TXT in whatever folder one happens to be in.
     mujoco.set_mju_user_warning(_LOG.warning)

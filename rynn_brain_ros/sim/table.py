@@ -1,6 +1,6 @@
 """The table world: a Franka arm, things to move, a fixed and a wrist camera, true physics.
 
-It needs MuJoCo (``pip install rynn_brain_ros[sim]``), and OpenGL for pictures only.
+It needs MuJoCo (``pip install '.[sim]'``), and OpenGL for pictures only.
 """
 
 from __future__ import annotations

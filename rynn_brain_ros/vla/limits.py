@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rynn_brain_ros.data.fields import GRIPPER_OUTSIDE
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.values import ConfigError, InputError
 from rynn_brain_ros.vla.actions import PartKind
 from rynn_brain_ros.vla.chunks import Chunk, RuntimeSpec
@@ -220,7 +221,7 @@ class Shaper:
         if importlib.util.find_spec("ruckig") is None:
             raise InputError(
                 "motion within limits needs ruckig, not installed in this Python: "
-                "pip install 'rynn_brain_ros[policy]'"
+                f"{pip_install('policy')}"
             )
         self._limits, self._period_s, self._n_samples = limits, period_s, n_samples
         self._times_s = [period_s * (i + 1) / n_samples for i in range(n_samples)]

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.vla.binding import IDENTITY
 from rynn_brain_ros.vla.checkpoint import POLICY, LoadedPolicy, load_policy
 from rynn_brain_ros.vla.chunks import Chunk, Leftover, RuntimeSpec
@@ -69,7 +70,7 @@ def require_packages(*names: str) -> None:
     if missing:
         raise PolicyError(
             f"ONNX graphs need {', '.join(missing)}, not installed in this Python: "
-            "pip install 'rynn_brain_ros[model,onnx]' (on a machine with an NVIDIA GPU replace "
+            f"{pip_install('model', 'onnx')} (on a machine with an NVIDIA GPU replace "
             "onnxruntime by onnxruntime-gpu, never both)"
         )
 

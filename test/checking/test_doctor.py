@@ -16,6 +16,7 @@ from rynn_brain_ros.checking import machine
 from rynn_brain_ros.checking.found_models import find_models
 from rynn_brain_ros.checking.machine import Fact, Ran, Survey, run_program, survey
 from rynn_brain_ros.cli import main
+from rynn_brain_ros.extras import pip_install
 
 NANO = Path(machine.__file__).parents[1] / "models" / "nano" / "RynnBrain-nano"
 TOPICS = """/camera/color/image_raw [sensor_msgs/msg/Image]
@@ -120,19 +121,91 @@ def test_a_gpu_that_torch_cannot_use_is_named_with_the_remedy(tmp_path: Path):
     assert (gpu.has, gpu.todo) == (False, "install torch for CUDA")
 
 
-def test_camera_topics_lead_to_the_command_that_uses_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    programs = Programs(ros2=Ran(0, TOPICS))
+@pytest.fixture
+def with_ros(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sourced workspace, in which this package was built."""
     monkeypatch.setattr(machine, "_importable", lambda module: True)
-    found = look(tmp_path, programs, ROS_DISTRO="jazzy")
+
+
+def proposed(tmp_path: Path, *topics: str) -> tuple[dict[str, str], Survey]:
+    """Arguments of the launch line that a page with these topics begins with."""
+    kinds = {"camera_info": "CameraInfo", "compressed": "CompressedImage"}
+    kinds |= {"compressedDepth": "CompressedImage", "points": "PointCloud2"}
+    lines = [f"{t} [sensor_msgs/msg/{kinds.get(t.rpartition('/')[2], 'Image')}]" for t in topics]
+    found = look(tmp_path, Programs(ros2=Ran(0, "\n".join(lines))), ROS_DISTRO="jazzy")
+    *command, file = found.commands[0].split()[:4]
+    assert (command, file) == (["ros2", "launch", "rynn_brain_ros"], "brain.launch.py")
+    given = (word.partition(":=") for word in found.commands[0].split()[4:])
+    return {name: value for name, _, value in given}, found
+
+
+REALSENSE = (
+    "/camera/camera/aligned_depth_to_color/camera_info",
+    "/camera/camera/aligned_depth_to_color/image_raw",
+    "/camera/camera/aligned_depth_to_color/image_raw/compressed",
+    "/camera/camera/aligned_depth_to_color/image_raw/compressedDepth",
+    "/camera/camera/color/camera_info",
+    "/camera/camera/color/image_raw",
+    "/camera/camera/color/image_raw/compressed",
+    "/camera/camera/color/image_raw/compressedDepth",
+    "/camera/camera/depth/camera_info",
+    "/camera/camera/depth/image_rect_raw",
+    "/camera/camera/infra1/camera_info",
+    "/camera/camera/infra1/image_rect_raw",
+    "/view/annotated",
+    "/view/annotated/compressed",
+)
+
+
+@pytest.mark.usefixtures("with_ros")
+def test_camera_topics_lead_to_the_command_that_uses_colour_and_its_aligned_depth(tmp_path: Path):
+    given, found = proposed(tmp_path, *REALSENSE)
+    assert given == {
+        "color_topic": "/camera/camera/color/image_raw",
+        "depth_topic": "/camera/camera/aligned_depth_to_color/image_raw",
+    }
     assert [topic for topic, _ in found.cameras] == [
-        *("/camera/color/image_raw", "/camera/depth/image_rect_raw")
+        topic for topic in REALSENSE if not topic.endswith("camera_info")
     ]
     assert fact(found, "ROS").text == "jazzy"
-    assert found.commands[0] == (
-        "ros2 launch rynn_brain_ros brain.launch.py color_topic:=/camera/color/image_raw"
-    )
+    assert fact(found, "depth").has
+
+
+@pytest.mark.usefixtures("with_ros")
+@pytest.mark.parametrize(
+    ("topics", "color", "depth"),
+    [
+        (("/a/image_raw", *REALSENSE), "/camera/camera/color/image_raw",
+         "/camera/camera/aligned_depth_to_color/image_raw"),
+        (("/c/depth_registered/image_raw", "/c/ir/image_raw", "/c/rgb/image_raw"),
+         "/c/rgb/image_raw", "/c/depth_registered/image_raw"),
+        (("/c/left_ir/image_raw", "/c/image_raw/compressed"), "/c/image_raw/compressed", None),
+        (("/mirror/image_raw",), "/mirror/image_raw", None),
+    ],
+)  # fmt: skip
+def test_of_several_images_the_coloured_one_is_watched(
+    tmp_path: Path, topics: tuple[str, ...], color: str, depth: str | None
+):
+    given, _ = proposed(tmp_path, *topics)
+    assert (given.get("color_topic"), given.get("depth_topic")) == (color, depth)
+
+
+@pytest.mark.usefixtures("with_ros")
+def test_depth_that_is_not_aligned_is_told_and_left_to_a_person(tmp_path: Path):
+    topics = [topic for topic in REALSENSE if "aligned" not in topic]
+    given, found = proposed(tmp_path, *topics)
+    assert given == {"color_topic": "/camera/camera/color/image_raw"}
+    depth = fact(found, "depth")
+    assert depth.has is False
+    assert "align_depth.enable:=true" in depth.todo
+    assert "depth_info_topic of /camera/camera/depth/image_rect_raw" in depth.todo
+
+
+@pytest.mark.usefixtures("with_ros")
+def test_infrared_alone_starts_nothing(tmp_path: Path):
+    seen = Ran(0, "/camera/camera/infra1/image_rect_raw [sensor_msgs/msg/Image]\n")
+    commands = look(tmp_path, Programs(ros2=seen), ROS_DISTRO="jazzy").commands
+    assert not any("color_topic" in command for command in commands)
 
 
 def test_with_cameras_and_no_messages_built_the_build_comes_first(
@@ -233,9 +306,25 @@ def test_without_torch_the_next_command_is_one_that_works(
 ):
     monkeypatch.setattr(machine, "_version", {"mujoco": "4.0.0"}.get)
     assert look(tmp_path, Programs(), NANO.parent).commands == (
-        "pip install torch && pip install 'rynn_brain_ros[model]'",
+        pip_install("model"),
         "rynn-brain demo --engine color-baseline",
     )
+
+
+@pytest.mark.usefixtures("with_ros")
+def test_the_command_is_called_as_it_can_be_called_here(tmp_path: Path):
+    """colcon installs it where `ros2 run` alone looks, unless an environment has it too."""
+    program = tmp_path / "bin" / "rynn-brain"
+    program.parent.mkdir()
+    program.touch(0o755)
+    demo = "rynn-brain demo"
+    for environ, called in (
+        ({"ROS_DISTRO": "jazzy", "PATH": str(tmp_path)}, f"ros2 run rynn_brain_ros {demo}"),
+        ({"ROS_DISTRO": "jazzy", "PATH": str(program.parent)}, demo),
+        ({}, demo),
+    ):
+        last = look(tmp_path, Programs(), **environ).commands[-1]
+        assert called in last.removeprefix(f"{pip_install('sim')} && ").split(" --engine")
 
 
 def test_a_model_that_does_not_fit_says_so(tiny: Path):

@@ -315,7 +315,7 @@ def test_an_engine_that_cannot_decide_anything_here_ends_it_before_it_begins(tmp
         (["--approve", "step"], "--approve asks on the terminal, and standard input is none"),
         (["--view"], "there is no screen to show a window on"),
         (["--view", "--world", "room"], "leave --view out, and watch the film and the report"),
-        (["--arm-look", "meshes"], "not installed; install it: pip install rynn_brain_ros[meshes]"),
+        (["--arm-look", "meshes"], "not installed; install it: pip install 'rtb-data>=2.0'"),
         (["--arm-look", "meshes", "--world", "room"], "there is no arm in the room"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -161,7 +161,7 @@ def test_without_torch_the_error_says_what_to_install(directory: Path):
         check=False,
     )
     assert "local models need torch, transformers" in run.stderr
-    assert "pip install torch &&" in run.stderr
+    assert "pip install 'torch>=2.6' 'transformers>=5.10'" in run.stderr
 
 
 # --- with transformers ---------------------------------------------------------------------------

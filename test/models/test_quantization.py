@@ -88,7 +88,7 @@ def test_fp8_needs_a_gpu_that_multiplies_in_it(checkpoint):
 
 @pytest.mark.parametrize("word", ["int8", "nf4"])
 def test_without_bitsandbytes_the_command_that_installs_it_is_named(checkpoint, word):
-    with pytest.raises(EngineError, match=r"pip install 'rynn_brain_ros\[quantization\]'"):
+    with pytest.raises(EngineError, match=r"pip install 'bitsandbytes>=0\.50'"):
         check_possible(checkpoint({LAYER: (256, 256)}), word, Machine(None, frozenset()))
 
 

@@ -169,7 +169,7 @@ def test_options_that_make_no_sense_are_refused(options, said, capsys, monkeypat
 def test_missing_packages_are_named_with_what_to_do(capsys, monkeypatch):
     monkeypatch.setattr("rynn_brain_ros.serving._NEEDED", ("no_such_package",))
     assert main(["serve", "color-baseline"]) == 2
-    assert "pip install 'rynn_brain_ros[serve]'" in capsys.readouterr().err
+    assert "pip install 'starlette>=0.37' 'uvicorn>=0.30'" in capsys.readouterr().err
 
 
 def answers(url: str) -> bool:

@@ -137,7 +137,7 @@ def test_what_is_drawn_over_the_table_is_within_reach_of_the_robots_capsules(bot
 
 def test_without_the_package_the_plain_arm_is_drawn_and_the_other_one_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "rtbdata", None)
-    with pytest.raises(InputError, match=r"rtb-data.* pip install rynn_brain_ros\[meshes\]"):
+    with pytest.raises(InputError, match=r"rtb-data.* pip install 'rtb-data>=2\.0'"):
         made(SCENE, MESHES)
     made(SCENE, PLAIN).close()
 

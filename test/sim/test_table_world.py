@@ -408,7 +408,7 @@ def test_missing_opengl_says_what_to_install(world: TableWorld, monkeypatch: pyt
 
 def test_missing_mujoco_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "mujoco", None)
-    with pytest.raises(InputError, match=r"pip install rynn_brain_ros\[sim\]"):
+    with pytest.raises(InputError, match=r"pip install 'mujoco>=3\.3'"):
         load_mujoco.__wrapped__()
 
 

@@ -280,4 +280,4 @@ def test_without_onnxruntime_the_error_says_what_to_install(tmp_path: Path):
     )
     assert run.returncode == 3
     assert "need onnxruntime" in run.stderr
-    assert "pip install 'rynn_brain_ros[model,onnx]'" in run.stderr
+    assert "pip install 'torch>=2.6'" in run.stderr and "'onnxruntime>=1.20'" in run.stderr

@@ -234,7 +234,7 @@ def test_a_target_that_is_no_number_is_an_error_and_changes_nothing(shaper):
     assert np.abs(after - before).max() < max(LIMITS.velocity) * DT
 
 
-def test_without_ruckig_the_extra_is_named(monkeypatch):
+def test_without_ruckig_it_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"rynn_brain_ros\[policy\]"):
+    with pytest.raises(InputError, match=r"pip install .*'ruckig>=0\.12'"):
         Shaper(LIMITS, 0.1, 1)

@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.models.local.quantization import QUANTIZATIONS, check_word
 from rynn_brain_ros.models.progress import Progress, untold
 from rynn_brain_ros.values import Engine, EngineError
@@ -54,7 +55,7 @@ def require_packages() -> None:
         raise EngineError(
             f"local models need {', '.join(missing)}, not installed in this Python; install torch "
             "first (on a machine without a GPU from https://download.pytorch.org/whl/cpu), then "
-            "the rest: pip install torch && pip install 'rynn_brain_ros[model]'"
+            f"the rest: {pip_install('model')}"
         )
 
 

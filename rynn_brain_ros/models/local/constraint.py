@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.language import StrictAnswer
 from rynn_brain_ros.values import EngineError
 
@@ -32,7 +33,7 @@ def check_installed() -> None:
     if importlib.util.find_spec("llguidance") is None:
         raise EngineError(
             "answers are held to their grammar by llguidance, which is not installed in this "
-            "Python: pip install 'rynn_brain_ros[model]', or open the engine with constrain=False"
+            f"Python: {pip_install('model')}, or open the engine with constrain=False"
         )
 
 

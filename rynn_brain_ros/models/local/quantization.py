@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from rynn_brain_ros.extras import pip_install
 from rynn_brain_ros.models.local.checkpoint import Checkpoint
 from rynn_brain_ros.models.local.weights import DTYPE_BYTES, Tensor
 from rynn_brain_ros.values import EngineError, InputError
@@ -148,10 +149,7 @@ def _layer_bytes(tensor: Tensor, quantization: str) -> int:
 
 def _no_bitsandbytes(checkpoint: Checkpoint, machine: Machine) -> str:
     if "bitsandbytes" not in machine.packages:
-        return (
-            "bitsandbytes is not installed in this Python: "
-            "pip install 'rynn_brain_ros[quantization]'"
-        )
+        return f"bitsandbytes is not installed in this Python: {pip_install('quantization')}"
     if checkpoint.is_sparse:
         layers = [tensor for tensor in checkpoint.tensors if is_layer(tensor)]
         experts = sum(tensor.n_elements for tensor in layers if ".experts." in tensor.name)
