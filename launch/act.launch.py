@@ -10,7 +10,7 @@ An argument that is left empty leaves the parameter to params_file.
 """
 
 from launch.actions import OpaqueFunction
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -20,9 +20,10 @@ from rynn_brain_ros.ros.launching import (
     ENGINE_PYTHON,
     camera_topics,
     declared,
+    given,
     is_true,
     our_node,
-    overrides,
+    switches,
 )
 
 ARGUMENTS = {
@@ -31,7 +32,6 @@ ARGUMENTS = {
         "YAML file with the node's parameters",
     ),
     "namespace": ("", "namespace of the node, its topics and the robot's servers"),
-    "use_sim_time": ("false", "follow /clock, for bags and simulators"),
     "autostart": ("true", "configure and activate the node"),
     "camera": CAMERA,
 }
@@ -44,20 +44,19 @@ OVERRIDES = {
     "engine_verdict": "verdict.json of rynn-brain check-engine, or not_required for a simulator",
 }
 SWITCHES = {
+    "use_sim_time": "follow /clock, for bags and simulators",
     "dry_run": "preview the goals and send none",
     "require_approval": "ask a person before each motion",
 }
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    switches = {
-        name: is_true(context, name)
-        for name in SWITCHES
-        if LaunchConfiguration(name).perform(context)
+    parameters = {
+        **camera_topics(context),
+        **given(context, OVERRIDES),
+        **switches(context, SWITCHES),
     }
-    parameters = {**camera_topics(context), **overrides(context, OVERRIDES), **switches}
-    files = [LaunchConfiguration("params_file"), parameters]
-    return [our_node(context, "act", files, is_true(context, "autostart"))]
+    return [our_node(context, "act", parameters, is_true(context, "autostart"))]
 
 
 def generate_launch_description() -> LaunchDescription:

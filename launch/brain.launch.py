@@ -23,26 +23,40 @@ from rynn_brain_ros.ros.launching import (
     ENGINE_PYTHON,
     camera_topics,
     declared,
+    given,
     is_true,
     our_node,
-    overrides,
+    params_file_of_act,
+    switches,
+    told,
 )
 
 SHARE = FindPackageShare("rynn_brain_ros")
 ARGUMENTS = {
     "params_file": (
         PathJoinSubstitution([SHARE, "config", "brain.yaml"]),
-        "YAML file with the node's parameters",
+        "YAML file with the brain's parameters and, where it has a section for it, act's",
     ),
     "namespace": ("", "namespace of the nodes"),
-    "use_sim_time": ("false", "follow /clock, for bags and simulators"),
     "autostart": ("true", "configure and activate the nodes"),
     "view": ("true", "start the view node: markers, annotated images, text"),
+    "view_params_file": (
+        "",
+        "YAML file with the view's parameters; empty: the defaults, and the brain's images",
+    ),
     "rviz": ("false", "open RViz (with view)"),
     "fixed_frame": ("", "frame that RViz shows everything in; empty: odom"),
     "camera": CAMERA,
     "robot": ("", "start act too, for franka_panda, franka_fr3, mobile_base or a .yaml file"),
-    "dry_run": ("true", "with robot: preview its goals and send none"),
+    "dry_run": ("true", "with robot: preview its goals and send none, whatever params_file says"),
+    "require_approval": (
+        "",
+        "with robot: ask a person before each motion; empty: params_file's",
+    ),
+    "engine_verdict": (
+        "",
+        "with robot: verdict.json of rynn-brain check-engine; empty: params_file's",
+    ),
 }
 OVERRIDES = {
     "color_topic": "colour images",
@@ -50,45 +64,66 @@ OVERRIDES = {
     "engine": ENGINE,
     "engine_python": ENGINE_PYTHON,
 }
-TO_VIEW = ("namespace", "use_sim_time", "autostart", "rviz", "fixed_frame")
+SWITCHES = {"use_sim_time": "follow /clock, for bags and simulators"}
+TO_VIEW = ("namespace", "autostart", "rviz", "fixed_frame")
 TO_ACT = (
-    *("namespace", "use_sim_time", "autostart", "robot", "dry_run"),
+    *("namespace", "autostart", "robot", "dry_run", "require_approval", "engine_verdict"),
     *("camera", "engine", "engine_python"),
 )
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    parameters = {**camera_topics(context), **overrides(context, OVERRIDES)}
+    parameters = {
+        **camera_topics(context),
+        **given(context, OVERRIDES),
+        **switches(context, SWITCHES),
+    }
     launched: list[LaunchDescriptionEntity] = [
-        our_node(
-            context,
-            "brain",
-            [LaunchConfiguration("params_file"), parameters],
-            is_true(context, "autostart"),
-        )
+        our_node(context, "brain", parameters, is_true(context, "autostart"))
     ]
-    color, depth = parameters.get("color_topic", ""), parameters.get("depth_topic", "")
+    effective = {**(told(context, "brain") or {}), **parameters}
+    clock = {"use_sim_time": str(effective.get("use_sim_time", ""))}
     if is_true(context, "view"):
-        names = [name for name in parameters if name.endswith(".color_topic")]
-        shown = ",".join(parameters[name] for name in names) or color
-        given = {"color_topics": shown, "depth_topic": depth}
-        launched.append(included(context, "view", TO_VIEW, given))
+        images = shown(context, parameters, effective)
+        launched.append(included(context, "view", TO_VIEW, {**clock, **images}))
     if LaunchConfiguration("robot").perform(context):
-        given = {"color_topic": color, "depth_topic": depth}
-        given["params_file"] = PathJoinSubstitution([SHARE, "config", "act.yaml"])
-        launched.append(included(context, "act", TO_ACT, given))
+        topics = {name: parameters.get(name, "") for name in ("color_topic", "depth_topic")}
+        file = {"params_file": params_file_of_act(context)}
+        launched.append(included(context, "act", TO_ACT, {**clock, **topics, **file}))
     return launched
 
 
+def shown(
+    context: LaunchContext, parameters: Mapping[str, Any], effective: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The view's file and images: those of ``parameters``, which are arguments, else of that file,
+    else the brain's ``effective``."""
+    file: Any = PathJoinSubstitution([SHARE, "config", "view.yaml"])
+    if given(context, ["view_params_file"]):
+        file = LaunchConfiguration("view_params_file")
+        own = told(context, "view", "view_params_file") or {}
+        effective = parameters if "color_topics" in own else effective
+    names = [name.strip() for name in str(effective.get("cameras", "")).split(",") if name.strip()]
+    cameras = [f"{name}." for name in names] or [""]
+    colors = [effective.get(f"{camera}color_topic", "") for camera in cameras]
+    return {
+        "view_params_file": file,
+        "color_topics": ",".join(str(color) for color in colors if color),
+        "depth_topic": str(effective.get(f"{cameras[0]}depth_topic", "")),
+    }
+
+
 def included(
-    context: LaunchContext, name: str, passed_on: tuple[str, ...], given: Mapping[str, Any]
+    context: LaunchContext, name: str, passed_on: tuple[str, ...], more: Mapping[str, Any]
 ) -> GroupAction:
     """Its arguments stay its own."""
     arguments = {each: LaunchConfiguration(each).perform(context) for each in passed_on}
     file = PathJoinSubstitution([SHARE, "launch", f"{name}.launch.py"])
-    every = {**arguments, **given}.items()
+    every = {**arguments, **more}.items()
     return GroupAction([IncludeLaunchDescription(file, launch_arguments=every)])
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*declared(ARGUMENTS, OVERRIDES), OpaqueFunction(function=start)])
+    return LaunchDescription(
+        [*declared(ARGUMENTS, OVERRIDES | SWITCHES), OpaqueFunction(function=start)]
+    )

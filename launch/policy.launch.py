@@ -10,12 +10,12 @@ An argument that is left empty leaves the parameter to params_file.
 """
 
 from launch.actions import OpaqueFunction
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import PathJoinSubstitution
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import declared, is_true, our_node, overrides
+from rynn_brain_ros.ros.launching import declared, given, is_true, our_node, switches
 
 ARGUMENTS = {
     "params_file": (
@@ -23,7 +23,6 @@ ARGUMENTS = {
         "YAML file with the node's parameters",
     ),
     "namespace": ("", "namespace of the node and of the robot's controllers"),
-    "use_sim_time": ("false", "follow /clock, for simulators"),
     "autostart": ("true", "configure and activate the node"),
 }
 OVERRIDES = {
@@ -40,21 +39,19 @@ OVERRIDES = {
     "max_acceleration": "per second²",
     "max_jerk": "per second³",
 }
-SWITCHES = {"dry_run": "preview the commands and send none"}
+SWITCHES = {
+    "use_sim_time": "follow /clock, for simulators",
+    "dry_run": "preview the commands and send none",
+}
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     words = {
-        name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
-        for name, value in overrides(context, OVERRIDES).items()
+        name: ParameterValue(value, value_type=str)
+        for name, value in given(context, OVERRIDES).items()
     }
-    switches = {
-        name: is_true(context, name)
-        for name in SWITCHES
-        if LaunchConfiguration(name).perform(context)
-    }
-    files = [LaunchConfiguration("params_file"), {**words, **switches}]
-    return [our_node(context, "policy", files, is_true(context, "autostart"))]
+    parameters = {**words, **switches(context, SWITCHES)}
+    return [our_node(context, "policy", parameters, is_true(context, "autostart"))]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -13,7 +13,7 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import declared, is_true, our_node, overrides
+from rynn_brain_ros.ros.launching import declared, given, is_true, our_node, switches
 
 ARGUMENTS = {
     "params_file": (
@@ -21,10 +21,10 @@ ARGUMENTS = {
         "YAML file with the node's parameters",
     ),
     "namespace": ("", "namespace of the node"),
-    "use_sim_time": ("false", "follow /clock, for simulators"),
     "autostart": ("true", "configure and activate the node"),
     "joy": ("false", "start the joystick's driver"),
 }
+SWITCHES = {"use_sim_time": "follow /clock, for simulators"}
 OVERRIDES = {
     "contract": "panda, fr3, sim_table, or a .yaml file",
     "out": "folder of the recordings",
@@ -34,13 +34,13 @@ OVERRIDES = {
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    files = [LaunchConfiguration("params_file"), overrides(context, OVERRIDES)]
-    node = our_node(context, "record", files, is_true(context, "autostart"))
+    parameters = {**given(context, OVERRIDES), **switches(context, SWITCHES)}
+    node = our_node(context, "record", parameters, is_true(context, "autostart"))
     namespace = LaunchConfiguration("namespace").perform(context)
     joystick = Node(package="joy", executable="joy_node", namespace=namespace, output="screen")
     return [node, joystick] if is_true(context, "joy") else [node]
 
 
 def generate_launch_description() -> LaunchDescription:
-    arguments = declared(ARGUMENTS, OVERRIDES)
+    arguments = declared(ARGUMENTS, OVERRIDES | SWITCHES)
     return LaunchDescription([*arguments, OpaqueFunction(function=start)])

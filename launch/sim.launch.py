@@ -16,13 +16,26 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import declared, given, is_true, our_node
+from rynn_brain_ros.ros.launching import (
+    declared,
+    given,
+    is_true,
+    our_node,
+    params_file_of_act,
+    switches,
+    told,
+)
+from rynn_brain_ros.values import ConfigError
 
 SHARE = FindPackageShare("rynn_brain_ros")
 ARGUMENTS = {
     "sim_params_file": (
         PathJoinSubstitution([SHARE, "config", "sim.yaml"]),
         "YAML file with the simulator's parameters",
+    ),
+    "params_file": (
+        PathJoinSubstitution([SHARE, "config", "brain.yaml"]),
+        "YAML file with the brain's parameters and, where it has a section for it, act's",
     ),
     "act": ("false", "start the act node too, which moves the robot when it is armed"),
     "dry_run": ("false", "let the act node preview its goals and send none"),
@@ -31,9 +44,9 @@ ARGUMENTS = {
     "engine": ("", "what answers; empty: the brain's params_file's"),
     "engine_python": ("", "the Python that runs the engine; empty: the params_file's"),
     "publish_clock": (
-        "true",
+        "",
         "publish /clock, which all follow; false: the wall clock's time. /clock is one for the "
-        "whole network: only one simulator may publish it",
+        "whole network: only one simulator may publish it; empty: sim_params_file's",
     ),
 }
 OVERRIDES = {
@@ -44,7 +57,11 @@ OVERRIDES = {
     "picture_rate": "pictures of each camera per second [Hz]",
     "realtime_factor": "how much faster than the wall clock the world goes",
 }
-NUMBERS = {"seed": int, "picture_rate": float, "realtime_factor": float}
+NUMBERS = {
+    "seed": (int, "a whole number"),
+    "picture_rate": (float, "a number"),
+    "realtime_factor": (float, "a number"),
+}
 """Arguments are text, and these parameters are not."""
 ROBOTS = {
     "table": ("franka_panda", "front", "panda_link0"),
@@ -54,23 +71,24 @@ ROBOTS = {
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    parameters = given(context, OVERRIDES)
+    parameters = {**given(context, OVERRIDES), **switches(context, ["publish_clock"])}
+    parameters |= {name: numeric(name, parameters[name]) for name in NUMBERS if name in parameters}
     parameters["use_sim_time"] = False  # it is the one who makes the time
-    parameters["publish_clock"] = is_true(context, "publish_clock")
-    for name, number in NUMBERS.items():
-        if name in parameters:
-            parameters[name] = number(parameters[name])
-    files = [LaunchConfiguration("sim_params_file"), parameters]
-    robot, camera, base = ROBOTS[parameters.get("world", "table")]
+    node = our_node(context, "sim", parameters, autostart=True, file_argument="sim_params_file")
+    effective = {**(told(context, "sim", "sim_params_file") or {}), **parameters}
+    world = str(effective.get("world", "table"))
+    if world not in ROBOTS:
+        raise ConfigError(f"world is {world!r}: it may be {' or '.join(ROBOTS)}")
+    robot, camera, base = ROBOTS[world]
     shared = {
         "color_topic": f"{camera}/color/image_raw",
         "depth_topic": f"{camera}/aligned_depth_to_color/image_raw",
         "engine": LaunchConfiguration("engine"),
         "engine_python": LaunchConfiguration("engine_python"),
-        "use_sim_time": LaunchConfiguration("publish_clock"),
+        "use_sim_time": str(effective.get("publish_clock", True)),
     }
     launched = [
-        our_node(context, "sim", files, autostart=True),
+        node,
         included("brain", {**shared, "rviz": LaunchConfiguration("rviz"), "fixed_frame": base}),
     ]
     if is_true(context, "act"):
@@ -79,9 +97,19 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             "robot": robot,
             "engine_verdict": "not_required",
             "dry_run": LaunchConfiguration("dry_run"),
+            "params_file": params_file_of_act(context),
         }
         launched.append(included("act", {**shared, **body}))
     return launched
+
+
+def numeric(name: str, text: str) -> float:
+    """Raises `ConfigError`."""
+    number, what = NUMBERS[name]
+    try:
+        return number(text)
+    except ValueError as error:
+        raise ConfigError(f"{name} is {text!r}: it must be {what}") from error
 
 
 def included(name: str, arguments: Mapping[str, Any]) -> GroupAction:

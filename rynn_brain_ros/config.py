@@ -133,7 +133,7 @@ class CameraConfig:
     """The topics of one camera, resolved in the node's namespace."""
 
     color_topic: str = setting(
-        "/camera/color/image_raw",
+        "camera/color/image_raw",
         "colour images: sensor_msgs/Image, or CompressedImage where the name ends in /compressed",
     )
     color_info_topic: str = setting(
@@ -212,7 +212,7 @@ class ViewConfig:
 
     sources: str = setting("brain, act", "nodes whose groundings, plan and status are shown")
     color_topics: str = setting(
-        "/camera/color/image_raw",
+        "camera/color/image_raw",
         "colour images to draw into, as the brain's color_topic; several with commas between",
     )
     image_mib: int = setting(256, "how much memory images may take [MiB]", 1, 65536)

@@ -15,12 +15,8 @@ NOT_REQUIRED = "not_required"
 
 @dataclass(frozen=True)
 class ActConfig(SeeingConfig):
-    """What is seen has other defaults than the brain's: nothing is gripped without depth."""
+    """Depth has another default than the brain's: nothing is gripped without it."""
 
-    color_topic: str = setting(
-        "camera/color/image_raw",
-        "colour images: sensor_msgs/Image, or CompressedImage where the name ends in /compressed",
-    )
     depth_topic: str = setting(
         "camera/aligned_depth_to_color/image_raw",
         "depth images, best aligned to colour: nothing is gripped without",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from launch.actions import DeclareLaunchArgument
-from launch.substitutions import LaunchConfiguration
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
-from launch import LaunchContext
+from launch import LaunchContext, LaunchDescriptionEntity
+from rynn_brain_ros.ros.parameter_files import parameters_for, sections
+from rynn_brain_ros.values import ConfigError
 
 CAMERA = (
     "",
@@ -28,26 +33,35 @@ _OWN_TF = (
     "false: /tf and /tf_static, whose frames must then have names of their own",
 )
 
+_WORDS = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+_SWITCHES = {
+    *("act", "autostart", "dry_run", "joy", "own_tf", "publish_clock", "require_approval"),
+    *("rviz", "use_sim_time", "view"),
+}
+"""Arguments that are true or false."""
+
 
 def declared(
     arguments: Mapping[str, tuple[Any, str]], overrides: Mapping[str, str]
-) -> Iterator[DeclareLaunchArgument]:
+) -> Iterator[LaunchDescriptionEntity]:
     """Arguments with (default, description), and ones that override a parameter where given; and
-    ``own_tf``, which every launch file has."""
-    for name, (default, description) in {**arguments, "own_tf": _OWN_TF}.items():
+    ``own_tf``, which every launch file has. A misspelt true or false ends the launch, also where
+    nobody would read it this time."""
+    every = {**arguments, "own_tf": _OWN_TF}
+    every |= {name: ("", f"{text}; empty: params_file's") for name, text in overrides.items()}
+    for name, (default, description) in every.items():
         yield DeclareLaunchArgument(name, default_value=default, description=description)
-    for name, text in overrides.items():
-        yield DeclareLaunchArgument(
-            name, default_value="", description=f"{text}; empty: params_file's"
-        )
+    yield OpaqueFunction(function=_look_at, args=[[name for name in every if name in _SWITCHES]])
 
 
-def overrides(context: LaunchContext, names: Mapping[str, str]) -> dict[str, Any]:
-    """The parameters that were given as arguments, and ``use_sim_time``."""
-    return {**given(context, names), "use_sim_time": is_true(context, "use_sim_time")}
+def _look_at(context: LaunchContext, names: Iterable[str]) -> None:
+    switches(context, names)
 
 
-def given(context: LaunchContext, names: Iterable[str]) -> dict[str, Any]:
+def given(context: LaunchContext, names: Iterable[str]) -> dict[str, str]:
     """Arguments that are not left empty."""
     values = {name: LaunchConfiguration(name).perform(context) for name in names}
     return {name: value for name, value in values.items() if value}
@@ -73,20 +87,91 @@ def tf_remappings(context: LaunchContext) -> list[tuple[str, str]]:
     return [(f"/{name}", name) for name in names]
 
 
+def switches(context: LaunchContext, names: Iterable[str]) -> dict[str, bool]:
+    """Arguments that are true or false and are not left empty."""
+    return {name: is_true(context, name) for name in given(context, names)}
+
+
 def is_true(context: LaunchContext, name: str) -> bool:
-    return LaunchConfiguration(name).perform(context).lower() in ("true", "1", "yes")
+    """Raises `ConfigError` for any other word than those for true and false: a misspelt one must
+    not mean either."""
+    return truth(name, LaunchConfiguration(name).perform(context))
 
 
-def our_node(context: LaunchContext, name: str, parameters: list[Any], autostart: bool) -> Node:
-    """Our lifecycle node of this name, which with ``autostart`` activates itself. For launch it is
-    a node as any: to lead one through its states, launch would begin a node of its own, whose
-    thread now and then outlives a second Ctrl-C."""
+def truth(name: str, word: str) -> bool:
+    """What a word means. Raises `ConfigError`, with ``name``, where it means neither."""
+    meant = _WORDS.get(word.lower())
+    if meant is None:
+        raise ConfigError(
+            f"{name} is {word!r}: it may be true, 1, yes or on, or false, 0, no or off"
+        )
+    return meant
+
+
+def full_name(context: LaunchContext, node: str) -> str:
+    """Of a node in the argument ``namespace``, within that of a launch file that includes ours."""
+    base = context.launch_configurations.get("ros_namespace")
+    own = LaunchConfiguration("namespace").perform(context)
+    name: str = prefix_namespace(make_namespace_absolute(prefix_namespace(base, own)), node)
+    return name
+
+
+def told(
+    context: LaunchContext, node: str, file_argument: str = "params_file"
+) -> dict[str, Any] | None:
+    """The parameters that a file has for one of our nodes; None where no section is for it.
+    Raises `ConfigError` where the file cannot be read."""
+    return parameters_for(full_name(context, node), _file(context, file_argument))
+
+
+def params_file_of_act(context: LaunchContext) -> Any:
+    """Where act is started beside the brain: the brain's file where that is for act, too."""
+    if told(context, "act") is None:
+        return PathJoinSubstitution([FindPackageShare("rynn_brain_ros"), "config", "act.yaml"])
+    return LaunchConfiguration("params_file")
+
+
+def _file(context: LaunchContext, argument: str) -> Path:
+    """Raises `ConfigError`: for launch it is no error that there is none."""
+    name = LaunchConfiguration(argument).perform(context)
+    if not Path(name).is_file():
+        raise ConfigError(f"{argument} is {name!r}: there is no such file")
+    return Path(name)
+
+
+def _must_be_for(context: LaunchContext, node: str, argument: str) -> None:
+    """Raises `ConfigError` where a parameter file has nothing for the node: ROS would begin it with
+    its defaults."""
+    if told(context, node, argument) is None:
+        file, name = _file(context, argument), full_name(context, node)
+        keys = " and ".join(nodes for nodes, _ in sections(file)) or "no node"
+        raise ConfigError(
+            f"{argument} {file} has parameters for {keys}, and none for {name}: "
+            f"write them under {name}, /**/{node} or /**"
+        )
+
+
+def our_node(
+    context: LaunchContext,
+    name: str,
+    parameters: Mapping[str, Any],
+    autostart: bool,
+    file_argument: str = "params_file",
+) -> Node:
+    """Our lifecycle node of this name, with the parameters of a file and those given here, which
+    with ``autostart`` activates itself. For launch it is a node as any: to lead one through its
+    states, launch would begin a node of its own, whose thread now and then outlives a second
+    Ctrl-C. Raises `ConfigError` where the file is not there or is not for this node."""
+    _must_be_for(context, name, file_argument)
     return Node(
         package="rynn_brain_ros",
         executable=name,
         name=name,
         namespace=LaunchConfiguration("namespace").perform(context),
-        parameters=[*parameters, {"autostart": autostart}],
+        parameters=[
+            LaunchConfiguration(file_argument),
+            {**parameters, "autostart": autostart},
+        ],
         remappings=tf_remappings(context),
         output="screen",
     )

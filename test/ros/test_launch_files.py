@@ -1,0 +1,364 @@
+"""What launch files make of arguments and parameter files, as ROS reads it; no node is begun."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.ros
+rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
+
+from ament_index_python.packages import get_package_share_directory  # noqa: E402
+from launch.actions import ExecuteProcess, IncludeLaunchDescription  # noqa: E402
+from launch.substitutions import TextSubstitution  # noqa: E402
+from launch_ros.actions import Node, PushRosNamespace  # noqa: E402
+
+from launch import LaunchContext  # noqa: E402
+from rynn_brain_ros.ros.parameter_files import applies  # noqa: E402
+from rynn_brain_ros.values import ConfigError  # noqa: E402
+
+COLOR, DEPTH = "camera/color/image_raw", "camera/aligned_depth_to_color/image_raw"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A node as it would be begun: its full name and what it is told."""
+
+    name: str
+    files: tuple[str, ...]
+    remapped: Mapping[str, str]
+
+    def parameters(self) -> dict[str, Any]:
+        """As a real node of this name finds them."""
+        return parameters_of(self.name, *self.files)
+
+
+def parameters_of(name: str, *files: str) -> dict[str, Any]:
+    namespace, _, node_name = name.rpartition("/")
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    told = [word for file in files for word in ("--params-file", file)]
+    node = rclpy.create_node(
+        node_name,
+        namespace=namespace,
+        context=context,
+        cli_args=["--ros-args", *told],
+        automatically_declare_parameters_from_overrides=True,
+    )
+    found = {key: value.value for key, value in node.get_parameters_by_prefix("").items()}
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+    return found
+
+
+def launched(name: str, within: str = "", **arguments: str) -> dict[str, Begun]:
+    """The nodes that a launch file would begin, by their names."""
+    context = LaunchContext()
+    if within:
+        PushRosNamespace(within).execute(context)
+    file = f"{get_package_share_directory('rynn_brain_ros')}/launch/{name}.launch.py"
+    included = IncludeLaunchDescription(file, launch_arguments=arguments.items())
+    nodes = [begun(node, context) for node in nodes_of([included], context)]
+    return {node.name.rpartition("/")[2]: node for node in nodes}
+
+
+def nodes_of(entities: Iterable[Any], context: LaunchContext) -> Iterator[Node]:
+    for entity in entities:
+        if isinstance(entity, Node):
+            yield entity
+        elif not isinstance(entity, ExecuteProcess):
+            yield from nodes_of(entity.visit(context) or (), context)
+
+
+def begun(node: Node, context: LaunchContext) -> Begun:
+    node._perform_substitutions(context)
+    words = [word[0].text if isinstance(word[0], TextSubstitution) else "" for word in node.cmd]
+    name = node.node_name if "<" not in node.node_name else f"/{node.node_executable}"
+    files = tuple(words[i + 1] for i, word in enumerate(words) if word == "--params-file")
+    return Begun(name, files, dict(node.expanded_remapping_rules or ()))
+
+
+def written(folder: Path, text: str) -> str:
+    file = folder / "mine.yaml"
+    file.write_text(text, encoding="utf-8")
+    return str(file)
+
+
+def section(nodes: str, **parameters: Any) -> str:
+    lines = [f"    {name}: {value}" for name, value in parameters.items()]
+    return "\n".join([f"{nodes}:", "  ros__parameters:", *lines, ""])
+
+
+# --- true and false ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        *(("act", "dry_run"), ("act", "require_approval"), ("policy", "dry_run")),
+        *(("brain", "rviz"), ("brain", "dry_run"), ("view", "own_tf"), ("record", "joy")),
+        *(("sim", "publish_clock"), ("sim", "dry_run"), ("sim", "rviz"), ("replay", "loop")),
+        *(("act", "use_sim_time"), ("act", "autostart")),
+    ],
+)
+def test_a_misspelt_true_ends_the_launch(file: str, name: str) -> None:
+    sentence = f"{name} is 'ture': it may be true, 1, yes or on, or false, 0, no or off"
+    bag = {"bag": "none.mcap"} if file == "replay" else {}
+    with pytest.raises(ConfigError, match=sentence):
+        launched(file, **{name: "ture", **bag})
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        *(("true", True), ("True", True), ("1", True), ("yes", True), ("ON", True)),
+        *(("false", False), ("FALSE", False), ("0", False), ("no", False), ("off", False)),
+    ],
+)
+def test_every_word_for_true_and_false_is_taken(word: str, meant: bool) -> None:
+    parameters = launched("act", dry_run=word, require_approval=word)["act"].parameters()
+    assert (parameters["dry_run"], parameters["require_approval"]) == (meant, meant)
+
+
+def test_what_ends_a_launch_is_told_in_a_sentence(tmp_path: Path) -> None:
+    command = ["ros2", "launch", "rynn_brain_ros", "act.launch.py", "dry_run:=ture"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "dry_run is 'ture': it may be true," in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+# --- parameter files -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "argument"),
+    [
+        *((name, "params_file") for name in ("act", "brain", "policy", "record", "sim")),
+        *(("view", "view_params_file"), ("brain", "view_params_file"), ("sim", "sim_params_file")),
+        ("sim", "view_params_file"),
+    ],
+)
+def test_a_parameter_file_that_is_not_there_ends_the_launch(file: str, argument: str) -> None:
+    with pytest.raises(ConfigError, match=f"{argument} is '/none.yaml': there is no such file"):
+        launched(file, **{argument: "/none.yaml"})
+
+
+def test_a_parameter_file_that_is_no_yaml_ends_the_launch(tmp_path: Path) -> None:
+    file = written(tmp_path, "{")
+    with pytest.raises(ConfigError, match=f"{file} is no YAML"):
+        launched("act", params_file=file)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "namespace"), [("act", "robot_1"), ("/**/brain", ""), ("/robot_2/act", "/robot_1/")]
+)
+def test_a_parameter_file_for_other_nodes_ends_the_launch(
+    nodes: str, namespace: str, tmp_path: Path
+) -> None:
+    file = written(tmp_path, section(nodes, require_approval="true"))
+    with pytest.raises(ConfigError) as error:
+        launched("act", params_file=file, namespace=namespace)
+    name = f"{'/robot_1' if namespace else ''}/act"
+    assert f"has parameters for {nodes}, and none for {name}: write them" in str(error.value)
+
+
+def test_a_parameter_file_for_nobody_ends_the_launch(tmp_path: Path) -> None:
+    file = written(tmp_path, "dry_run: false\n")
+    with pytest.raises(ConfigError, match="has parameters for no node, and none for /act"):
+        launched("act", params_file=file)
+
+
+def test_a_parameter_file_may_be_for_several_nodes(tmp_path: Path) -> None:
+    text = section("/**/brain", frames=4) + section("/**/act", require_approval="true")
+    act = launched("act", params_file=written(tmp_path, text))["act"]
+    assert act.parameters()["require_approval"] is True
+
+
+def test_a_namespace_around_a_launch_file_counts(tmp_path: Path) -> None:
+    file = written(tmp_path, section("/outer/inner/act", require_approval="true"))
+    act = launched("act", within="outer", namespace="inner", params_file=file)["act"]
+    assert act.name == "/outer/inner/act"
+    assert act.parameters()["require_approval"] is True
+
+
+GROUPS = {
+    "left/act": "left:\n  act:\n    ros__parameters:\n      x: 1\n",
+    "/left/act": "/:\n  left:\n    act:\n      ros__parameters:\n        x: 1\n",
+}
+
+
+@pytest.mark.parametrize("name", ["/act", "/left/act", "/left/arm/act", "/left/arm", "/brain"])
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        *("act", "/act", "left/act", "/left/act", "/**", "/*", "**", "*", "/**/act", "**/act"),
+        *("/*/act", "/left/*", "/left/**", "/left/**/act", "/*/*/act", "/**/arm/**", "/*/**/act"),
+        *("/lef/act", "/left/arm/act"),
+    ],
+)
+def test_a_section_is_for_whom_it_is_for_ros(nodes: str, name: str, tmp_path: Path) -> None:
+    taken = "x" in parameters_of(name, written(tmp_path, section(f"'{nodes}'", x=1)))
+    assert applies(nodes, name) == taken
+
+
+@pytest.mark.parametrize("nodes", GROUPS)
+def test_a_namespace_may_be_a_group(nodes: str, tmp_path: Path) -> None:
+    file = written(tmp_path, GROUPS[nodes])
+    assert launched("act", namespace="left", params_file=file)["act"].parameters()["x"] == 1
+    with pytest.raises(ConfigError, match=f"has parameters for {nodes}, and none for /right/act"):
+        launched("act", namespace="right", params_file=file)
+
+
+# --- the brain and act ---------------------------------------------------------------------------
+
+
+def test_act_beside_the_brain_takes_its_section_of_the_brains_file(tmp_path: Path) -> None:
+    text = section("/**/brain", frames=4)
+    text += section("/**/act", require_approval="true", dry_run="false", approval_s=9.0)
+    nodes = launched("brain", robot="franka_fr3", params_file=written(tmp_path, text))
+    assert nodes["brain"].parameters()["frames"] == 4
+    parameters = nodes["act"].parameters()
+    assert (parameters["require_approval"], parameters["approval_s"]) == (True, 9.0)
+    assert parameters["robot"] == "franka_fr3"
+    assert parameters["dry_run"] is True  # a preview, as the argument's default says
+
+
+def test_act_beside_the_brain_needs_no_section_in_the_brains_file(tmp_path: Path) -> None:
+    file = written(tmp_path, section("/**/brain", frames=4))
+    nodes = launched("brain", robot="franka_panda", params_file=file)
+    assert nodes["act"].parameters()["require_approval"] is False
+
+
+def test_act_beside_the_brain_asks_a_person_and_has_a_verdict() -> None:
+    given = {"require_approval": "true", "engine_verdict": "verdict.json"}
+    parameters = launched("brain", robot="franka_panda", **given)["act"].parameters()
+    assert (parameters["require_approval"], parameters["engine_verdict"]) == (True, "verdict.json")
+
+
+def test_act_beside_a_simulator_takes_its_section_of_the_brains_file(tmp_path: Path) -> None:
+    file = written(tmp_path, section("/**/brain", frames=4) + section("/**/act", armed_s=9.0))
+    nodes = launched("sim", act="true", params_file=file)
+    assert nodes["brain"].parameters()["frames"] == 4
+    assert nodes["act"].parameters()["armed_s"] == 9.0
+
+
+# --- the simulator -------------------------------------------------------------------------------
+
+
+def test_all_follow_the_world_and_the_clock_of_the_simulators_file(tmp_path: Path) -> None:
+    file = written(tmp_path, section("/**/sim", world="room", publish_clock="false"))
+    nodes = {name: node.parameters() for name, node in simulated(sim_params_file=file).items()}
+    assert nodes["sim"]["publish_clock"] is False
+    assert nodes["act"]["robot"] == "mobile_base"
+    assert {nodes[name]["color_topic"] for name in ("brain", "act")} == {"forward/color/image_raw"}
+    assert nodes["view"]["color_topics"] == "forward/color/image_raw"
+    for name in ("sim", "brain", "view", "act"):
+        assert nodes[name]["use_sim_time"] is False
+
+
+def test_arguments_go_before_the_simulators_file(tmp_path: Path) -> None:
+    file = written(tmp_path, section("/**/sim", world="room", publish_clock="false"))
+    nodes = simulated(sim_params_file=file, world="table", publish_clock="true")
+    parameters = nodes["sim"].parameters()
+    assert (parameters["world"], parameters["publish_clock"]) == ("table", True)
+    assert nodes["act"].parameters()["robot"] == "franka_panda"
+    assert nodes["brain"].parameters()["use_sim_time"] is True
+
+
+def simulated(**arguments: str) -> dict[str, Begun]:
+    return launched("sim", act="true", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("world", "tabel", "world is 'tabel': it may be table or room"),
+        ("seed", "abc", "seed is 'abc': it must be a whole number"),
+        ("picture_rate", "fast", "picture_rate is 'fast': it must be a number"),
+    ],
+)
+def test_what_no_world_is_made_of_ends_the_launch(name: str, value: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        launched("sim", **{name: value})
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["act", "brain", "policy", "record", "view"])
+def test_a_parameter_file_may_say_whose_time_counts(name: str, tmp_path: Path) -> None:
+    argument = "view_params_file" if name == "view" else "params_file"
+    file = {argument: written(tmp_path, section(f"/**/{name}", use_sim_time="true"))}
+    assert launched(name, **file)[name].parameters()["use_sim_time"] is True
+    assert launched(name, use_sim_time="false", **file)[name].parameters()["use_sim_time"] is False
+
+
+def test_who_is_beside_the_brain_follows_its_time(tmp_path: Path) -> None:
+    file = written(tmp_path, section("/**/brain", use_sim_time="true"))
+    nodes = launched("brain", robot="franka_panda", rviz="true", params_file=file)
+    for name in ("view", "act", "rviz2"):
+        assert nodes[name].parameters()["use_sim_time"] is True
+
+
+def test_a_replay_is_in_the_bags_time() -> None:
+    nodes = launched("replay", bag="none.mcap")
+    for name in ("brain", "view"):
+        assert nodes[name].parameters()["use_sim_time"] is True
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("namespace", ["", "/", "robot", "/robot/"])
+def test_what_rviz_is_told_can_be_read(namespace: str) -> None:
+    rviz = launched("view", rviz="true", namespace=namespace)["rviz2"]
+    rules = [word for old, new in rviz.remapped.items() for word in ("-r", f"{old}:={new}")]
+    rclpy.init(context=(context := rclpy.Context()), args=["--ros-args", *rules])
+    rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize("namespace", ["", "robot"])
+def test_brain_view_rviz_and_act_look_at_one_camera(namespace: str) -> None:
+    nodes = launched("brain", robot="franka_panda", rviz="true", namespace=namespace)
+    brain, act, view = (nodes[name].parameters() for name in ("brain", "act", "view"))
+    assert brain["color_topic"] == act["color_topic"] == view["color_topics"] == COLOR
+    shown = nodes["rviz2"].remapped
+    prefix = f"/{namespace}" if namespace else ""
+    assert [shown.get(f"/{name}", f"/{name}") for name in (COLOR, DEPTH)] == [
+        f"{prefix}/{COLOR}",
+        f"{prefix}/{DEPTH}",
+    ]
+
+
+CAMERAS = """    cameras: front, wrist
+    front: {color_topic: /front/image, depth_topic: /front/depth}
+    wrist: {color_topic: wrist/image/compressed}
+"""
+
+
+def test_the_view_shows_the_cameras_of_the_brains_file(tmp_path: Path) -> None:
+    file = written(tmp_path, section("/**/brain") + CAMERAS)
+    nodes = launched("brain", params_file=file, rviz="true", namespace="robot")
+    shown = nodes["view"].parameters()["color_topics"]
+    assert shown == "/front/image,wrist/image/compressed"
+    remapped = nodes["rviz2"].remapped
+    assert (remapped[f"/{COLOR}"], remapped[f"/{DEPTH}"]) == ("/front/image", "/front/depth")
+
+
+def test_a_file_of_the_views_own_goes_before_the_brains(tmp_path: Path) -> None:
+    brain, view = tmp_path / "brain", tmp_path / "view"
+    for folder in (brain, view):
+        folder.mkdir()
+    files = {
+        "params_file": written(brain, section("/**/brain", color_topic="/front/image")),
+        "view_params_file": written(view, section("/**/view", color_topics="/top/image")),
+    }
+    assert launched("brain", **files)["view"].parameters()["color_topics"] == "/top/image"
+    nodes = launched("brain", color_topic="/given", **files)
+    assert nodes["view"].parameters()["color_topics"] == "/given"
