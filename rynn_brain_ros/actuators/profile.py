@@ -1,8 +1,8 @@
 """A robot's profile: its frames, the servers that move it, its limits; one YAML file each.
 
-A file names only what differs from the defaults here; the files that come with the package name
-everything. Unknown keys are errors that name the nearest. Names of servers and topics are resolved
-in the namespace of the node, so that two robots differ by it alone.
+A file names only what differs from the defaults here, and an arm its links; the files that come
+with the package name everything. Unknown keys are errors that name the nearest. Names of servers
+and topics are resolved in the namespace of the node, so that two robots differ by it alone.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class ArmProfile:
     base_frame: str = setting("panda_link0", "frame of the arm's base: goals are told in it")
     tool_frame: str = setting("panda_tcp", "name of the tool centre point, need not be on /tf")
     links: tuple[str, ...] = setting(
-        (*(f"panda_link{i}" for i in range(9)), "panda_hand"),
-        "frames on /tf from the base to the hand: the robot is known by them in its own pictures",
+        (),
+        "frames on /tf from the base to the hand: the robot is known by them in its own pictures, "
+        "so every arm names its own",
     )
     group: str = setting("panda_arm", "MoveIt's planning group")
     link: str = setting("panda_link8", "the group's last link, which MoveIt brings to poses")
@@ -107,6 +108,11 @@ class ArmProfile:
     def __post_init__(self) -> None:
         for name in ("links", "touch_links", "joints"):
             _names(name, getattr(self, name))
+        if len(self.links) < 2:
+            raise ConfigError(
+                f"setting 'links' is {list(self.links)}: name two and more of the arm's frames on "
+                "/tf, from its base to its hand; without them a place on the arm itself is not told"
+            )
         if not self.joints:
             raise ConfigError("setting 'joints' is empty: name the group's joints")
         for name in ("tool_offset_m", "tool_turn_deg", "hand_over_m"):
