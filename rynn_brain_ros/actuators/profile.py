@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import re
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pyquaternion import Quaternion
 
-from rynn_brain_ros.config import configure, read_yaml, setting
+from rynn_brain_ros.config import configure, folders_of, read_yaml, setting
 from rynn_brain_ros.geometry import GraspLimits
 from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.executive import ExecutiveConfig
@@ -326,24 +324,17 @@ def read_profile(spec: str) -> RobotProfile:
 
 def profile_names() -> list[str]:
     """Of the profiles that come with the package."""
-    return sorted({path.stem for folder in _folders() for path in folder.glob("*.yaml")})
+    return sorted({path.stem for folder in folders_of("robots") for path in folder.glob("*.yaml")})
 
 
 def _find(spec: str) -> Path:
     if spec.endswith((".yaml", ".yml")):
         return Path(spec)
-    for folder in _folders():
+    for folder in folders_of("robots"):
         if (folder / f"{spec}.yaml").is_file():
             return folder / f"{spec}.yaml"
     known = ", ".join(profile_names()) or "none"
     raise ConfigError(f"no robot {spec!r}: known are {known}; or give a .yaml file")
-
-
-def _folders() -> Iterator[Path]:
-    """A checkout, an installed wheel, and the workspaces of ROS."""
-    yield Path(__file__).resolve().parents[2] / "config" / "robots"
-    for prefix in (sys.prefix, *filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":"))):
-        yield Path(prefix) / "share" / "rynn_brain_ros" / "config" / "robots"
 
 
 def _profile(plain: Mapping[str, Any]) -> RobotProfile:
