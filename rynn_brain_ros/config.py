@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
@@ -126,6 +128,16 @@ def read_yaml(text: str) -> Any:
         raise ConfigError("this is no YAML that can be read: it is nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise ConfigError(f"this is no YAML: {error}") from error
+
+
+def folders_of(kind: str) -> Iterator[Path]:
+    """Where the files of a ``kind`` (robots, contracts) that come with the package may lie: inside
+    of it, where pip put them; beside it in a checkout; in the workspaces of ROS."""
+    package = Path(__file__).resolve().parent
+    yield package / "known" / kind
+    yield package.parent / "config" / kind
+    for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":")):
+        yield Path(prefix) / "share" / package.name / "config" / kind
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class RefusalCode(str, Enum):
     NO_INTRINSICS = "no_intrinsics"
     """No camera_info had arrived for this frame, or it is zero, NaN or of another size."""
     NO_TRANSFORM = "no_transform"
-    """The transform tree does not know the camera's pose at the frame's stamp."""
+    """The transform tree does not know where the camera or the robot was at the frame's stamp."""
     NOT_OPTICAL = "not_optical"
     """The image's frame_id does not look along +z: not an optical frame."""
     STALE = "stale"

@@ -168,16 +168,20 @@ def test_every_field_of_a_grounding_is_filled():
 
 
 @pytest.mark.slow
-def test_a_built_package_brings_its_interfaces_anywhere(tmp_path: Path):
+def test_a_built_package_brings_its_files_anywhere(tmp_path: Path):
+    """Its definitions, profiles and contracts, wherever pip puts it."""
     pytest.importorskip("setuptools", minversion="77")
-    for name in ("msg", "srv", "action", "rynn_brain_ros"):
+    for name in ("msg", "srv", "action", "config", "rynn_brain_ros"):
         shutil.copytree(REPOSITORY / name, tmp_path / "source" / name)
     for name in ("setup.py", "setup.cfg", "pyproject.toml", "package.xml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, tmp_path / "source")
     build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "lib")]
     subprocess.run(build, cwd=tmp_path / "source", check=True, capture_output=True)
     script = (
-        "import rynn_brain_ros.bags as bags; print(bags.__file__, *bags.interface_definitions())"
+        "import rynn_brain_ros.bags as bags; print(bags.__file__, *bags.interface_definitions());"
+        "from rynn_brain_ros.actuators.profile import *; print(*profile_names());"
+        "from rynn_brain_ros.config import folders_of;"
+        "print(*sorted({f.stem for d in folders_of('contracts') for f in d.glob('*.yaml')}))"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib"), "AMENT_PREFIX_PATH": ""}
     done = subprocess.run(
@@ -188,9 +192,13 @@ def test_a_built_package_brings_its_interfaces_anywhere(tmp_path: Path):
         capture_output=True,
         text=True,
     )
-    file, *names = done.stdout.split()
+    told, robots, contracts = done.stdout.splitlines()
+    file, *names = told.split()
     assert file.startswith(str(tmp_path / "lib"))
     assert names == [f"rynn_brain_ros/msg/{path.stem}" for path in MESSAGES]
+    for kind, found in (("robots", robots), ("contracts", contracts)):
+        files = (REPOSITORY / "config" / kind).glob("*.yaml")
+        assert found.split() == sorted(path.stem for path in files), kind
 
 
 def test_no_two_test_modules_have_one_name():

@@ -1,24 +1,23 @@
 """A robot's profile: its frames, the servers that move it, its limits; one YAML file each.
 
-A file names only what differs from the defaults here; the files that come with the package name
-everything. Unknown keys are errors that name the nearest. Names of servers and topics are resolved
-in the namespace of the node, so that two robots differ by it alone.
+A file names only what differs from the defaults here, and an arm its links; the files that come
+with the package name everything. Unknown keys are errors that name the nearest. Names of servers
+and topics are resolved in the namespace of the node, so that two robots differ by it alone.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-import os
-import sys
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pyquaternion import Quaternion
 
-from rynn_brain_ros.config import configure, read_yaml, setting
+from rynn_brain_ros.config import configure, folders_of, read_yaml, setting
 from rynn_brain_ros.geometry import GraspLimits
 from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.executive import ExecutiveConfig
@@ -31,6 +30,12 @@ from rynn_brain_ros.values import ConfigError, RigidTransform
 C = TypeVar("C")
 Posture = tuple[str, tuple[float, ...]]
 
+_METRES = (2.0, "it is told in metres, at most 2 either way; is this in mm?")
+_TABLE_METRES = (10.0, "it is told in metres, at most 10 either way; is this in mm?")
+_RADIANS = (2 * math.pi + 1e-3, "it is told in rad, at most 2π either way; is this in degrees?")
+_DEGREES = (360.0, "it is told in degrees, at most 360 either way")
+_ROS_NAME = re.compile(r"(?:~?/)?[A-Za-z_][A-Za-z0-9_]*(?:/[A-Za-z_][A-Za-z0-9_]*)*")
+
 READY_RAD = (0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785)
 
 
@@ -41,8 +46,9 @@ class ArmProfile:
     base_frame: str = setting("panda_link0", "frame of the arm's base: goals are told in it")
     tool_frame: str = setting("panda_tcp", "name of the tool centre point, need not be on /tf")
     links: tuple[str, ...] = setting(
-        (*(f"panda_link{i}" for i in range(9)), "panda_hand"),
-        "frames on /tf from the base to the hand: the robot is known by them in its own pictures",
+        (),
+        "frames on /tf from the base to the hand: the robot is known by them in its own pictures, "
+        "so every arm names its own",
     )
     group: str = setting("panda_arm", "MoveIt's planning group")
     link: str = setting("panda_link8", "the group's last link, which MoveIt brings to poses")
@@ -107,16 +113,27 @@ class ArmProfile:
     def __post_init__(self) -> None:
         for name in ("links", "touch_links", "joints"):
             _names(name, getattr(self, name))
+        _frames(self, "base_frame", "tool_frame", "link")
+        _servers(self, "move_action", "cartesian_service", "execute_action")
+        _servers(self, "recovery_action", "stop_topic", or_empty=True)
+        if not self.group:
+            raise ConfigError("setting 'group' is empty: name MoveIt's planning group")
+        if len(self.links) < 2:
+            raise ConfigError(
+                f"setting 'links' is {list(self.links)}: name two and more of the arm's frames on "
+                "/tf, from its base to its hand; without them a place on the arm itself is not told"
+            )
         if not self.joints:
             raise ConfigError("setting 'joints' is empty: name the group's joints")
-        for name in ("tool_offset_m", "tool_turn_deg", "hand_over_m"):
-            _numbers(name, getattr(self, name), 3)
+        _numbers("tool_offset_m", self.tool_offset_m, 3, _METRES)
+        _numbers("tool_turn_deg", self.tool_turn_deg, 3, _DEGREES)
+        _numbers("hand_over_m", self.hand_over_m, 3, _METRES)
         if self.table_m:
-            x0, x1, y0, y1, _ = _numbers("table_m", self.table_m, 5)
+            x0, x1, y0, y1, _ = _numbers("table_m", self.table_m, 5, _TABLE_METRES)
             if not (x0 < x1 and y0 < y1):
                 raise ConfigError(f"setting 'table_m' is {list(self.table_m)}: it has no inside")
         for name, angles in _pairs("postures", self.postures):
-            _numbers(f"postures.{name}", angles, len(self.joints))
+            _numbers(f"postures.{name}", angles, len(self.joints), _RADIANS)
 
     @property
     def T_link_tcp(self) -> RigidTransform:
@@ -159,6 +176,11 @@ class GripperProfile:
     speed_m_s: float = setting(0.05, "speed of the fingers, franka only [m/s]", 0.001, 0.5)
     max_width_m: float = setting(0.08, "widest opening of the hand [m]", 0.001, 1.0)
 
+    def __post_init__(self) -> None:
+        franka = self.kind == "franka"
+        _servers(self, "action", or_empty=franka)
+        _servers(self, "grasp_action", "move_action", "homing_action", or_empty=not franka)
+
 
 @dataclass(frozen=True)
 class BaseProfile:
@@ -194,6 +216,16 @@ class BaseProfile:
         choices=("twist", "twist_stamped"),
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        _frames(self, "base_frame", "map_frame")
+        if self.base_frame == self.map_frame:
+            raise ConfigError(f"settings 'base_frame' and 'map_frame' are both {self.map_frame!r}")
+        _servers(self, "navigate_action", "spin_action", "drive_action", "back_up_action")
+        keeps = self.follow == "follow_path"
+        _servers(self, "follow_action", or_empty=not keeps)
+        _servers(self, "through_poses_action", or_empty=keeps)
+        _servers(self, "stop_topic", or_empty=True)
+
 
 @dataclass(frozen=True)
 class RobotProfile:
@@ -211,12 +243,8 @@ class RobotProfile:
             raise ConfigError("a profile has one of the sections 'arm' and 'base'")
         if (self.arm is None) != (self.gripper is None):
             raise ConfigError("the sections 'arm' and 'gripper' belong together")
-        postures = dict(self.arm.postures) if self.arm is not None else {}
-        if self.arm is not None and self.motion.posture not in postures:
-            raise ConfigError(
-                f"motion.posture is {self.motion.posture!r}, and arm.postures has "
-                f"{', '.join(postures) or 'none'}"
-            )
+        if self.arm is not None:
+            _check_arm(self.arm, self.motion, self.limits)
 
     @property
     def robot(self) -> Robot:
@@ -237,6 +265,34 @@ class RobotProfile:
         )
         return Robot(self.name, hands, self.limits)
 
+
+def _check_arm(arm: ArmProfile, motion: MotionConfig, limits: SafetyLimits) -> None:
+    """What the gate would refuse each time is no profile."""
+    postures = dict(arm.postures)
+    if motion.posture not in postures:
+        raise ConfigError(
+            f"motion.posture is {motion.posture!r}, and arm.postures has "
+            f"{', '.join(postures) or 'none'}"
+        )
+    for name, most in _WITHIN:
+        if getattr(motion, name) > getattr(limits, most):
+            raise ConfigError(
+                f"motion.{name} is {getattr(motion, name):g} and limits.{most} "
+                f"{getattr(limits, most):g}: each such motion would be refused"
+            )
+    away_m = math.hypot(*arm.hand_over_m[:2])
+    if away_m > limits.reach_max_m:
+        raise ConfigError(
+            f"arm.hand_over_m is {list(arm.hand_over_m)}, {away_m:.2f} m from the base's axis, and "
+            f"limits.reach_max_m {limits.reach_max_m:g}: each handing over would be refused"
+        )
+
+
+_WITHIN = (
+    *((name, "max_speed") for name in ("speed", "approach_speed", "push_speed", "tilt_speed")),
+    ("grip_force_n", "max_force_n"),
+)
+"""Settings of motions, and the limits that they stay within."""
 
 SECTIONS: Mapping[str, type[Any]] = {
     "arm": ArmProfile,
@@ -268,24 +324,17 @@ def read_profile(spec: str) -> RobotProfile:
 
 def profile_names() -> list[str]:
     """Of the profiles that come with the package."""
-    return sorted({path.stem for folder in _folders() for path in folder.glob("*.yaml")})
+    return sorted({path.stem for folder in folders_of("robots") for path in folder.glob("*.yaml")})
 
 
 def _find(spec: str) -> Path:
     if spec.endswith((".yaml", ".yml")):
         return Path(spec)
-    for folder in _folders():
+    for folder in folders_of("robots"):
         if (folder / f"{spec}.yaml").is_file():
             return folder / f"{spec}.yaml"
     known = ", ".join(profile_names()) or "none"
     raise ConfigError(f"no robot {spec!r}: known are {known}; or give a .yaml file")
-
-
-def _folders() -> Iterator[Path]:
-    """A checkout, an installed wheel, and the workspaces of ROS."""
-    yield Path(__file__).resolve().parents[2] / "config" / "robots"
-    for prefix in (sys.prefix, *filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":"))):
-        yield Path(prefix) / "share" / "rynn_brain_ros" / "config" / "robots"
 
 
 def _profile(plain: Mapping[str, Any]) -> RobotProfile:
@@ -295,8 +344,12 @@ def _profile(plain: Mapping[str, Any]) -> RobotProfile:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise ConfigError(f"unknown section {key!r}: {hint}")
-    if not isinstance(plain.get("name"), str) or not plain["name"]:
+    if not isinstance(plain.get("name"), str) or not plain["name"].strip():
         raise ConfigError("the profile has no 'name'")
+    if "base" in plain and "motion" in plain:
+        raise ConfigError(
+            "section 'motion' is an arm's; a base's speeds are base.speed_m_s and base.turn_rad_s"
+        )
     given = {key: _section(key, value) for key, value in plain.items() if key != "name"}
     return RobotProfile(plain["name"], **given)
 
@@ -326,6 +379,27 @@ def _frozen(value: Any) -> Any:
     return value
 
 
+def _frames(profile: Any, *names: str) -> None:
+    """Names as /tf has them."""
+    for name in names:
+        value: str = getattr(profile, name)
+        if not value or value != value.strip() or value.startswith("/"):
+            raise ConfigError(
+                f"setting {name!r} is {value!r}; it must be a frame's name, without a slash before"
+            )
+
+
+def _servers(profile: Any, *names: str, or_empty: bool = False) -> None:
+    """Names of topics, services and actions."""
+    for name in names:
+        value: str = getattr(profile, name)
+        if not _ROS_NAME.fullmatch(value) and not (or_empty and not value):
+            raise ConfigError(
+                f"setting {name!r} is {value!r}; it must be a name in ROS: letters, digits and _, "
+                "with slashes between"
+            )
+
+
 def _names(name: str, values: tuple[Any, ...]) -> None:
     named = all(isinstance(value, str) and value.strip() for value in values)
     if not named or len(set(values)) != len(values):
@@ -340,8 +414,15 @@ def _pairs(name: str, values: tuple[Any, ...]) -> tuple[Posture, ...]:
     return tuple(pairs)
 
 
-def _numbers(name: str, values: tuple[Any, ...], count: int) -> tuple[float, ...]:
+def _numbers(
+    name: str, values: tuple[Any, ...], count: int, bound: tuple[float, str]
+) -> tuple[float, ...]:
+    """``bound`` is how large each may be, and what to say of one that is larger."""
     right = len(values) == count and all(type(v) is float and math.isfinite(v) for v in values)
     if not right:
         raise ConfigError(f"setting {name!r} is {list(values)}; it must be {count} numbers")
+    most, why = bound
+    for value in values:
+        if abs(value) > most:
+            raise ConfigError(f"setting {name!r} holds {value:g}: {why}")
     return values

@@ -71,8 +71,8 @@ class Commander:
         units after ``apply``. ``seen``: what deltas are told against, of the same time. Clamped
         is what the contract clamps; a gripper may overshoot as in recordings.
 
-        Raises `ActionError`: a vector of another length, a number that is not finite, a gripper
-        far outside, observations with faults.
+        Raises `ActionError`: a vector of another length, a number that is not finite or would not
+        be in a message, a gripper far outside, observations with faults.
         """
         if seen.faults:
             told = "; ".join(fault.told(seen.t_ns) for fault in seen.faults)
@@ -81,6 +81,9 @@ class Commander:
         for source, numbers in self._parts(actions):
             told_against = _observed(self._contract, source, seen)
             raw = _raw(source, numbers + told_against)
+            if not np.isfinite(raw).all():
+                told = f"{_list(source.select)} would be {raw.tolist()}"
+                raise ActionError(f"{source.channel.topic}: {told}: nothing is sent")
             found = values.setdefault(source.channel.topic, {})
             found.update(zip(source.select, raw.tolist(), strict=True))
         return tuple(self._command(topic, values[topic], stamp_ns) for topic in self._topics)

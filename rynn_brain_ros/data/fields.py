@@ -75,7 +75,7 @@ def applied(source: Source, values: Floats) -> Floats:
     gripper = source.gripper
     if gripper is not None:
         values = (values - gripper.closed) / (gripper.open - gripper.closed)
-        if values[0] < -GRIPPER_OUTSIDE or values[0] > 1 + GRIPPER_OUTSIDE:
+        if not -GRIPPER_OUTSIDE <= values[0] <= 1 + GRIPPER_OUTSIDE:
             raise FieldError(
                 FaultKind.GRIPPER_RANGE,
                 f"{source.select[0]} is at {values[0]:.2f} of its way from closed to open; check "
@@ -84,6 +84,9 @@ def applied(source: Source, values: Floats) -> Floats:
         values = np.clip(values, 0.0, 1.0)
     for operator in source.apply:
         values = _operated(operator, values)
+    if not np.isfinite(values).all():
+        text = f"{', '.join(source.select)}: what the contract applies leaves no finite numbers"
+        raise FieldError(FaultKind.NOT_FINITE, text)
     return values
 
 

@@ -72,7 +72,7 @@ def contract_from(text: str) -> Contract:
         observations=_features(top.get("observations"), "observations"),
         actions=_features(top.get("actions", {}), "actions"),
         task=_only_channel(task["task"], "tasks.task") if task else None,
-        conditioning=_configured(Conditioning, top.get("conditioning", {}), "conditioning"),
+        conditioning=_conditioning(top.get("conditioning", {})),
         episodes=_configured(Episodes, top.get("episodes", {}), "episodes"),
         limits=_configured(Limits, top.get("limits", {}), "limits"),
         adjunct=tuple(
@@ -160,6 +160,11 @@ def _source_problems(source: Source, is_action: bool) -> list[str]:
         (wanted not in (0, n), f"kind {source.kind} selects {wanted} fields, not {n}"),
         (source.gripper is not None and n != 1, "a gripper is one field"),
         (
+            source.gripper is not None
+            and not math.isfinite(source.gripper.open - source.gripper.closed),
+            "a gripper's open and closed must be finite numbers",
+        ),
+        (
             source.gripper is not None and source.gripper.open == source.gripper.closed,
             "a gripper's open and closed must differ",
         ),
@@ -212,11 +217,23 @@ def _channel(data: Any, where: str) -> Channel:
     for name in ("topic", "type"):
         if not getattr(channel, name):
             raise ConfigError(f"{where}: {name} is missing")
-    if not channel.topic.startswith("/"):
-        raise ConfigError(f"{where}: the topic {channel.topic!r} must begin with a slash")
+    _check_topic(channel.topic, where)
     if channel.type.count("/") != 2 or "/msg/" not in channel.type:
         raise ConfigError(f"{where}: the type {channel.type!r} is not written package/msg/Name")
     return channel
+
+
+def _check_topic(topic: str, where: str) -> None:
+    if not topic.startswith("/"):
+        raise ConfigError(f"{where}: the topic {topic!r} must begin with a slash")
+
+
+def _conditioning(data: Any) -> Conditioning:
+    found = _configured(Conditioning, data, "conditioning")
+    for name in ("plan", "groundings"):
+        if topic := getattr(found, name):
+            _check_topic(topic, f"conditioning.{name}")
+    return found
 
 
 def _only_channel(data: Any, where: str) -> Channel:

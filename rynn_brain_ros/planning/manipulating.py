@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rynn_brain_ros.geometry import Capsule, apply, compose
+from rynn_brain_ros.geometry import apply, compose
 from rynn_brain_ros.planning.arm import Arm, Release, Scene, Target
 from rynn_brain_ros.planning.confirming import ConfirmConfig, confirm, witness
 from rynn_brain_ros.planning.episode import Decided, Move, StageTimes, TurnRecord
@@ -42,6 +42,7 @@ from rynn_brain_ros.values import (
     Step,
     Task,
     Turn,
+    Vector3,
 )
 
 
@@ -171,8 +172,9 @@ class Manipulation:
         T_base_fixed = self._base_pose(shown.frame)
         if isinstance(T_base_fixed, Refusal):
             return T_base_fixed
-        arm, stamp_ns = self._arm, shown.frame.stamp_ns
-        robot = self._brain.sight.robot(arm.base_frame, arm.links, stamp_ns)
+        robot = _links_m(self._brain, self._arm, shown.frame.stamp_ns)
+        if isinstance(robot, Refusal):
+            return robot
         return Scene(self._arm, self._brain.lift, T_base_fixed, self._brain.opened, robot)
 
     def _base_pose(self, frame: Frame) -> RigidTransform | Refusal:
@@ -242,7 +244,10 @@ class _TargetGuard:
         moved = self._brain.base_moved(self._T_base_fixed, now)
         if moved is not None:
             return moved
-        gate, body = self._brain.gate, self._body(now.frame.stamp_ns)
+        links_m = _links_m(self._brain, self._arm, now.frame.stamp_ns)
+        if isinstance(links_m, Refusal):
+            return links_m
+        gate, body = self._brain.gate, self._arm.body(links_m)
         lowest_z_m = self._lowest_z_m(stage, now.frame.stamp_ns)
 
         def own(points_fixed_m: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -251,10 +256,6 @@ class _TargetGuard:
             return np.asarray(np.any(inside, axis=0) & (points[:, 2] > lowest_z_m))
 
         return gate.target_moved(self._motion, self._then, now, self._T_base_fixed, own)
-
-    def _body(self, stamp_ns: int) -> tuple[Capsule, ...]:
-        arm = self._arm
-        return arm.body(self._brain.sight.robot(arm.base_frame, arm.links, stamp_ns))
 
     def _lowest_z_m(self, stage: MotionStage, stamp_ns: int) -> float:
         """Below it there is neither the hand nor what it holds: either would be in the support
@@ -265,6 +266,11 @@ class _TargetGuard:
             return -math.inf
         hangs_m = stage.goal.T_base_tcp.translation_m[2] - support_z_m
         return tool.translation_m[2] - hangs_m if math.isfinite(hangs_m) else -math.inf
+
+
+def _links_m(brain: Brain, arm: Arm, stamp_ns: int) -> tuple[Vector3, ...] | Refusal:
+    """Where the arm's links were at a stamp, in its base frame."""
+    return brain.sight.wait_for_robot(arm.base_frame, arm.links, stamp_ns, brain.config.tick_s)
 
 
 def _stages_done(motion: Motion, outcome: Outcome) -> frozenset[Stage]:

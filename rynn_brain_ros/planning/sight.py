@@ -6,6 +6,9 @@ all that arrives, whatever is waited for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from rynn_brain_ros.planning.perception import Perception
 from rynn_brain_ros.planning.watchdog import Watchdog
 from rynn_brain_ros.values import (
@@ -18,6 +21,8 @@ from rynn_brain_ros.values import (
     RigidTransform,
     Vector3,
 )
+
+T = TypeVar("T")
 
 _TF_WAIT_NS = 500_000_000
 
@@ -87,10 +92,18 @@ class Sight:
         chosen = [recent[(i + 1) * len(recent) // n - 1] for i in range(n)]
         return self.perception.show(chosen)
 
-    def robot(self, base_frame: str, links: tuple[str, ...], stamp_ns: int) -> tuple[Vector3, ...]:
-        """Where the robot's links were at a stamp, in its base frame; those that are known."""
-        places = (self.perception.transforms.lookup(base_frame, link, stamp_ns) for link in links)
-        return tuple(p.translation_m for p in places if isinstance(p, RigidTransform))
+    def robot(
+        self, base_frame: str, links: tuple[str, ...], stamp_ns: int
+    ) -> tuple[Vector3, ...] | Refusal:
+        """Where each of the robot's links was at a stamp, in its base frame. A refusal names those
+        that are not known: the line of the others would run where the robot is not."""
+        places = {link: self.pose(base_frame, link, stamp_ns) for link in links}
+        missing = {link: p for link, p in places.items() if isinstance(p, Refusal)}
+        if missing:
+            first = next(iter(missing.values()))
+            text = f"where the robot itself is: no transform of its links {', '.join(missing)}"
+            return Refusal(first.code, f"{text}; {first.text}")
+        return tuple(p.translation_m for p in places.values() if isinstance(p, RigidTransform))
 
     def pose(self, parent: str, child: str, stamp_ns: int) -> RigidTransform | Refusal:
         return self.perception.transforms.lookup(parent, child, stamp_ns)
@@ -99,9 +112,18 @@ class Sight:
         self, parent: str, child: str, stamp_ns: int, tick_s: float
     ) -> RigidTransform | Refusal:
         """`pose`, given a little time: /tf comes after what it tells of."""
+        return self._patiently(lambda: self.pose(parent, child, stamp_ns), tick_s)
+
+    def wait_for_robot(
+        self, base_frame: str, links: tuple[str, ...], stamp_ns: int, tick_s: float
+    ) -> tuple[Vector3, ...] | Refusal:
+        """`robot`, given a little time: joints are told after the picture that shows them."""
+        return self._patiently(lambda: self.robot(base_frame, links, stamp_ns), tick_s)
+
+    def _patiently(self, look: Callable[[], T | Refusal], tick_s: float) -> T | Refusal:
         now_ns = start_ns = self.clock.now_ns()
-        pose = self.pose(parent, child, stamp_ns)
-        while isinstance(pose, Refusal) and 0 <= now_ns - start_ns < _TF_WAIT_NS:
+        found = look()
+        while isinstance(found, Refusal) and 0 <= now_ns - start_ns < _TF_WAIT_NS:
             now_ns = self.tick(tick_s)
-            pose = self.pose(parent, child, stamp_ns)
-        return pose
+            found = look()
+        return found

@@ -235,6 +235,8 @@ class ActNode(SeeingNode[ActConfig]):
     def _problems(self, acting: Acting) -> list[str]:
         problems = [f"no server at {name}: previews only" for name in acting.wire.absent()]
         problems += acting.wire.problems
+        unseen = ", ".join(acting.unseen_links)
+        problems += [f"not on /tf, so that the arm goes nowhere: {unseen}"] if unseen else []
         return [*problems, *([f"stopped: {acting.stopped_why}"] if acting.stopped_why else [])]
 
 

@@ -21,6 +21,7 @@ from rynn_brain_ros.actuators import Body, RemoteActuator, RobotProfile, body_of
 from rynn_brain_ros.actuators.settings import ActConfig
 from rynn_brain_ros.messages import MessageDict
 from rynn_brain_ros.models import Engines
+from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.arming import Arming
 from rynn_brain_ros.planning.episode import Answered, Episode, EpisodeEvent, TurnEnded
 from rynn_brain_ros.planning.executive import Brain, carry_out
@@ -123,6 +124,13 @@ class Acting:
     @property
     def armed_for_s(self) -> float:
         return self.arming.remaining_s(self.clock.now_ns())
+
+    @property
+    def unseen_links(self) -> list[str]:
+        """The arm's links that /tf has not told of: without one of them it goes nowhere."""
+        body, known = self.robot.body, self.eyes.perception.transforms.known_frames
+        links = body.links if isinstance(body, Arm) else ()
+        return [link for link in links if link not in known]
 
     def start(self) -> None:
         self.arming.disarm("it has not been armed")

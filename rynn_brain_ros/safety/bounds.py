@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -182,12 +183,14 @@ def support(j: Judgement) -> Finding:
 
 
 def robot(j: Judgement) -> Finding:
-    """Nothing that is gone to lies on the robot itself."""
+    """Nothing that is gone to lies on the robot itself, whose place is known."""
     chain, radius_m = j.situation.robot, j.limits.robot_radius_m
     allowed = f"{radius_m:.3f} m and more from the robot"
-    if not chain or not j.reaches:
-        reason = "no arm moves to a pose" if chain else "the robot's own place is unknown"
-        return passed("robot", f"not checked: {reason}", allowed)
+    if not j.reaches:
+        return passed("robot", "not checked: no arm moves to a pose", allowed)
+    if len(chain) < 2:
+        found = f"the robot's own place is unknown: {len(chain)} of its links are known"
+        return refused("robot", RefusalCode.NO_TRANSFORM, found, "two links and more")
     places = [("the target", np.array(j.motion.target_m))]
     for target in j.acted_on:
         if target.target is not None and target.target.point_fixed_m is not None:
@@ -204,8 +207,7 @@ def _chain_distance_m(place: Floats, chain: tuple[Vector3, ...]) -> float:
     links = np.array(chain)
     if not np.isfinite(links).all():
         return math.nan
-    pairs = zip(links, links[1:] if len(links) > 1 else links, strict=False)
-    return min(segment_distance_m(place, start, end) for start, end in pairs)
+    return min(segment_distance_m(place, start, end) for start, end in pairwise(links))
 
 
 # --- what the actuator is asked for ---------------------------------------------------------------

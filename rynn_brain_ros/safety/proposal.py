@@ -65,12 +65,12 @@ class Situation:
     """The robot and its surroundings when the gate is asked.
 
     ``newest`` is the newest frame of the camera. ``robot`` are the origins of the robot's links
-    from base to tool in the base frame, empty where unknown: then no target can be told to be on
-    the robot, and the decision says so. ``approved`` is what a person said, ``None`` while nobody
-    has been asked. ``T_base_fixed`` is the robot's base, an arm's or a driving one's, where the
-    motion is told from; whoever asks sees to it that it still stands there at ``newest``. It may be
-    left out for an arm whose base is the fixed frame. For a place to navigate to it is of the map.
-    ``ground`` is what a driving robot has seen of it on its way.
+    from base to tool in the base frame: an arm of which fewer than two are known goes nowhere.
+    ``approved`` is what a person said, ``None`` while nobody has been asked. ``T_base_fixed`` is
+    the robot's base, an arm's or a driving one's, where the motion is told from; whoever asks sees
+    to it that it still stands there at ``newest``. It may be left out for an arm whose base is the
+    fixed frame. For a place to navigate to it is of the map. ``ground`` is what a driving robot has
+    seen of it on its way.
     """
 
     now_ns: int

@@ -32,6 +32,10 @@ def written(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
+def arm(*settings: str, links: str = "[base, hand]") -> str:
+    return f"name: mine\narm: {{{', '.join((f'links: {links}', *settings))}}}\ngripper: {{}}\n"
+
+
 def name_of(path: Path) -> str:
     return path.stem
 
@@ -100,9 +104,11 @@ def test_nothing_moves_unless_it_is_said_at_the_start():
 
 
 def test_what_an_arm_leaves_out_is_the_pandas(tmp_path: Path):
-    sections = "arm: {}\ngripper: {}\nmotion: {}\nlimits: {}\n"
-    ours = read_profile(written(tmp_path, f"name: franka_panda\n{sections}"))
-    assert ours == read_profile("franka_panda")
+    panda = read_profile("franka_panda")
+    assert panda.arm is not None
+    sections = f"arm: {{links: [{', '.join(panda.arm.links)}]}}\ngripper: {{}}\nmotion: {{}}\n"
+    ours = read_profile(written(tmp_path, f"name: franka_panda\n{sections}limits: {{}}\n"))
+    assert ours == panda
 
 
 def test_what_is_left_out_has_its_default(tmp_path: Path):
@@ -115,8 +121,9 @@ def test_what_is_left_out_has_its_default(tmp_path: Path):
     [
         ("name: mine\nbasis: {}\n", "unknown section 'basis': did you mean 'base'?"),
         ("base: {}\n", "the profile has no 'name'"),
+        ("name: ' '\nbase: {}\n", "the profile has no 'name'"),
         ("name: mine\n", "one of the sections 'arm' and 'base'"),
-        ("name: mine\narm: {}\n", "'arm' and 'gripper' belong together"),
+        ("name: mine\narm: {links: [a, b]}\n", "'arm' and 'gripper' belong together"),
         ("name: mine\nbase: {speed: 1.0}\n", "did you mean 'speed_m_s'?"),
         ("name: mine\nbase: {speed_m_s: fast}\n", "'speed_m_s' is 'fast'"),
         ("name: mine\nbase: {speed_m_s: .nan}\n", "'speed_m_s' is nan"),
@@ -133,46 +140,104 @@ def test_what_is_left_out_has_its_default(tmp_path: Path):
         ("- 1\n", "it holds no settings"),
         ("a: [\n", "is no robot's profile"),
         (
-            "name: mine\narm: {tool_offset_m: [0, 0]}\ngripper: {}\n",
+            arm("tool_offset_m: [0, 0]"),
             "'tool_offset_m' is .* it must be 3 numbers",
         ),
         (
-            "name: mine\narm: {tool_offset_m: [0, 0, .nan]}\ngripper: {}\n",
+            arm("tool_offset_m: [0, 0, .nan]"),
             "'tool_offset_m' is .* it must be 3 numbers",
         ),
         (
-            "name: mine\narm: {table_m: [1, 0, 0, 1, 0]}\ngripper: {}\n",
+            arm("table_m: [1, 0, 0, 1, 0]"),
             "'table_m' is .* it has no inside",
         ),
         (
-            "name: mine\narm: {postures: {ready: [0, 1]}}\ngripper: {}\n",
+            arm("postures: {ready: [0, 1]}"),
             "'postures.ready' is .* it must be 7 numbers",
         ),
         (
-            "name: mine\narm: {postures: {home: [0, 0, 0, 0, 0, 0, 0]}}\ngripper: {}\n",
+            arm("postures: {home: [0, 0, 0, 0, 0, 0, 0]}"),
             "motion.posture is 'ready', and arm.postures has home",
         ),
-        ("name: mine\narm: {joints: [1, 2]}\ngripper: {}\n", "'joints' is .* it must be names"),
+        (arm("joints: [1, 2]"), "'joints' is .* it must be names"),
         (
-            "name: mine\narm: {joints: [], postures: {ready: []}}\ngripper: {}\n",
+            arm("joints: [], postures: {ready: []}"),
             "'joints' is empty",
         ),
-        ("name: mine\narm: {links: &a [*a]}\ngripper: {}\n", "nested too deeply"),
-        ("name: mine\narm: {joints: [a, a]}\ngripper: {}\n", "each one once"),
-        ("name: mine\narm: {links: ['']}\ngripper: {}\n", "'links' is .* it must be names"),
-        ("name: mine\narm: {touch_links: [[a]]}\ngripper: {}\n", "'touch_links' is"),
-        ("name: mine\narm: {postures: [1, 2]}\ngripper: {}\n", "'postures' is .* lists by name"),
-        ("name: mine\narm: {postures: {ready: 1}}\ngripper: {}\n", "'postures' is"),
-        ("name: mine\narm: {postures: [[ready, 1]]}\ngripper: {}\n", "'postures' is"),
+        (arm(links="&a [*a]"), "nested too deeply"),
+        (arm("joints: [a, a]"), "each one once"),
+        (
+            "name: mine\narm: {}\ngripper: {}\n",
+            "'links' is .*: name two and more of the arm's",
+        ),
+        (arm(links="[]"), "'links' is .*: name two and more"),
+        (arm(links="[base]"), "'links' is .*: name two and more"),
+        (arm(links="['']"), "'links' is .* it must be names"),
+        (arm("touch_links: [[a]]"), "'touch_links' is"),
+        (arm("postures: [1, 2]"), "'postures' is .* lists by name"),
+        (arm("postures: {ready: 1}"), "'postures' is"),
+        (arm("postures: [[ready, 1]]"), "'postures' is"),
+        (arm("tool_offset_m: [0, 0, 103.4]"), "'tool_offset_m' holds 103.4: .* is this in mm"),
+        (arm("hand_over_m: [450, 0, 0.3]"), "'hand_over_m' holds 450: .* is this in mm"),
+        (arm("table_m: [0, 800, 0, 600, 0]"), "'table_m' holds 800: .* is this in mm"),
+        (arm("tool_turn_deg: [0, 0, 3141]"), "'tool_turn_deg' holds 3141: .* at most 360"),
+        (
+            arm("postures: {ready: [0, -45, 0, -135, 0, 90, 45]}"),
+            "'postures.ready' holds -45: it is told in rad, .* is this in degrees",
+        ),
+        (
+            arm("hand_over_m: [0.9, 0, 0.3]"),
+            r"arm.hand_over_m is \[0.9, .* 0.90 m .* limits.reach_max_m 0.8",
+        ),
+        (arm() + "motion: {speed: 0.9}\n", "motion.speed is 0.9 and limits.max_speed 0.7"),
+        (
+            arm() + "limits: {max_speed: 0.1}\nmotion: {speed: 0.1, approach_speed: 0.1}\n",
+            "motion.push_speed is 0.2 and limits.max_speed 0.1",
+        ),
+        (
+            arm() + "motion: {grip_force_n: 70}\n",
+            "motion.grip_force_n is 70 and limits.max_force_n 40",
+        ),
+        (MINIMAL + "motion: {speed: 0.1}\n", "section 'motion' is an arm's; .* base.speed_m_s"),
+        (arm("base_frame: ''"), "'base_frame' is ''; it must be a frame's name"),
+        (arm("tool_frame: ' tcp'"), "'tool_frame' is ' tcp'"),
+        (arm("link: /tool0"), "'link' is '/tool0'; .* without a slash before"),
+        (arm("group: ''"), "'group' is empty"),
+        (arm("move_action: ''"), "'move_action' is ''; it must be a name in ROS"),
+        (arm("move_action: move action"), "'move_action' is 'move action'"),
+        (arm("cartesian_service: a//b"), "'cartesian_service' is 'a//b'"),
+        (arm("stop_topic: 1st"), "'stop_topic' is '1st'"),
+        (arm().replace("gripper: {}", "gripper: {action: ''}"), "'action' is ''"),
+        (
+            arm().replace("gripper: {}", "gripper: {kind: franka, grasp_action: ''}"),
+            "'grasp_action' is ''",
+        ),
+        ("name: mine\nbase: {base_frame: map}\n", "'base_frame' and 'map_frame' are both 'map'"),
+        ("name: mine\nbase: {navigate_action: ''}\n", "'navigate_action' is ''"),
         (f"name: mine\nbase: {'[' * 3000}\n", "nested too deeply"),
         (f"name: mine\nbase: {{speed_m_s: {'[' * 200}{']' * 200}}}\n", "'speed_m_s' is"),
-        ("name: mine\narm: {}\ngripper: {kind: magnet}\n", "it must be one of franka"),
+        ("name: mine\narm: {links: [a, b]}\ngripper: {kind: magnet}\n", "it must be one of franka"),
     ],
 )
 def test_what_is_wrong_is_told_with_file_and_key(text: str, why: str, tmp_path: Path):
     with pytest.raises(ConfigError, match=why) as error:
         read_profile(written(tmp_path, text))
     assert "mine.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        arm("recovery_action: ''", "stop_topic: ''", "move_action: /left/move_action"),
+        arm("execute_action: ~/execute", "postures: {ready: [0, 0, 0, 0, 0, 0, 6.2832]}"),
+        arm("base_frame: left/base", links="[left/base, left/hand]"),
+        arm().replace("gripper: {}", "gripper: {kind: franka, action: ''}"),
+        "name: mine\nbase: {through_poses_action: '', stop_topic: ''}\n",
+        "name: mine\nbase: {follow: through_poses, follow_action: ''}\n",
+    ],
+)
+def test_names_that_nobody_calls_may_be_empty_and_others_have_namespaces(text: str, tmp_path: Path):
+    assert read_profile(written(tmp_path, text)).name == "mine"
 
 
 def test_an_unknown_robot_names_the_known():

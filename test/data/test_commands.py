@@ -232,6 +232,23 @@ def test_an_action_that_must_not_be_sent_is_refused(action: dict[str, Any], says
         commander(kind).commands({**ACTIONS, **action}, seen_of(kind), 0)
 
 
+def test_what_the_contract_makes_infinite_is_not_sent():
+    kind = mixed(lambda text: text.replace("scale: -2", "scale: 1.0e-320"))
+    says = "/commands: velocity.a, velocity.b would be [inf, -inf]: nothing is sent"
+    with np.errstate(over="ignore"), pytest.raises(ActionError, match=re.escape(says)):
+        commander(kind).commands(ACTIONS, seen_of(kind), 0)
+
+
+def test_a_gripper_whose_ends_are_no_numbers_is_sent_nowhere():
+    kind = contract()
+    (feature,) = kind.actions
+    arm, hand = feature.sources
+    ends = (arm, replace(hand, gripper=replace(hand.gripper, open=math.nan)))
+    kind = replace(kind, actions=(replace(feature, sources=ends),))
+    with pytest.raises(ActionError, match=r"position.finger would be .*nan.*: nothing is sent"):
+        commander(kind).commands({"action": (0.1, 0.2, 0.5)}, NOTHING_SEEN, 0)
+
+
 def test_nothing_is_sent_on_stale_or_missing_observations():
     kind = mixed()
     late = Observer(kind)

@@ -120,6 +120,13 @@ def test_a_list_may_be_left_empty(line: str):
         ("topic: /joint_states", "topic: joint_states", "must begin with a slash"),
         ("sensor_msgs/msg/JointState", "sensor_msgs/JointState", "not written package/msg/Name"),
         ("gripper: {open: 0.04", "gripper: {open: 0.0", "open and closed must differ"),
+        ("gripper: {open: 0.04", "gripper: {open: .nan", "open and closed must be finite numbers"),
+        ("closed: 0.0}", "closed: -.inf}", "open and closed must be finite numbers"),
+        (
+            "robot_type: tiny",
+            "robot_type: tiny\nconditioning: {plan: brain/plan}",
+            "conditioning.plan: the topic 'brain/plan' must begin with a slash",
+        ),
         ("select: [position.finger]", "select: [position.a, position.finger]", "one field"),
         ("select: [position.finger]", "select: []", "select names no field"),
         ("observation.state:", "state:", "must begin with 'observation'"),

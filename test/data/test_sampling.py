@@ -125,6 +125,14 @@ def test_nan_is_refused_where_it_comes_in():
     assert "position.a" in faults[0].text
 
 
+def test_what_the_contract_makes_infinite_is_refused_where_it_comes_in():
+    streams = Streams(contract(lambda text: text.replace("units: rad", "apply: [scale: 1.0e+308]")))
+    sent = joints(JOINTS, 0.0, {"a": 10.0, "b": 0.0, "finger": 0.0})
+    with np.errstate(over="ignore"):
+        faults = streams.receive(JOINTS, decoded(sent), ns(0.0))
+    assert [f.kind for f in faults] == [FaultKind.NOT_FINITE]
+
+
 def test_the_streams_forget_what_is_long_past():
     streams = fed(sent(6.0))
     assert max(len(series.samples) for series in streams.series.values()) < 70

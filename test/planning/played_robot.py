@@ -192,8 +192,10 @@ class PlayedTable(PlayedWorld):
     """A table before an arm. What the hand holds is out of the picture.
 
     ``released`` are the heights of things' bottoms over the table when the hand let them go.
-    ``slippery`` things are never held.
+    ``slippery`` things are never held. The arm's ``silent`` links are not told on /tf.
     """
+
+    silent: tuple[str, ...] = ()
 
     goals: frozenset[type[Goal]] = frozenset({ReachGoal, FollowGoal, PostureGoal, GripGoal})
 
@@ -211,8 +213,15 @@ class PlayedTable(PlayedWorld):
         return looking("world", (1.15, 0.1, 0.55), (0.5, 0.0, 0.0))
 
     def transforms(self) -> list[RigidTransform]:
-        hand = RigidTransform("panda_link0", "panda_tcp", self.hand_m)
-        return [T_WORLD_ARM, self.T_fixed_camera, hand]
+        return [T_WORLD_ARM, self.T_fixed_camera, *self.links()]
+
+    def links(self) -> list[RigidTransform]:
+        """A straight arm from the base to the hand."""
+        named = [f"panda_link{number}" for number in range(1, 9)]
+        upper = [RigidTransform("panda_link0", name) for name in named]
+        ends = ("panda_hand", "panda_tcp")
+        whole = [*upper, *(RigidTransform("panda_link0", end, self.hand_m) for end in ends)]
+        return [pose for pose in whole if pose.child not in self.silent]
 
     @property
     def hand_fixed_m(self) -> Vector3:

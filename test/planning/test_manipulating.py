@@ -507,6 +507,31 @@ def test_without_the_cameras_pose_nothing_is_picked(scene: Scene):
     assert not has_moved(episode)
 
 
+def test_an_arm_with_links_that_are_not_told_moves_nothing_and_names_them(scene: Scene):
+    scene.table.silent = ("panda_link3", "panda_hand")
+    scene.table.perception.transforms.clear_dynamic()
+    episode = scene.pick().pick().pick().run()
+    assert codes(episode) == [RefusalCode.NO_TRANSFORM] * 3
+    assert "its links panda_link3, panda_hand;" in episode.text
+    assert not has_moved(episode)
+
+
+def test_an_arm_whose_profile_names_no_links_moves_nothing(scene: Scene):
+    nameless = replace(PANDA, body=replace(PANDA.body, links=()))
+    episode = scene.pick().pick().pick().run(nameless)
+    assert codes(episode) == [RefusalCode.NO_TRANSFORM] * 3
+    assert not has_moved(episode)
+
+
+def test_links_that_fall_silent_on_the_way_stop_the_hand_before_it_comes_down(scene: Scene):
+    def hush() -> None:
+        scene.table.silent = ("panda_link3",)
+
+    episode = scene.pick().says("Done.", "Done.", "Done.").run(hear=at(Stage.PRE, hush))
+    assert causes(episode) == [Cause.SCENE_CHANGED]
+    assert "its links panda_link3;" in episode.turns[0].moves[0].outcome.text
+
+
 # --- the world changes ----------------------------------------------------------------------------
 
 
@@ -543,8 +568,8 @@ class RollingTable(PlayedTable):
     T_world_arm = T_WORLD_ARM
 
     def transforms(self) -> list[RigidTransform]:
-        _, camera, hand = super().transforms()
-        return [self.T_world_arm, camera, hand]
+        _, *others = super().transforms()
+        return [self.T_world_arm, *others]
 
     def roll(self, away_m: float = 0.12) -> None:
         x, y, z = T_WORLD_ARM.translation_m

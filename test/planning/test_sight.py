@@ -212,11 +212,25 @@ def test_where_the_clock_jumped_back_behind_the_last_motion_that_is_told(after_a
 # --- the robot ------------------------------------------------------------------------------------
 
 
-def test_links_are_told_in_the_base_frame_and_unknown_ones_left_out(
+def test_links_are_told_in_the_base_frame(sight: Sight, table: PlayedTable):
+    chain = sight.robot("panda_link0", ("panda_link0", "panda_tcp"), table.now_ns())
+    assert chain == ((0.0, 0.0, 0.0), pytest.approx(table.hand_m))
+
+
+def test_a_chain_with_a_gap_is_refused_and_the_missing_links_named(
     sight: Sight, table: PlayedTable
 ):
-    links = ("panda_link0", "panda_link7", "panda_tcp")
-    chain = sight.robot("panda_link0", links, table.now_ns())
+    links = ("panda_link0", "robot1/panda_link7", "panda_tcp", "wrist")
+    refusal = sight.robot("panda_link0", links, table.now_ns())
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is RefusalCode.NO_TRANSFORM
+    assert "no transform of its links robot1/panda_link7, wrist;" in refusal.text
+
+
+def test_links_that_are_told_after_their_stamp_are_waited_for(sight: Sight, table: PlayedTable):
+    stamp_ns, links = table.now_ns() + 50 * MS, ("panda_link0", "panda_tcp")
+    assert isinstance(sight.robot("panda_link0", links, stamp_ns), Refusal)
+    chain = sight.wait_for_robot("panda_link0", links, stamp_ns, 0.04)
     assert chain == ((0.0, 0.0, 0.0), pytest.approx(table.hand_m))
 
 

@@ -30,6 +30,7 @@ from rynn_brain_ros.srv import Approve  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
 
+from rynn_brain_ros.actuators import read_profile  # noqa: E402
 from rynn_brain_ros.models import Engines  # noqa: E402
 from rynn_brain_ros.planning.goals import GoalTimeouts  # noqa: E402
 from rynn_brain_ros.planning.watchdog import WatchdogLimits  # noqa: E402
@@ -45,9 +46,10 @@ QUICK = GoalTimeouts(accept_s=2.0, silence_s=2.0, cancel_s=1.0, arm_s=3.0)
 
 def profile(folder: Path, **changes: str) -> str:
     """The Panda's profile with other names of its servers."""
-    text = yaml.safe_dump(
-        {"name": "changed", "arm": changes, "gripper": {"kind": "gripper_command"}}
-    )
+    panda = read_profile("franka_panda").arm
+    assert panda is not None
+    arm = {"links": list(panda.links), **changes}
+    text = yaml.safe_dump({"name": "changed", "arm": arm, "gripper": {"kind": "gripper_command"}})
     path = folder / "changed.yaml"
     path.write_text(text, encoding="utf-8")
     return str(path)

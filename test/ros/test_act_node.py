@@ -179,6 +179,20 @@ def test_a_task_that_names_no_camera_means_the_first(graphs: Callable[..., Graph
     graph.wait_until(lambda: graph.status and missing in graph.status[-1].problems, "the status")
 
 
+def test_links_that_nobody_tells_are_in_the_status_and_nothing_moves(
+    graphs: Callable[..., Graph],
+) -> None:
+    graph = graphs()
+    graph.robot.world.silent = ("panda_link3", "panda_hand")
+    picks = [pick(graph.robot.world, "red cube")] * 3
+    graph.bring_up(*picks)
+    graph.arm()
+    missing = "not on /tf, so that the arm goes nowhere: panda_link3, panda_hand"
+    graph.wait_until(lambda: graph.status and missing in graph.status[-1].problems, "the status")
+    assert graph.carry_out().cause == "no_transform"
+    assert graph.robot.order == []
+
+
 def test_a_task_for_an_unknown_camera_is_not_taken(graphs: Callable[..., Graph]) -> None:
     graph = graphs(**TWO_CAMERAS)
     graph.bring_up()

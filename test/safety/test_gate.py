@@ -50,6 +50,7 @@ from rynn_brain_ros.values import (
     Skill,
     Stage,
     Step,
+    Vector3,
 )
 
 CHECKS = (
@@ -423,11 +424,17 @@ def test_an_unknown_confidence_may_be_allowed():
     assert judge(pointing(confidence=math.nan)).approved
 
 
-def test_an_unknown_place_of_the_robot_is_told():
-    decision = judge(situation=situated(robot=()))
-    found = next(check.found for check in decision.checks if check.name == "robot")
+@pytest.mark.parametrize("chain", [(), ((0.0, 0.0, 0.0),)])
+def test_an_arm_whose_own_place_is_unknown_goes_nowhere(chain: tuple[Vector3, ...]):
+    refusal = refusal_of(judge(situation=situated(robot=chain)))
+    assert refusal.code is RefusalCode.NO_TRANSFORM
+    assert f"the robot's own place is unknown: {len(chain)} of its links are known" in refusal.text
+
+
+def test_fingers_may_open_wherever_the_arm_is():
+    motion = replace(PROPOSAL.motion, stages=PROPOSAL.motion.stages[:1])
+    decision = judge(replace(PROPOSAL, motion=motion), situated(robot=()))
     assert decision.approved
-    assert found == "not checked: the robot's own place is unknown"
 
 
 def test_what_a_step_points_at_is_checked_though_the_targets_leave_it_out():
