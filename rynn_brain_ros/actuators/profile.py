@@ -7,7 +7,6 @@ and topics are resolved in the namespace of the node, so that two robots differ 
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 
 from pyquaternion import Quaternion
 
-from rynn_brain_ros.config import configure, folders_of, read_yaml, setting
+from rynn_brain_ros.config import configure, folders_of, read_yaml, setting, unknown
 from rynn_brain_ros.geometry import GraspLimits
 from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.executive import ExecutiveConfig
@@ -341,9 +340,7 @@ def _profile(plain: Mapping[str, Any]) -> RobotProfile:
     known = ("name", *SECTIONS)
     for key in plain:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise ConfigError(f"unknown section {key!r}: {hint}")
+            raise ConfigError(unknown("section", str(key), known))
     if not isinstance(plain.get("name"), str) or not plain["name"].strip():
         raise ConfigError("the profile has no 'name'")
     if "base" in plain and "motion" in plain:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rynn_brain_ros.config import configure, read_yaml
+from rynn_brain_ros.config import configure, read_yaml, unknown
 from rynn_brain_ros.data.contract import (
     KIND_SIZES,
     Align,
@@ -290,9 +289,7 @@ def _known(data: Values, names: tuple[str, ...], where: str) -> None:
 
 
 def _unknown(name: str, names: tuple[str, ...], where: str, what: str) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
-    return f"{where}: unknown {what} {name!r}: {hint}"
+    return f"{where}: {unknown(what, name, names)}"
 
 
 def _entries(data: Any, where: str) -> list[Any]:
