@@ -60,6 +60,7 @@ from training.nano.network import Sight, build_network  # noqa: E402
 from training.nano.optimizing import Schedule, optimize  # noqa: E402
 from training.nano.pictures import TablePicture, table_pictures  # noqa: E402
 from training.nano.plans import TAUGHT, Plan, PlanTeacher  # noqa: E402
+from training.nano.products import behind_products, keep_states, learn_products  # noqa: E402
 from training.nano.report import card, draw_curves  # noqa: E402
 from training.nano.rows import (  # noqa: E402
     COLUMNS,
@@ -580,6 +581,51 @@ def test_a_step_whose_questions_name_nothing_learns_all_else(
     assert "understood" not in score and score["decided"] >= 0
 
 
+@pytest.fixture
+def places_beside(tokenizer, truths: list[Truth]):
+    """A fresh language model, and questions about free places next to things."""
+    torch.manual_seed(0)
+    scribe, shown = Scribe(tokenizer), truths[:4]
+    teacher = Teacher(np.random.default_rng(0), {Task.AREA: 1.0})
+    asked = [teacher.lesson([(n, False)], [truth], 4) for n, truth in enumerate(shown)]
+    batch = assemble(scribe, [scribe.lesson(each) for each in asked], [[t] for t in shown])
+    assert len(batch.sides) > 8
+    lesson = batch, torch.randn(len(shown), N_CELLS, 160)
+    return Speaker(build_network(tokenizer), scribe.numbers), lesson
+
+
+def test_what_follows_from_kept_states_is_what_the_language_model_computes(places_beside):
+    speaker, (batch, tokens) = places_beside
+    kept = keep_states(speaker, lambda _: (batch, tokens), 2)
+    n = len(kept.states) // 2
+    with torch.no_grad():
+        whole = speaker.read(batch, tokens, {})
+        again = behind_products(speaker, kept.states)
+    told = [(b, at) for targets in batch.targets.values() for b, at, _ in targets]
+    told += [(b, at) for b, at, _ in batch.coordinates]
+    b, at = torch.tensor(told).T
+    torch.testing.assert_close(again[:n], whole[b, at])
+    torch.testing.assert_close(again[n:], whole[b, at])
+    beside = {(b, at) for b, at, _ in batch.sides}
+    assert kept.is_beside[:n].tolist() == [place in beside for place in told]
+    values = [value for _, _, value in batch.coordinates]
+    assert kept.values[kept.words < 0][: len(values)].tolist() == pytest.approx(values)
+
+
+def test_only_the_last_layers_products_learn_from_kept_states(places_beside):
+    speaker, lesson = places_beside
+    kept = keep_states(speaker, lambda _: lesson, 1)
+    before = {name: weight.clone() for name, weight in speaker.text.named_parameters()}
+    told: list[float] = []
+    tell = lambda score: told.append(score["near beside"])  # noqa: E731
+    learn_products(speaker, kept, Schedule(40, 3e-3), tell)
+    assert told[-1] > max(0.5, 2 * told[0])
+    for name, now in speaker.text.named_parameters():
+        assert now.requires_grad
+        is_taught = name.startswith("layers.4.") and ("mlp" in name or "post_attention" in name)
+        assert torch.equal(now, before[name]) != is_taught, name
+
+
 # --- plans ----------------------------------------------------------------------------------------
 
 
@@ -819,6 +865,8 @@ SMALL = Recipe(
     see_more_parts=Schedule(2, 1e-3),
     see_more_whole=Schedule(1, 1e-3),
     hints=Schedule(2, 3e-3),
+    products=Schedule(4, 1e-3),
+    kept_lessons=4,
     plan_share=0.5,
     film_shards=1,
     turn_shards=1,

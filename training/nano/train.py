@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -32,6 +33,7 @@ from training.nano.network import Sight, build_network
 from training.nano.optimizing import Schedule, Score, Tell, write_torch
 from training.nano.plans import PER_TABLE, PlanTeacher
 from training.nano.pool import Pool, draw_pool
+from training.nano.products import keep_states, learn_products
 from training.nano.rows import COLUMNS, ROWS, Batch, Row, Scribe, assemble
 from training.nano.save import BEGAN_WITH, load_checkpoint, provenance, save_checkpoint
 from training.nano.see import Heads, Parts, Truths, learn_heads, learn_to_see
@@ -78,7 +80,10 @@ class Recipe:
     see_more_parts: Schedule = field(default_factory=lambda: Schedule(1000, 1e-3))
     see_more_whole: Schedule = field(default_factory=lambda: Schedule(150, 4e-4))
     hints: Schedule = field(default_factory=lambda: Schedule(80, 3e-3))
-    """These four for a checkpoint that learns on."""
+    products: Schedule = field(default_factory=lambda: Schedule(1200, 2e-3))
+    """These five for a checkpoint that learns on."""
+    kept_lessons: int = 250
+    """Of so many steps' lessons the states are kept from which the products learn."""
     plan_share: float = 0.0
     """Of the last stage's steps, how many teach it to plan."""
     plans: int = 4
@@ -102,6 +107,8 @@ QUICK = Recipe(
     see_whole=Schedule(20, 1e-3),
     speak=Schedule(60, 3e-3),
     everything=Schedule(20, 1e-3),
+    products=Schedule(60, 2e-3),
+    kept_lessons=10,
     film_shards=2,
     turn_shards=2,
     scene_shard=40,
@@ -174,6 +181,7 @@ class Run:
         self._stage("see more parts", self._see_more_parts)
         self._stage("see more whole", self._see_more_whole)
         self._stage("hints", lambda tell, _: self._hints(tell, new_words))
+        self._stage("products", lambda tell, _: self._products(tell))
         self._stage("everything", self._everything)
         self._save({BEGAN_WITH: came_from})
 
@@ -260,6 +268,16 @@ class Run:
     def _hints(self, tell: Tell, new_words: Sequence[int]) -> float:
         lessons, schedule = self._anything(), self.recipe.hints
         return learn_hints(self.speaker, lessons, schedule, tell, new_words, team=self.team)
+
+    def _products(self, tell: Tell) -> float:
+        recipe = self.recipe
+        began = time.monotonic()
+        kept = keep_states(self.speaker, self._anything(), recipe.kept_lessons)
+        found_s = time.monotonic() - began
+        taught_s = learn_products(
+            self.speaker, kept, recipe.products, tell, seed=recipe.seed, team=self.team
+        )
+        return found_s + taught_s
 
     def _everything(self, tell: Tell, kept: Path) -> float:
         """Single pictures and films, and plans where the recipe says so."""
