@@ -91,6 +91,8 @@ class EngineLostError(EngineError):
 class RefusalCode(str, Enum):
     """Why something that was asked for was not given. The names are part of the interface."""
 
+    UNKNOWN = "unknown"
+    """Told by another version, in a code or of a kind that this one does not know."""
     NO_GROUNDING = "no_grounding"
     """The answer holds no usable grounding, or the engine abstained."""
     OUT_OF_RANGE = "out_of_range"
