@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from rynn_brain_ros.language import parse
 from rynn_brain_ros.values import (
     Affordance,
     Area,
@@ -191,11 +192,20 @@ def test_reasoning_is_folded_and_its_groundings_are_marked(page, point, lift):
     start = len(thought) + TEXT.index("<aff")
     moved = replace(point.lifted[0].grounding, span=(start, len(thought + TEXT) - 1))
     reading = replace(point.reading, text=thought + TEXT, reasoning_text=thought, answer_text=TEXT)
+    reading = replace(reading, answer_start=len(thought))
     lifted = (replace(point.lifted[0], grounding=moved),)
     shown = page(replace(point, reading=reading, reasoning=reasoning, lifted=lifted))
     assert len(shown.all("details")) == 1
     assert "mark" in shown.marked("q1g0")
     assert shown.marked("q1g1") == ["mark", "g", "g"]
+
+
+def test_an_answer_whose_words_come_again_after_it_is_shown_from_where_it_begins(page, respond):
+    text = "<think>It is near.</think><answer>Left.</answer> That is: Left."
+    response = respond((), text=text)
+    shown = page(replace(response, reading=parse(text, 0)))
+    assert "Left.</answer> That is: Left." in shown.text
+    assert "<think>It is near.</think><answer>" in shown.text
 
 
 def test_an_unknown_confidence_is_a_dash(page, point, nan):
