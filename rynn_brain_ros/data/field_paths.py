@@ -21,7 +21,8 @@ def path_problem(typename: str, path: str) -> str:
     fields = typestore().fielddefs
     if typename not in fields:
         return ""
-    kind, content = Nodetype.NAME, typename
+    kind: Nodetype = Nodetype.NAME
+    content: Any = typename
     for part in path.split("."):
         if kind == Nodetype.NAME:
             known: dict[str, Any] = dict(fields[content][1])
