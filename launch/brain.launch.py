@@ -24,6 +24,7 @@ from rynn_brain_ros.ros.launching import (
     camera_topics,
     declared,
     given,
+    is_named,
     is_true,
     our_node,
     params_file_of_act,
@@ -35,14 +36,16 @@ SHARE = FindPackageShare("rynn_brain_ros")
 ARGUMENTS = {
     "params_file": (
         PathJoinSubstitution([SHARE, "config", "brain.yaml"]),
-        "YAML file with the brain's parameters and, where it has a section for it, act's",
+        "YAML file with the brain's parameters and, where it has sections for them, act's and "
+        "view's",
     ),
     "namespace": ("", "namespace of the nodes"),
     "autostart": ("true", "configure and activate the nodes"),
     "view": ("true", "start the view node: markers, annotated images, text"),
     "view_params_file": (
         "",
-        "YAML file with the view's parameters; empty: the defaults, and the brain's images",
+        "YAML file with the view's parameters; empty: those that params_file has in a section for "
+        "it, else the defaults, and the brain's images",
     ),
     "rviz": ("false", "open RViz (with view)"),
     "fixed_frame": ("", "frame that RViz shows everything in; empty: odom"),
@@ -61,10 +64,12 @@ ARGUMENTS = {
 OVERRIDES = {
     "color_topic": "colour images",
     "depth_topic": "depth images, best aligned to colour",
+    "depth_info_topic": "camera_info of the depth images, where they are not aligned to colour",
     "engine": ENGINE,
     "engine_python": ENGINE_PYTHON,
 }
 SWITCHES = {"use_sim_time": "follow /clock, for bags and simulators"}
+TOPICS = ("color_topic", "depth_topic", "depth_info_topic")
 TO_VIEW = ("namespace", "autostart", "rviz", "fixed_frame")
 TO_ACT = (
     *("namespace", "autostart", "robot", "dry_run", "require_approval", "engine_verdict"),
@@ -87,7 +92,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         images = shown(context, parameters, effective)
         launched.append(included(context, "view", TO_VIEW, {**clock, **images}))
     if LaunchConfiguration("robot").perform(context):
-        topics = {name: parameters.get(name, "") for name in ("color_topic", "depth_topic")}
+        topics = {name: parameters.get(name, "") for name in TOPICS}
         file = {"params_file": params_file_of_act(context)}
         launched.append(included(context, "act", TO_ACT, {**clock, **topics, **file}))
     return launched
@@ -99,9 +104,10 @@ def shown(
     """The view's file and images: those of ``parameters``, which are arguments, else of that file,
     else the brain's ``effective``."""
     file: Any = PathJoinSubstitution([SHARE, "config", "view.yaml"])
-    if given(context, ["view_params_file"]):
-        file = LaunchConfiguration("view_params_file")
-        own = told(context, "view", "view_params_file") or {}
+    argument = "view_params_file" if given(context, ["view_params_file"]) else "params_file"
+    if argument == "view_params_file" or is_named(context, "view", argument):
+        file = LaunchConfiguration(argument)
+        own = told(context, "view", argument) or {}
         effective = parameters if "color_topics" in own else effective
     names = [name.strip() for name in str(effective.get("cameras", "")).split(",") if name.strip()]
     cameras = [f"{name}." for name in names] or [""]

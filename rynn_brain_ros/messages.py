@@ -156,11 +156,17 @@ def groundings_of(message: Any) -> tuple[LiftedGrounding, ...]:
     return tuple(lifted_of(item) for item in message.groundings if not item.reasoning)
 
 
+def is_of_known_kind(message: Any) -> bool:
+    """Whether a rynn_brain_ros/Grounding is of a kind that this version knows."""
+    return int(message.kind) in _CLASSES
+
+
 def lifted_of(message: Any) -> LiftedGrounding:
-    """A rynn_brain_ros/Grounding as it was told by `grounding`."""
+    """A rynn_brain_ros/Grounding as it was told by `grounding`. One of a kind that only a newer
+    brain knows is a `NoGrounding` that says so."""
     target = _target_of(message) if message.lifted else None
     points_px = _pixels_of(message.points_px)
-    kind = _CLASSES[int(message.kind)]
+    kind = _CLASSES.get(int(message.kind), NoGrounding)
     pixels = points_px if kind in (Area, Trajectory) else [target.pixel] if target else ()
     spots = zip_longest(pixels, message.points, message.points_fixed, message.measured)
     points = tuple(
@@ -190,8 +196,11 @@ def _grounding_of(message: Any, kind: type[AnyGrounding]) -> AnyGrounding:
     points = _pixels_of(message.points_norm)
     frame = None if message.frame_index < 0 else int(message.frame_index)
     # Which flag it was is not told, only that there was one.
-    flags = frozenset(() if message.actionable else (Flag.TRUNCATED,))
+    known = is_of_known_kind(message)
+    flags = frozenset(() if message.actionable and known else (Flag.TRUNCATED,))
     told = kind(frame, points, (0, 0), kind.kind, flags, str(message.label))
+    if isinstance(told, NoGrounding) and not known:
+        return replace(told, reason=f"unknown kind {int(message.kind)}")
     if isinstance(told, ContactPoint):
         return replace(told, angle_deg=math.degrees(message.angle))
     return replace(told, count=int(message.count)) if isinstance(told, Count) else told
@@ -214,9 +223,16 @@ def _target_of(message: Any) -> LiftedPoint:
 
 
 def _refusal_of(message: Any) -> Refusal | None:
-    if not message.refusal_code:
+    code, text = str(message.refusal_code), str(message.refusal_text)
+    told = f"{code}: {text}" if code else ""
+    if not is_of_known_kind(message):
+        kind = f"unknown kind {int(message.kind)}"
+        return Refusal(RefusalCode.UNKNOWN, "; ".join(filter(None, (kind, told))))
+    if not code:
         return None
-    return Refusal(RefusalCode(message.refusal_code), str(message.refusal_text))
+    if code not in {each.value for each in RefusalCode}:
+        return Refusal(RefusalCode.UNKNOWN, f"unknown refusal {told}")
+    return Refusal(RefusalCode(code), text)
 
 
 def _pixels_of(points: Iterable[Any]) -> tuple[Point2, ...]:

@@ -91,6 +91,8 @@ class EngineLostError(EngineError):
 class RefusalCode(str, Enum):
     """Why something that was asked for was not given. The names are part of the interface."""
 
+    UNKNOWN = "unknown"
+    """Told by another version, in a code or of a kind that this one does not know."""
     NO_GROUNDING = "no_grounding"
     """The answer holds no usable grounding, or the engine abstained."""
     OUT_OF_RANGE = "out_of_range"
@@ -679,8 +681,9 @@ class Reading:
     """What an answer means.
 
     ``groundings`` are the answer's own, ``reasoning`` those written while thinking (evidence,
-    never goals). ``answer_text`` is what remains after the reasoning is cut; spans always
-    refer to the whole text. ``actions`` are navigation symbols: FORWARD, LEFT, RIGHT, STOP.
+    never goals). ``answer_text`` is what remains after the reasoning is cut, and begins at
+    ``text[answer_start]``; spans always refer to the whole text. ``actions`` are navigation
+    symbols: FORWARD, LEFT, RIGHT, STOP.
     """
 
     text: str
@@ -692,6 +695,7 @@ class Reading:
     actions: tuple[str, ...] = ()
     done: bool = False
     """The answer is the planner's claim that the task is finished (`Done.`)."""
+    answer_start: int = 0
 
 
 # --- space again: what a grounding means in metres ------------------------------------------------

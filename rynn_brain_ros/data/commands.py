@@ -16,12 +16,12 @@ from numpy.typing import ArrayLike
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.data.contract import JOINT_STATE, Contract, Feature, Operator, Source
+from rynn_brain_ros.data.field_paths import JOINT_COLUMNS
 from rynn_brain_ros.data.fields import GRIPPER_OUTSIDE, Floats
 from rynn_brain_ros.data.sampling import Features
 from rynn_brain_ros.messages import MessageDict
 from rynn_brain_ros.values import ConfigError, InputError
 
-_JOINT_COLUMNS = ("position", "velocity", "effort")
 _TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 
 
@@ -190,11 +190,9 @@ def _undone(operator: Operator, values: Floats) -> Floats:
 
 def _joints(topic: str, values: Mapping[str, float]) -> MessageDict:
     """A JointState of all joints that are selected; a column is whole or empty."""
-    columns: dict[str, dict[str, float]] = {column: {} for column in _JOINT_COLUMNS}
+    columns: dict[str, dict[str, float]] = {column: {} for column in JOINT_COLUMNS}
     for path, value in values.items():
         column, _, joint = path.partition(".")
-        if column not in columns:
-            raise ConfigError(f"{topic}: {path}: select position., velocity. or effort.JOINT")
         columns[column][joint] = value
     names = list(dict.fromkeys(joint for column in columns.values() for joint in column))
     for column, found in columns.items():

@@ -1,10 +1,11 @@
 """What the brain said at a time, as text features of every frame: what a policy is told to do.
 
 ``annotation.plan`` is the newest step of the plan, verbatim with its tags, unless it was refused,
-failed or cancelled: then nothing is to be done. ``annotation.groundings`` is what the answer that
-proposed this step points at, as JSON: label, kind, camera, points in 0…1000 and, where it was
-lifted, the place in its fixed frame; only what may be acted on. Where the contract has no topic of
-a plan, it is the newest answer. Both are empty before the brain has said anything.
+failed, cancelled, or is in a state that only a newer brain knows: then nothing is to be done.
+``annotation.groundings`` is what the answer that proposed this step points at, as JSON: label,
+kind, camera, points in 0…1000 and, where it was lifted, the place in its fixed frame; only what may
+be acted on. Where the contract has no topic of a plan, it is the newest answer. Both are empty
+before the brain has said anything.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import json
 from typing import Any
 
 from rynn_brain_ros.data.contract import Conditioning
+from rynn_brain_ros.messages import is_of_known_kind
 
 PLAN, GROUNDINGS = "annotation.plan", "annotation.groundings"
 _PLANNING = "plan"
 """The task of a question that is answered by a step."""
-_REFUSED, _FAILED, _CANCELLED = 4, 5, 6
+_GOES_ON = (0, 1, 2, 3)
+"""Proposed, approved, running, done; every other state of a step, known or not, gives it up."""
 
 
 class Said:
@@ -65,14 +68,19 @@ class Said:
 
 def step_text(plan: Any) -> str:
     """Of a rynn_brain_ros/Plan. What was done before a step that is given up is done."""
-    if not plan.steps or plan.steps[-1].state in (_REFUSED, _FAILED, _CANCELLED):
+    if not plan.steps or plan.steps[-1].state not in _GOES_ON:
         return ""
     return str(plan.steps[-1].text)
 
 
 def groundings_json(message: Any) -> str:
-    """Of a rynn_brain_ros/GroundingArray: what may be acted on, which reasoning never is."""
-    told = [_grounding(each) for each in message.groundings if each.actionable]
+    """Of a rynn_brain_ros/GroundingArray: what may be acted on, which reasoning never is,
+    nor what is of a kind that only a newer brain knows."""
+    told = [
+        _grounding(each)
+        for each in message.groundings
+        if each.actionable and is_of_known_kind(each)
+    ]
     return json.dumps(told, ensure_ascii=False) if told else ""
 
 

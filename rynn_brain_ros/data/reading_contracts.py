@@ -21,6 +21,7 @@ from rynn_brain_ros.data.contract import (
     Operator,
     Source,
 )
+from rynn_brain_ros.data.field_paths import path_problem
 from rynn_brain_ros.values import ConfigError
 
 C = TypeVar("C")
@@ -133,6 +134,9 @@ def _source(data: Values, where: str) -> Source:
     )
     for problem in _source_problems(source, where.startswith("actions")):
         raise ConfigError(f"{where}: {problem}")
+    for path in source.select:
+        if problem := path_problem(channel.type, path):
+            raise ConfigError(f"{where}.select: {path}: {problem}")
     return source
 
 

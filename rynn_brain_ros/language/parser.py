@@ -101,6 +101,7 @@ def parse(
         rejected=tuple(rejected),
         actions=actions,
         done=not cut and task in (None, Task.PLAN) and bool(_DONE.fullmatch(answer_text)),
+        answer_start=end - len(text[start:end].lstrip()),
     )
 
 

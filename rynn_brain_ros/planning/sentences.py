@@ -202,7 +202,7 @@ def _only_sentence(reading: Reading) -> _Sentence | Refusal:
 
 def _sentences(reading: Reading) -> Iterator[_Sentence]:
     spans = sorted(part.span for part in (*reading.groundings, *reading.rejected))
-    start = _offset(reading, spans)
+    start = reading.answer_start
     prose = _prose(reading, spans)
     end = len(prose)
     marks = (found.end() for found in _SENTENCE_END.finditer(prose, start, end))
@@ -215,15 +215,8 @@ def _sentences(reading: Reading) -> Iterator[_Sentence]:
 
 def _prose(reading: Reading, spans: Sequence[tuple[int, int]]) -> str:
     """The words of the answer proper, at their places in the whole text."""
-    start = _offset(reading, spans)
+    start = reading.answer_start
     return " " * start + _masked(reading.text, spans, start, start + len(reading.answer_text))
-
-
-def _offset(reading: Reading, spans: Sequence[tuple[int, int]]) -> int:
-    """Where the answer proper begins in the whole text: the place that holds its tags."""
-    last = max((start + 1 for start, _ in spans), default=0)
-    found = reading.text.find(reading.answer_text, max(0, last - len(reading.answer_text)))
-    return max(0, found)
 
 
 def _masked(text: str, spans: Sequence[tuple[int, int]], cursor: int, end: int) -> str:

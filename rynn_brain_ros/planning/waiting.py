@@ -95,13 +95,20 @@ class Approvals:
         self._lock = threading.Lock()
 
     def wait(
-        self, query_id: str, step_index: int, tick: Tick, gives_up: Callable[[], bool]
+        self,
+        query_id: str,
+        step_index: int,
+        tell: Callable[[], None],
+        tick: Tick,
+        gives_up: Callable[[], bool],
     ) -> bool:
-        """The person's word; no where ``gives_up``, whatever they said."""
+        """The person's word; no where ``gives_up``, whatever they said. ``tell`` asks them: their
+        word may come before it returns."""
         asking = _Asking(query_id, step_index)
         with self._lock:
             self._asking = asking
         try:
+            tell()
             while asking.said is None and not gives_up():
                 tick()
         finally:

@@ -24,7 +24,14 @@ from rynn_brain_ros.replay.inputs import (
     transform_topics,
 )
 from rynn_brain_ros.replay.run_folder import RunFolder
-from rynn_brain_ros.values import BagError, FrameSet, ImageError, InputError
+from rynn_brain_ros.values import (
+    BagError,
+    FrameSet,
+    ImageError,
+    InputError,
+    LiftedGrounding,
+    Response,
+)
 
 MIN_EVERY_S, MAX_EVERY_S = 0.001, 1e6
 OLD_IMAGE_S = 2.0
@@ -179,9 +186,12 @@ class _Run:
                 until_ns = self._now_of(due)
                 if until_ns is None:
                     continue
+                found: list[LiftedGrounding] = []
                 for question in self._config.questions:
                     self._asked += 1
-                    self._ask(folder, question, due.time_ns, until_ns, self._asked)
+                    response = self._ask(question, due.time_ns, until_ns, self._asked)
+                    folder.add(response, due.time_ns, self._received_ns, found)
+                    found += response.lifted
         except KeyboardInterrupt:
             return False
         if not self._asked:
@@ -356,14 +366,12 @@ class _Run:
         where = f"{self._info.path}: no usable image of {self._name}"
         return f"{where} had arrived by {after_s:.2f} s{reasons}"
 
-    def _ask(
-        self, folder: RunFolder, question: Question, time_ns: int, until_ns: int, number: int
-    ) -> None:
+    def _ask(self, question: Question, time_ns: int, until_ns: int, number: int) -> Response:
         frames = self._perception.select(self._config.selection, self._name, until_ns)
         self._note_age(frames, time_ns)
         query = make_query(number, question, frames)
         engine = self._engines.select(query)
-        folder.add(ask(engine, query, self._config.limits), time_ns, self._received_ns)
+        return ask(engine, query, self._config.limits)
 
     def _note_age(self, frames: FrameSet, time_ns: int) -> None:
         received_ns = self._received_ns.get(frames[-1].frame.stamp_ns, time_ns)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -21,7 +21,14 @@ from rynn_brain_ros.bags import OUT_OF_ORDER, BagMessage, BagWriter, CameraTopic
 from rynn_brain_ros.files import remedy, write_whole
 from rynn_brain_ros.replay.answers import answer_line
 from rynn_brain_ros.replay.claiming import RunKind, cannot_write, claim_run_folder
-from rynn_brain_ros.values import CameraInfo, EncodedImage, OutputError, Response, SelectedFrame
+from rynn_brain_ros.values import (
+    CameraInfo,
+    EncodedImage,
+    LiftedGrounding,
+    OutputError,
+    Response,
+    SelectedFrame,
+)
 from rynn_brain_ros.view import annotated_frames, publications
 from rynn_brain_ros.view.publications import TYPES
 from rynn_brain_ros.view.report import ReportHead, ReportWriter
@@ -97,16 +104,23 @@ class RunFolder:
             offered_qos=message.connection.offered_qos,
         )
 
-    def add(self, response: Response, now_ns: int, received_ns: Mapping[int, int]) -> None:
+    def add(
+        self,
+        response: Response,
+        now_ns: int,
+        received_ns: Mapping[int, int],
+        beside: Sequence[LiftedGrounding] = (),
+    ) -> None:
         """One answered question, at log time ``now_ns``. ``received_ns`` tells when the image of a
         stamp had been received: that is its log time here, so that a replay of the run sees older
-        images that are shown later in their own order."""
+        images that are shown later in their own order. ``beside`` is what other questions of the
+        same moment found: a viewer shows them together."""
         for selected in response.query.frames:
             log_ns = received_ns.get(selected.frame.stamp_ns, now_ns)
             self._add_frame(selected, min(log_ns, now_ns))
         latency_s = response.answer.timings.total_s
         answered_ns = now_ns + (round(latency_s * 1e9) if _latency_is_recorded(response) else 0)
-        self._add_messages(response, answered_ns)
+        self._add_messages(response, answered_ns, beside)
         try:
             self._answers.write(answer_line(response))
             self._answers.flush()
@@ -170,9 +184,12 @@ class RunFolder:
             data = messages.camera_info(info, stamp_ns)
             self._bag.write(topic, messages.CAMERA_INFO, data, log_ns)
 
-    def _add_messages(self, response: Response, log_ns: int) -> None:
+    def _add_messages(
+        self, response: Response, log_ns: int, beside: Sequence[LiftedGrounding]
+    ) -> None:
         pictures = annotated_frames(response)
-        for name, data in publications(response, pictures):
+        together = annotated_frames(response, beside) if beside else pictures
+        for name, data in publications(response, together, beside=len(beside)):
             self._bag.write(f"{OWN_TOPICS}{name}", TYPES[name], data, log_ns)
         for index, _, picture in pictures:
             png = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()

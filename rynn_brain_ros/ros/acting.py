@@ -242,11 +242,12 @@ class Acting:
 
         def approve(step: Step | None, motion: Motion) -> bool:
             now_ns = self.clock.now_ns()
-            query_id, index = telling.waits_for_approval(step, motion, now_ns)
+            query_id, index = telling.question(step, motion, now_ns)
             deadline_ns = now_ns + round(self._config.approval_s * 1e9)
             return self.approvals.wait(
                 query_id,
                 index,
+                lambda: telling.ask_person(motion),
                 tick,
                 lambda: task.cancel.is_set() or self.clock.now_ns() > deadline_ns,
             )

@@ -13,7 +13,7 @@ from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from launch import LaunchContext, LaunchDescriptionEntity
-from rynn_brain_ros.ros.parameter_files import parameters_for, sections
+from rynn_brain_ros.ros.parameter_files import applies, parameters_for, sections
 from rynn_brain_ros.values import ConfigError
 
 CAMERA = (
@@ -122,6 +122,15 @@ def told(
     """The parameters that a file has for one of our nodes; None where no section is for it.
     Raises `ConfigError` where the file cannot be read."""
     return parameters_for(full_name(context, node), _file(context, file_argument))
+
+
+def is_named(context: LaunchContext, node: str, file_argument: str) -> bool:
+    """Whether a file has a section for one of our nodes that names it. ``/**`` is for it too, but
+    in a file of another node it holds what that one has. Raises `ConfigError` where the file cannot
+    be read."""
+    name = full_name(context, node)
+    told_nodes = (nodes for nodes, _ in sections(_file(context, file_argument)))
+    return any(applies(nodes, name) and nodes.split("/")[-1] == node for nodes in told_nodes)
 
 
 def params_file_of_act(context: LaunchContext) -> Any:

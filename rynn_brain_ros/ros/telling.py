@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -15,6 +17,7 @@ from rynn_brain_ros.planning.episode import (
     Decided,
     EpisodeEvent,
     Looked,
+    Move,
     StageBegan,
     TurnEnded,
     TurnRecord,
@@ -24,15 +27,19 @@ from rynn_brain_ros.safety.proposal import poses_of
 from rynn_brain_ros.values import (
     Cause,
     Decision,
+    DriveGoal,
     FrameSet,
     Motion,
-    Refusal,
+    MotionStage,
+    NavigateGoal,
     RefusalCode,
     Response,
     RynnBrainError,
+    SpinGoal,
     Step,
 )
 from rynn_brain_ros.view.publications import answers
+from rynn_brain_ros.view.telling import plain
 from rynn_brain_ros.view.turn_messages import PLAN, turn_publications
 
 Show = Callable[[str, MessageDict], None]
@@ -92,6 +99,8 @@ class Telling:
         self._turns: list[TurnRecord] = []
         self._response: Response | None = None
         self._motion: Motion | None = None
+        self._asked: Motion | None = None
+        self._proposed: list[TurnRecord] = []
         self._number, self._state, self._partial = 0, "looking", ""
         self.plan: MessageDict = {}
 
@@ -100,15 +109,19 @@ class Telling:
         self._partial += text
         self._feedback()
 
-    def waits_for_approval(self, step: Step | None, motion: Motion, now_ns: int) -> tuple[str, int]:
-        """The question and the step that a person is asked about now; the step is in the plan and
-        its goals are previewed before it is asked."""
-        self._propose(step, now_ns, None)
-        self._previews.show(motion)
-        self._become("waiting_for_approval")
-        steps = self.plan.get("steps", [])
+    def question(self, step: Step | None, motion: Motion, now_ns: int) -> tuple[str, int]:
+        """The question and the step that a person is asked about now. Each motion of a turn is a
+        step of its own: a yes to the one, given late or twice, is none to the next."""
+        self._asked = motion
+        self._propose(step, motion, now_ns)
         query_id = self._response.query.query_id if self._response is not None else ""
-        return query_id, max(0, len(steps) - 1) if step is not None else self._number
+        return query_id, sum(turn.step is not None for turn in self._newest) - 1
+
+    def ask_person(self, motion: Motion) -> None:
+        """The motion's goals are previewed, and its step is in the plan, before it is asked."""
+        self._previews.show(motion)
+        self._plan(self._newest)
+        self._become("waiting_for_approval")
 
     def tell(self, event: EpisodeEvent) -> None:
         if isinstance(event, Looked):
@@ -147,23 +160,40 @@ class Telling:
         self._become("checking")
 
     def _decided(self, event: Decided) -> None:
-        self._motion = event.motion
-        self._propose(event.step, event.decision.stamp_ns, event.decision.refusal)
-        if may_preview(event.decision):
+        self._motion, decision = event.motion, event.decision
+        asked = event.motion is self._asked
+        if asked:
+            self._proposed.pop()  # what was undecided then
+        if asked or event.step is not None:  # an arrow that nobody was asked about is no step
+            self._propose(event.step, event.motion, decision.stamp_ns, decision)
+            self._plan(self._newest)
+        if may_preview(decision):
             self._previews.show(event.motion)
         self._feedback()
 
-    def _propose(self, step: Step | None, stamp_ns: int, refusal: Refusal | None) -> None:
-        """The plan with the step that is being decided; a navigation arrow is none."""
+    def _propose(
+        self, step: Step | None, motion: Motion, stamp_ns: int, decision: Decision | None = None
+    ) -> None:
+        """One motion more of this turn. What the planner's sentence does not tell is told: an
+        arrow, and what follows the first motion of a step."""
         if step is None:
-            return
-        proposed = TurnRecord(
-            self._number, stamp_ns, FrameSet(), self._response, step, refusal=refusal
-        )
-        self._plan([*self._turns, proposed])
+            step = Step(motion.skill, _does(motion))
+        elif self._proposed:
+            step = replace(step, text=f"{step.text} ({_does(motion)})")
+        proposed = TurnRecord(self._number, stamp_ns, FrameSet(), self._response, step)
+        if decision is not None:
+            moves = (Move(motion, decision),)
+            proposed = replace(proposed, moves=moves, refusal=decision.refusal)
+        self._proposed.append(proposed)
+
+    @property
+    def _newest(self) -> list[TurnRecord]:
+        """The turns so far, and each motion of the one that is being decided."""
+        return [*self._turns, *self._proposed]
 
     def _ended(self, record: TurnRecord) -> None:
         self._turns.append(record)
+        self._proposed.clear()
         self._plan(self._turns)
         for move in record.moves:
             if move.outcome is not None and move.outcome.cause in _STOPPING:
@@ -175,6 +205,23 @@ class Telling:
             if name == PLAN:
                 self.plan = message
                 self._show(PLAN, message)
+
+
+def _does(motion: Motion) -> str:
+    """In a few words: ``drive +0.25 m``, or the stages of an arm's motion."""
+    return ", ".join(dict.fromkeys(_stage_does(stage) for stage in motion.stages))
+
+
+def _stage_does(stage: MotionStage) -> str:
+    goal = stage.goal
+    if isinstance(goal, DriveGoal):
+        return f"drive {goal.distance_m:+.2f} m"
+    if isinstance(goal, SpinGoal):
+        return f"turn {math.degrees(goal.angle_rad):+.0f}°"
+    if isinstance(goal, NavigateGoal):
+        x, y, _ = goal.T_map_base.translation_m
+        return f"go to ({x:.2f}, {y:.2f}) in {goal.T_map_base.parent}"
+    return plain(stage.stage.value)
 
 
 def may_preview(decision: Decision) -> bool:

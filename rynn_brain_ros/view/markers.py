@@ -39,11 +39,13 @@ def marker_array(
     *,
     lifetime_s: float = 10.0,
     fixed_frame: bool = True,
+    beside: int = 0,
 ) -> Fields:
     """A visualization_msgs/MarkerArray of everything in an answer that has a place in space.
 
     Its first marker deletes all of the topic: an answer takes the place of the one before, also
-    where nothing of it has a place.
+    where nothing of it has a place. One that was asked for at the same moment as others stands
+    ``beside`` so many groundings of theirs: it deletes nothing, and its numbers go on after them.
 
     Markers stand in the fixed frame where the camera's pose is known and ``fixed_frame`` is
     true, else in the camera's optical frame; their stamp is always that of the image. In the
@@ -56,7 +58,7 @@ def marker_array(
     """
     markers = [
         marker
-        for index, item in enumerate(lifted)
+        for index, item in enumerate(lifted, beside)
         if (place := _place(item, fixed_frame)) is not None
         for marker in _markers(query_id, index, item, place)
     ]
@@ -64,7 +66,7 @@ def marker_array(
     for number, marker in enumerate(markers, start=1):
         marker["id"] = number
         marker["lifetime"] = {"sec": seconds, "nanosec": fraction}
-    return {"markers": [*delete_all()["markers"], *markers]}
+    return {"markers": markers if beside else [*delete_all()["markers"], *markers]}
 
 
 def delete_all() -> Fields:

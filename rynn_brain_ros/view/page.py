@@ -15,6 +15,19 @@ def _turn(selector: str, color: Color) -> str:
     return f"{selector}{{--t:rgb({rgb});--tink:rgb({ink})}}\n"
 
 
+def _stacked(table: str, narrower_px: int) -> str:
+    """A line for each cell where the page is too narrow for the columns."""
+    return f"""@media screen and (max-width:{narrower_px}px){{
+{table} thead{{display:none}}
+{table} tr{{display:block;padding:10px 0;border-bottom:1px solid var(--line)}}
+{table} td{{display:grid;grid-template-columns:92px minmax(0,1fr);gap:10px;border:0;padding:2px 0;
+white-space:normal;overflow-wrap:anywhere}}
+{table} td::before{{content:attr(data-label);color:var(--soft);font:12px/1.7 var(--sans)}}
+{table} .why{{min-width:0}}
+}}
+"""
+
+
 _TINTS = "".join(_tint(f".c{i}", c) for i, c in enumerate(PALETTE)) + _tint(".cx", REFUSED)
 
 STYLE = (
@@ -96,8 +109,8 @@ text-align:center;font:600 12px/20px var(--sans);background:var(--tint);
 box-shadow:inset 0 0 0 1.5px var(--c);
 margin-right:8px}
 .cx .dot,.dot.cx{box-shadow:none;outline:1.5px dashed var(--c);outline-offset:-1.5px}
-.kind{white-space:nowrap}
-.why{max-width:46ch;min-width:22ch}
+.kind{min-width:9.5em}
+.why{max-width:46ch;min-width:18ch}
 .over polyline,.over polygon,.over circle{stroke-linejoin:round;stroke-linecap:round}
 .over text{font-family:var(--sans);font-weight:600}
 .over image,.over use{image-orientation:none}
@@ -109,13 +122,11 @@ body>header{padding-top:24px}
 .query{padding:18px 14px;border-radius:10px}
 .look{grid-template-columns:minmax(0,1fr)}
 .strip{grid-template-columns:repeat(auto-fill,minmax(84px,1fr))}
-table.wide thead{display:none}
-table.wide tr{display:block;padding:10px 0;border-bottom:1px solid var(--line)}
-table.wide td{display:grid;grid-template-columns:92px minmax(0,1fr);gap:10px;border:0;padding:2px 0;
-white-space:normal;overflow-wrap:anywhere}
-table.wide td::before{content:attr(data-label);color:var(--soft);font:12px/1.7 var(--sans)}
-.why{min-width:0}
 }
+"""
+    + _stacked("table.wide", 860)
+    + _stacked("table.groundings", 1120)
+    + """
 @media print{
 :root{--bg:#fff;--card:#fff;--ink:#000;--soft:#555;--line:#ccc;--fill:#f3f3f3;--warn:#8a3500;
 --warnbg:#fbefe6;--good:#0b6e4f;color-scheme:light}

@@ -29,6 +29,7 @@ _SILENT_S = 3.0
 """A node that is active tells its status once a second."""
 _STATES = {1: "ready", 2: "answering", 3: "degraded"}  # BrainStatus.STATE_*
 _STEP_STATES = ("proposed", "approved", "running", "done", "refused", "failed", "cancelled")
+_WELL = _STEP_STATES[:4]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _status(name: str, heard: Heard) -> Iterator[Row]:
     status = heard.status
     motion = "armed" if status.armed else "not armed"
     motion += ", dry run" if status.dry_run else ""
-    state = _STATES.get(int(status.state), str(status.state))
+    state = _STATES.get(int(status.state), f"unknown state {status.state}")
     told = f"{state} | {motion} | {status.frames} frames, engine {status.engine}"
     if heard.age_s > _SILENT_S:
         yield Row(f"{name}: silent for {heard.age_s:.0f} s; it was {told}", _BAD)
@@ -100,7 +101,13 @@ def _plan(plan: Any) -> Iterator[Row]:
     yield Row("")
     yield Row(f"plan: {plan.task}" + (" (said to be done)" if plan.done else ""))
     for step in plan.steps:
-        state = _STEP_STATES[int(step.state)]
+        state = _step_state(int(step.state))
         reason = f" ({step.reason_text})" if step.reason_text else ""
-        color = _BAD if state in ("refused", "failed", "cancelled") else _INK
+        color = _INK if state in _WELL else _BAD
         yield Row(f"  {step.index + 1} {state}: {step.text}{reason}", color)
+
+
+def _step_state(number: int) -> str:
+    """A newer brain may know more than these."""
+    known = number < len(_STEP_STATES)
+    return _STEP_STATES[number] if known else f"unknown state {number}"

@@ -183,7 +183,7 @@ def _answer_start(reading: Reading) -> int:
     """Where the reasoning ends; 0 where there is none."""
     if not reading.reasoning_text:
         return 0
-    return max(0, reading.text.rfind(reading.answer_text))
+    return reading.answer_start if reading.answer_text else len(reading.text)
 
 
 def _marked(response: Response, start: int, end: int, key: str) -> str:

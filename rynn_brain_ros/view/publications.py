@@ -38,14 +38,18 @@ def answers(response: Response) -> Iterator[tuple[str, messages.MessageDict]]:
 
 
 def publications(
-    response: Response, pictures: Sequence[AnnotatedFrame], marker_lifetime_s: float = 10.0
+    response: Response,
+    pictures: Sequence[AnnotatedFrame],
+    marker_lifetime_s: float = 10.0,
+    *,
+    beside: int = 0,
 ) -> Iterator[tuple[str, messages.MessageDict]]:
     """(topic name, message) of an answer and of everything that it gives to see, as a run's bag
-    has them; ``pictures`` are its `annotated_frames`."""
+    has them; ``pictures`` are its `annotated_frames`, ``beside`` as in `marker_array`."""
     said = tuple(answers(response))
     yield said[0]
     lifted, query_id = response.lifted, response.query.query_id
-    yield MARKERS, marker_array(query_id, lifted, lifetime_s=marker_lifetime_s)
+    yield MARKERS, marker_array(query_id, lifted, lifetime_s=marker_lifetime_s, beside=beside)
     yield from said[1:]
     for _, selected, picture in pictures:
         yield ANNOTATED, jpeg_message(picture, selected.frame.stamp_ns, selected.frame.frame_id)

@@ -228,7 +228,7 @@ def _table(lifted: Sequence[LiftedGrounding], key: str) -> str:
     head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
     rows = "".join(_row(i, item, key) for i, item in enumerate(lifted))
     return (
-        f'<h3>Groundings</h3><table class="wide"><thead><tr>{head}</tr></thead>'
+        f'<h3>Groundings</h3><table class="groundings"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table>"
     )
 

@@ -22,7 +22,9 @@ from rynn_brain_ros.values import (
     ContactPoint,
     GraspRectangle,
     LiftedGrounding,
+    NoGrounding,
     Point2,
+    RefusalCode,
     SelectedFrame,
     Trajectory,
 )
@@ -131,7 +133,7 @@ def shapes_of(
 
 def label_texts(item: LiftedGrounding, index: int) -> tuple[str, str, str]:
     """``1 affordance 0.87 · 1.243 m``, and the same shorter twice."""
-    short = f"{index + 1} {item.grounding.kind.replace('_', ' ')}"
+    short = f"{index + 1} {_kind(item)}"
     long = short
     if isinstance(item.grounding, ContactPoint) and math.isfinite(item.grounding.angle_deg):
         long += f" {item.grounding.angle_deg:.0f} deg"
@@ -142,6 +144,15 @@ def label_texts(item: LiftedGrounding, index: int) -> tuple[str, str, str]:
     elif item.target is not None:
         long += f" · {math.dist((0.0, 0.0, 0.0), item.target.point_camera_m):.3f} m"
     return (long, short, str(index + 1))
+
+
+def _kind(item: LiftedGrounding) -> str:
+    """``grasp rectangle``, or ``unknown kind 12`` of one that a newer brain told."""
+    grounding, refusal = item.grounding, item.refusal
+    unknown = refusal is not None and refusal.code is RefusalCode.UNKNOWN
+    if isinstance(grounding, NoGrounding) and unknown and grounding.reason:
+        return grounding.reason
+    return grounding.kind.replace("_", " ")
 
 
 def place_labels(

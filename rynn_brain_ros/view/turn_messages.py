@@ -33,7 +33,7 @@ _STATES = {
     Status.FAILED: 5,
     Status.CANCELLED: 6,
 }
-_PROPOSED = 0
+_PROPOSED, _APPROVED = 0, 1
 
 
 def turn_publications(
@@ -102,8 +102,9 @@ def _state(turn: TurnRecord) -> tuple[int, str, str]:
     if outcome is not None:
         done = outcome.status is Status.SUCCEEDED
         return _STATES[outcome.status], "" if done else outcome.cause.value, outcome.text
-    confirmed = turn.confirmation is not None and turn.confirmation.confirmed
-    return (_STATES[Status.SUCCEEDED] if confirmed else _PROPOSED), "", ""
+    if turn.confirmation is not None and turn.confirmation.confirmed:
+        return _STATES[Status.SUCCEEDED], "", ""
+    return (_APPROVED if turn.moves else _PROPOSED), "", ""
 
 
 def _decisions(turn: TurnRecord, stamp_ns: int) -> MessageDict:

@@ -12,6 +12,7 @@ from rynn_brain_ros.data.conditioning import GROUNDINGS, PLAN, Said
 from rynn_brain_ros.data.contract import Conditioning
 
 PROPOSED, RUNNING, DONE, REFUSED, FAILED, CANCELLED = 0, 2, 3, 4, 5, 6
+OF_A_NEWER_BRAIN = 99
 BOTH = Conditioning("/plan", "/groundings")
 
 
@@ -26,9 +27,14 @@ class Brain:
         return self._hear("/plan", "Plan", {"query_id": query_id, "task": task, "steps": told})
 
     def points(
-        self, query_id: str, *labels: str, task: str = "plan", actionable: bool = True
+        self,
+        query_id: str,
+        *labels: str,
+        task: str = "plan",
+        actionable: bool = True,
+        kind: int = 3,
     ) -> Brain:
-        told = [{"label": label, "kind": 3, "actionable": actionable} for label in labels]
+        told = [{"label": label, "kind": kind, "actionable": actionable} for label in labels]
         array = {"query_id": query_id, "task": task, "groundings": told}
         return self._hear("/groundings", "GroundingArray", array)
 
@@ -79,7 +85,7 @@ def test_what_the_next_step_points_at_counts_when_the_step_does(brain: Brain):
     assert brain.told == ("put it into the bowl", ["bowl"])
 
 
-@pytest.mark.parametrize("state", [REFUSED, FAILED, CANCELLED])
+@pytest.mark.parametrize("state", [REFUSED, FAILED, CANCELLED, OF_A_NEWER_BRAIN])
 def test_a_step_that_is_given_up_leaves_nothing_to_do(brain: Brain, state: int):
     brain.points("q2", "knife")
     brain.plans("q2", ("pick up the cube", DONE), ("pick up the knife", state))
@@ -92,6 +98,11 @@ def test_a_plan_that_names_no_question_points_at_nothing():
 
 def test_what_must_not_be_acted_on_is_not_pointed_at():
     brain = Brain().points("q1", "cube", actionable=False).plans("q1", PICK)
+    assert brain.told == ("pick up the cube", [])
+
+
+def test_what_is_of_an_unknown_kind_is_not_pointed_at():
+    brain = Brain().points("q1", "cube", kind=OF_A_NEWER_BRAIN).plans("q1", PICK)
     assert brain.told == ("pick up the cube", [])
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from rynn_brain_ros.data import contract_from, read_contract
 from rynn_brain_ros.data.contract import Align, Conditioning, Episodes, Limits
+from rynn_brain_ros.data.field_paths import path_problem
 from rynn_brain_ros.values import ConfigError
 
 FOLDER = Path(__file__).resolve().parents[2] / "config" / "contracts"
@@ -129,6 +130,13 @@ def test_a_list_may_be_left_empty(line: str):
         ),
         ("select: [position.finger]", "select: [position.a, position.finger]", "one field"),
         ("select: [position.finger]", "select: []", "select names no field"),
+        (
+            "select: [position.finger]",
+            "select: [positon.finger]",
+            "observation.state.select: positon.finger: unknown column of a JointState 'positon': "
+            "did you mean 'position'?",
+        ),
+        ("select: [position.finger]", "select: [position]", "name a joint: position.JOINT"),
         ("observation.state:", "state:", "must begin with 'observation'"),
         ("robot_interface: ros2", "robot_interface: ros1", "must be ros2"),
         ("safety: hold", "safety: stop", "none, hold, zeros"),
@@ -155,6 +163,33 @@ def test_a_list_may_be_left_empty(line: str):
 def test_what_is_wrong_is_named_with_its_place(old: str, new: str, says: str):
     with pytest.raises(ConfigError, match=re.escape(says)):
         demonstrations.contract(lambda text: text.replace(old, new))
+
+
+POSE = "geometry_msgs/msg/PoseStamped"
+COVARIANT = "geometry_msgs/msg/PoseWithCovarianceStamped"
+
+
+@pytest.mark.parametrize(
+    ("typename", "path", "says"),
+    [
+        (POSE, "pose.position.x", ""),
+        (POSE, "pose.positon.x", "unknown field of geometry_msgs/msg/Pose 'positon': did you mean"),
+        (POSE, "pose.position.w", "unknown field of geometry_msgs/msg/Point 'w': known are x, y,"),
+        (POSE, "pose.position", "it is a whole geometry_msgs/msg/Point: go on to a number in it"),
+        (POSE, "pose.position.x.y", "there is nothing in a float64 that could be named 'y'"),
+        (COVARIANT, "pose.covariance.35", ""),
+        (COVARIANT, "pose.covariance.36", "the list has 36 elements, 0 to 35"),
+        ("std_msgs/msg/Float64MultiArray", "data.7", ""),
+        ("std_msgs/msg/Float64MultiArray", "data", "it is a list: go on to the number"),
+        ("std_msgs/msg/Float64MultiArray", "data.first", "are named by their number, not 'first'"),
+        ("tf2_msgs/msg/TFMessage", "transforms.1.transform.rotation.w", ""),
+        ("acme_msgs/msg/Gripper", "opening", ""),
+    ],
+)
+def test_a_field_that_no_message_of_the_type_has_is_named(typename: str, path: str, says: str):
+    told = path_problem(typename, path)
+    assert says in told
+    assert bool(told) == bool(says)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):

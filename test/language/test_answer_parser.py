@@ -212,6 +212,20 @@ def test_spans_refer_to_the_whole_text() -> None:
     assert text[slice(*reading.reasoning[0].span)] == BOX
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<think>Left.</think> ", ""),
+        ("<think>so</think><answer> ", " </answer> I meant: Left."),
+        ("", ""),
+    ],
+)
+def test_an_answer_whose_words_occur_twice_begins_where_it_is_one(before: str, after: str) -> None:
+    reading = parse(f"{before}Left.{after}", 1)
+
+    assert (reading.answer_text, reading.answer_start) == ("Left.", len(before))
+
+
 def test_the_last_answer_counts() -> None:
     text = f"<answer>{BOX}</answer> no: <answer>{POINT}</answer>"
 

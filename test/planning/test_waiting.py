@@ -65,6 +65,10 @@ def test_an_engine_that_goes_on_after_a_cancel_is_left(monkeypatch: pytest.Monke
     engine.go.set()
 
 
+def nothing() -> None:
+    """Nobody says a word."""
+
+
 @pytest.mark.parametrize("yes", [True, False])
 def test_a_persons_word_is_given_to_who_waits(yes: bool):
     desk, said = Approvals(), []
@@ -72,8 +76,19 @@ def test_a_persons_word_is_given_to_who_waits(yes: bool):
     def tick() -> None:
         said.append(desk.answer("q1", 2, yes))
 
-    assert desk.wait("q1", 2, tick, lambda: False) is yes
+    assert desk.wait("q1", 2, nothing, tick, lambda: False) is yes
     assert said[0] == ""
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_a_word_that_comes_at_once_is_taken(yes: bool):
+    desk, said = Approvals(), []
+
+    def tell() -> None:
+        said.append(desk.answer("q1", 2, yes))
+
+    assert desk.wait("q1", 2, tell, nothing, lambda: False) is yes
+    assert said == [""]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +105,7 @@ def test_of_several_words_at_once_a_no_counts(words: tuple[bool, ...], told: lis
     def tick() -> None:
         said.extend(desk.answer("q1", 2, word) for word in words)
 
-    assert desk.wait("q1", 2, tick, lambda: False) is False
+    assert desk.wait("q1", 2, nothing, tick, lambda: False) is False
     assert said == told
 
 
@@ -101,7 +116,7 @@ def test_a_yes_that_comes_with_a_cancel_is_no_yes():
         cancel.set()
         desk.answer("q1", 2, True)
 
-    assert desk.wait("q1", 2, tick, cancel.is_set) is False
+    assert desk.wait("q1", 2, nothing, tick, cancel.is_set) is False
 
 
 def test_a_word_about_another_step_counts_for_nothing():
@@ -110,7 +125,7 @@ def test_a_word_about_another_step_counts_for_nothing():
     def tick() -> None:
         said.append(desk.answer("q0", 2, True))
 
-    assert desk.wait("q1", 2, tick, lambda: len(said) > 1) is False
+    assert desk.wait("q1", 2, nothing, tick, lambda: len(said) > 1) is False
     assert "does not wait: it is step 2 of question 'q1'" in said[0]
 
 
@@ -120,5 +135,5 @@ def test_a_word_that_nobody_waits_for_is_refused():
 
 def test_who_waits_no_longer_takes_no_word():
     desk = Approvals()
-    assert desk.wait("q1", 0, lambda: None, lambda: True) is False
+    assert desk.wait("q1", 0, nothing, nothing, lambda: True) is False
     assert desk.answer("q1", 0, True) == "no step waits for a yes or no"

@@ -9,6 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from recordings import (
     CUBE,
@@ -32,6 +33,7 @@ from rynn_brain_ros.replay import replay as run_replay
 from rynn_brain_ros.sim.tabletop import COLOR_TOPIC, DEPTH_TOPIC, INFO_TOPIC, START_NS
 from rynn_brain_ros.values import EngineError, Frame, Task
 
+ADD, DELETE_ALL = 0, 3
 MOVE = "Move the red cube onto the yellow plate"
 
 
@@ -111,6 +113,26 @@ def test_the_target_is_in_the_fixed_frame(run: Path):
 def test_the_path_has_every_waypoint(run: Path):
     (written,) = answers(run)[0]["groundings"]
     assert len(one(run, "/rynn_brain/path").poses) == len(written["points_norm"])
+
+
+def test_questions_of_one_moment_are_shown_together(small_bag: Path, tmp_path: Path):
+    questions = [Question(CUBE, Task.AFFORDANCE), Question("the yellow plate", Task.OBJECT)]
+    shown = {}
+    for name, asked in (("both", questions), ("second", questions[1:])):
+        engines = Engines.one(ColorBaselineEngine())
+        run_replay(small_bag, ReplayConfig(tuple(asked)), engines, tmp_path / name)
+        with BagReader(tmp_path / name / "run.mcap") as bag:
+            topics = ["/rynn_brain/markers", "/rynn_brain/annotated/compressed"]
+            shown[name] = [(message.topic, value) for message, value in bag.decoded(topics)]
+    (_, first), _, (_, second), (_, picture) = shown["both"]
+    assert [array.markers[0].action for array in (first, second)] == [DELETE_ALL, ADD]
+    texts = [m.text for array in (first, second) for m in array.markers if m.text]
+    assert [text.split(",")[0] for text in texts] == ["1 affordance", "2 object"]
+    _, (_, alone) = shown["second"]
+    u, v = answers(tmp_path / "both")[0]["groundings"][0]["points_px"][0]
+    at_cube = np.s_[round(v) - 6 : round(v) + 7, round(u) - 6 : round(u) + 7]
+    pixels = [cv2.imdecode(p.data, cv2.IMREAD_COLOR).astype(int)[at_cube] for p in (picture, alone)]
+    assert np.abs(pixels[0] - pixels[1]).max() > 60
 
 
 def test_the_annotated_image_has_the_frames_size(run: Path):

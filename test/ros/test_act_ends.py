@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -259,17 +261,24 @@ def test_it_goes_up_and_down_and_still_moves(graphs: Callable[..., Graph]) -> No
     assert graph.robot.order
 
 
+@pytest.mark.parametrize("impatient", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_launch_file_brings_it_up_and_a_signal_ends_it(
-    number: signal.Signals, tmp_path: Path
+    number: signal.Signals, impatient: bool, tmp_path: Path
 ) -> None:
+    """As a terminal sends it, to launch and to act. An impatient person does it twice, of which act
+    alone is told here: launch itself now and then hangs after its own second one."""
     onlooker = Node("onlooker")
     client = onlooker.create_client(GetState, "/launched/act/get_state")
     executor = SingleThreadedExecutor()
     executor.add_node(onlooker)
     command = ["ros2", "launch", "rynn_brain_ros", "act.launch.py", "namespace:=launched"]
     environment = {**os.environ, "ROS_LOG_DIR": str(tmp_path)}
-    process = subprocess.Popen(command, env=environment, stdout=sys.stderr, start_new_session=True)
+    told = tmp_path / "told.txt"
+    with told.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         deadline, label = time.monotonic() + 60, ""
         while label != "active" and time.monotonic() < deadline:
@@ -278,10 +287,30 @@ def test_the_launch_file_brings_it_up_and_a_signal_ends_it(
                 executor.spin_until_future_complete(future, timeout_sec=2.0)
                 state = future.result().current_state if future.done() else None
                 label = state.label if state else ""
-        assert label == "active"
-    finally:
+        assert label == "active", told.read_text()
+        (act,) = re.findall(r"\[act-1\]: process started with pid \[(\d+)\]", told.read_text())
         os.killpg(process.pid, number)
-        os.killpg(process.pid, number)  # an impatient person does it twice
+        if impatient:
+            os.kill(int(act), number)
         code = process.wait(timeout=30)
+        deadline = time.monotonic() + 30
+        while is_running(act) and time.monotonic() < deadline:
+            time.sleep(0.01)  # a SIGTERM ends launch before it
+        assert not is_running(act)
+    finally:
         onlooker.destroy_node()
-    assert code == 0 if number is signal.SIGINT else code in (0, -number, 1)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what is left where something failed
+        process.wait()
+    assert "Traceback" not in told.read_text(), told.read_text()
+    if number is signal.SIGINT:
+        assert "[act-1]: process has finished cleanly" in told.read_text(), told.read_text()
+        assert code == 0
+
+
+def is_running(pid: str) -> bool:
+    """A zombie is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,24 @@ from gated_python import GatedPython  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from moveit_msgs.action import MoveGroup  # noqa: E402
 from nav_msgs.msg import Path as PathMessage  # noqa: E402
-from played_robot import CUBE, T_WORLD_ARM, pick, place  # noqa: E402
+from played_robot import (  # noqa: E402
+    CUBE,
+    T_WORLD_ARM,
+    PlayedFloor,
+    ScriptedEngine,
+    pick,
+    place,
+    played,
+    tag,
+)
 from robot_servers import COLOR, DEPTH, tool_at  # noqa: E402
 from rynn_brain_ros.action import ExecuteTask  # noqa: E402
-from rynn_brain_ros.msg import GroundingArray  # noqa: E402
+from rynn_brain_ros.msg import GroundingArray, PlanStep  # noqa: E402
 from rynn_brain_ros.srv import Approve  # noqa: E402
 
 from rynn_brain_ros.geometry import apply  # noqa: E402
+from rynn_brain_ros.planning.robots import rover  # noqa: E402
+from rynn_brain_ros.ros.telling import Previews, Telling  # noqa: E402
 from rynn_brain_ros.values import (  # noqa: E402
     DriveGoal,
     FollowGoal,
@@ -315,3 +327,81 @@ def test_a_person_is_asked_and_their_word_counts(graphs: Callable[..., Graph], y
     assert graph.call(graph.approve_client, word).success
     graph.result_of(ending, "the end")
     assert bool(graph.robot.order) is yes
+
+
+def waiting_step(graph: Graph, after: tuple[str, int] | None = None) -> tuple[str, int]:
+    """Question and index of the step that waits for a person's word, as the plan tells them."""
+
+    def asked() -> tuple[str, int] | None:
+        if not graph.plans or not graph.plans[-1].steps:
+            return None
+        plan, step = graph.plans[-1], graph.plans[-1].steps[-1]
+        waits = step.state == PlanStep.STATE_PROPOSED
+        return (plan.query_id, step.index) if waits else None
+
+    graph.wait_until(lambda: asked() not in (None, after), "a question")
+    found = asked()
+    assert found is not None
+    return found
+
+
+def say_yes(graph: Graph, question: tuple[str, int]) -> Any:
+    word = Approve.Request(query_id=question[0], step_index=question[1], approve=True)
+    return graph.call(graph.approve_client, word)
+
+
+def test_a_yes_to_what_is_carried_to_a_person_opens_no_hand(graphs: Callable[..., Graph]) -> None:
+    graph = graphs(require_approval=True)
+    world = graph.robot.world
+
+    def give(query: Any) -> str:
+        return f"Hand it over at {tag('area', query, world.pixel((*CUBE.xy_m, 0.0)))}."
+
+    graph.bring_up(pick(world, "red cube"), give)
+    graph.arm()
+    ending = graph.send(max_turns=2).get_result_async()
+    picking = waiting_step(graph)
+    assert say_yes(graph, picking).success
+    carrying = waiting_step(graph, picking)
+    assert say_yes(graph, carrying).success
+    opening = waiting_step(graph, carrying)
+    closed = len(graph.goals(GRIPPER))
+    late = say_yes(graph, carrying)
+    assert not late.success
+    assert f"it is step {opening[1]}" in late.message
+    assert "(release, lift, retreat)" in graph.plans[-1].steps[-1].text
+    assert len(graph.goals(GRIPPER)) == closed
+    assert say_yes(graph, opening).success
+    graph.result_of(ending, "the end")
+    assert len(graph.goals(GRIPPER)) > closed
+
+
+def test_each_arrow_that_a_person_is_asked_about_is_a_step_of_its_own(
+    graphs: Callable[..., Graph],
+) -> None:
+    graph, floor = graphs(robot="mobile_base"), PlayedFloor()
+    assert graph.transition(Transition.TRANSITION_CONFIGURE)
+    acting, shown, asked = graph.act.acting, [], []
+
+    def show(name: str, message: Any) -> None:
+        shown.append((name, message))
+
+    previews = Previews(acting.body, acting.wire, show)
+    telling = Telling("go on", lambda feedback: None, show, previews, lambda why: None)
+
+    def approve(step: Any, motion: Any) -> bool:
+        asked.append(telling.question(step, motion, floor.now_ns()))
+        telling.ask_person(motion)
+        plan = [message for name, message in shown if name == "plan"][-1]
+        assert (plan["query_id"], plan["steps"][-1]["index"]) == asked[-1]
+        return True
+
+    robot = rover(dry_run=False, require_approval=True, engine_verdict="not_required")
+    robot = replace(robot, executive=replace(robot.executive, max_turns=1))
+    engine = ScriptedEngine("↑←")
+    played(floor, engine, robot, hear=telling.tell, approve=approve).carry_out("go on")
+    assert [index for _, index in asked] == [0, 1]
+    plans = [message["steps"] for name, message in shown if name == "plan"]
+    both = next(steps for steps in plans if len(steps) == 2)
+    assert [step["text"] for step in both] == ["drive +0.25 m", "turn +15°"]
+    assert plans[-1] == []

@@ -362,3 +362,25 @@ def test_a_file_of_the_views_own_goes_before_the_brains(tmp_path: Path) -> None:
     assert launched("brain", **files)["view"].parameters()["color_topics"] == "/top/image"
     nodes = launched("brain", color_topic="/given", **files)
     assert nodes["view"].parameters()["color_topics"] == "/given"
+
+
+@pytest.mark.parametrize("nodes", ["/**/view", "view", "/*/view", "/robot/view"])
+def test_the_view_takes_its_section_of_the_brains_file(nodes: str, tmp_path: Path) -> None:
+    namespace = "" if nodes == "view" else "robot"
+    text = section("/**/brain", frames=4) + section(f"'{nodes}'", marker_lifetime_s=3.5)
+    told = {"params_file": written(tmp_path, text), "namespace": namespace}
+    view = launched("brain", **told, color_topic="/given")["view"].parameters()
+    assert (view["marker_lifetime_s"], view["color_topics"]) == (3.5, "/given")
+
+
+def test_what_a_file_says_for_all_nodes_is_not_the_views_own(tmp_path: Path) -> None:
+    file = written(tmp_path, section("/**", frames=4))
+    assert "frames" not in launched("brain", params_file=file)["view"].parameters()
+
+
+def test_a_camera_whose_depth_is_not_aligned_is_named_in_arguments() -> None:
+    topics = {"depth_topic": "/depth/image", "depth_info_topic": "/depth/camera_info"}
+    nodes = launched("brain", robot="franka_panda", **topics)
+    for name in ("brain", "act"):
+        parameters = nodes[name].parameters()
+        assert {topic: parameters[topic] for topic in topics} == topics

@@ -187,6 +187,20 @@ def test_an_answer_that_finds_nothing_takes_away_what_the_one_before_showed(
     assert [m.action for m in audience.markers[-1].markers] == [Marker.DELETEALL]
 
 
+def test_what_only_a_newer_brain_knows_is_shown_and_it_goes_on(audience: Audience) -> None:
+    newer = answer(point(), refused_area())
+    newer.groundings[0].kind, newer.groundings[1].refusal_code = 99, "too_hot"
+    step = PlanStep(index=0, text="Fold it.", state=99)
+    audience.tell("/brain/status", BrainStatus(state=99, engine="newer"))
+    audience.tell("/act/plan", Plan(task="tidy up", steps=[step]))
+    audience.tell("/brain/groundings", newer)
+    audience.tell("/brain/groundings", answer(point()))
+    audience.wait_until(lambda: len(audience.markers) == 2, "markers")
+    texts = [marker.text for marker in audience.markers[0].markers if marker.text]
+    assert texts[0].startswith("1 unknown kind 99")
+    assert "unknown" in texts[1]
+
+
 def test_the_picture_that_was_asked_about_is_drawn_into(audience: Audience) -> None:
     audience.tell(CAMERA, picture())
     audience.tell("/brain/groundings", answer(point()))

@@ -86,7 +86,9 @@ def _respond(
     query = Query("q-1", Task.AFFORDANCE, instruction, FrameSet(frames))
     whole = reasoning_text + text
     answer = Answer("q-1", whole, FinishReason.STOP, "recorded", "RynnBrain-2B")
-    reading = Reading(whole, text, reasoning_text, tuple(item.grounding for item in lifted))
+    groundings = tuple(item.grounding for item in lifted)
+    start = len(reasoning_text)
+    reading = Reading(whole, text, reasoning_text, groundings, answer_start=start)
     return Response(query, answer, reading, lifted, reasoning)
 
 

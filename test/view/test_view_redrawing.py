@@ -102,6 +102,31 @@ def test_a_count_and_a_refusal_come_through(make_frame, lift, respond):
     assert told[1].target is None
 
 
+def test_what_only_a_newer_brain_knows_is_shown_by_its_number(make_frame, lift, respond):
+    frame = make_frame()
+    told = heard(respond((frame,), (lift(POINT, frame), lift(POINT, frame, refusal=REFUSAL))))
+    kind, code = told.groundings
+    kind.kind, code.refusal_code = 12, "too_hot"
+    lifted = groundings_of(told)
+    (named,) = frames_of(lifted)
+    first, second = shapes_of(lifted, named, 640, 480)
+    assert first.texts[0].startswith("1 unknown kind 12")
+    assert second.texts[0] == "2 affordance 0.87 · unknown"
+    assert first.color == REFUSED
+    assert len(marker_array("q-1", lifted)["markers"]) > 1
+    *_, first, second = panel_rows({}, told, None)
+    assert "unknown kind 12" in first.text
+    assert "unknown refusal too_hot: nothing was measured there" in second.text
+
+
+def test_states_that_only_a_newer_brain_knows_are_told_by_their_number():
+    steps = [SimpleNamespace(index=0, state=12, text="Fold it.", reason_text="")]
+    plan = SimpleNamespace(task="tidy up", done=False, steps=steps)
+    (first, *_, last) = panel_rows({"brain": Heard(status(state=12))}, None, plan)
+    assert first.text.startswith("brain: unknown state 12 | armed")
+    assert last.text == "  1 unknown state 12: Fold it."
+
+
 def cdr_image(stamp_ns: int, size: int = 100, little: bool = True) -> bytes:
     order = "<" if little else ">"
     stamp = struct.pack(f"{order}iI", *divmod(stamp_ns, 1_000_000_000))
@@ -145,7 +170,7 @@ def test_a_grounding_has_one_colour_in_picture_and_panel(make_frame, lift, respo
 
 def status(**fields):
     told = {"state": 1, "armed": True, "dry_run": False, "frames": 9, "engine": "nano"}
-    return SimpleNamespace(**told, problems=[], **fields)
+    return SimpleNamespace(**{**told, **fields}, problems=[])
 
 
 def test_a_node_that_fell_silent_is_told_so():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -10,17 +12,21 @@ import cv2
 import numpy as np
 import pytest
 
+from rynn_brain_ros.language import parse
 from rynn_brain_ros.values import (
     Affordance,
     Area,
     Box,
     FinishReason,
+    Flag,
+    GraspRectangle,
     NoGrounding,
     OutputError,
     Refusal,
     RefusalCode,
     Rejected,
     SelectedFrame,
+    Trajectory,
 )
 from rynn_brain_ros.view import RunReport, write_report
 
@@ -191,11 +197,20 @@ def test_reasoning_is_folded_and_its_groundings_are_marked(page, point, lift):
     start = len(thought) + TEXT.index("<aff")
     moved = replace(point.lifted[0].grounding, span=(start, len(thought + TEXT) - 1))
     reading = replace(point.reading, text=thought + TEXT, reasoning_text=thought, answer_text=TEXT)
+    reading = replace(reading, answer_start=len(thought))
     lifted = (replace(point.lifted[0], grounding=moved),)
     shown = page(replace(point, reading=reading, reasoning=reasoning, lifted=lifted))
     assert len(shown.all("details")) == 1
     assert "mark" in shown.marked("q1g0")
     assert shown.marked("q1g1") == ["mark", "g", "g"]
+
+
+def test_an_answer_whose_words_come_again_after_it_is_shown_from_where_it_begins(page, respond):
+    text = "<think>It is near.</think><answer>Left.</answer> That is: Left."
+    response = respond((), text=text)
+    shown = page(replace(response, reading=parse(text, 0)))
+    assert "Left.</answer> That is: Left." in shown.text
+    assert "<think>It is near.</think><answer>" in shown.text
 
 
 def test_an_unknown_confidence_is_a_dash(page, point, nan):
@@ -261,3 +276,46 @@ def test_nothing_half_written_is_left(tmp_path, point):
     with pytest.raises(OutputError):
         write_report(folder, RunReport("Run"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.html"]
+
+
+# --- in a browser ---------------------------------------------------------------------------------
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+_MEASURE = """<body><pre id="over"></pre><iframe src="page.html" style="border:0"></iframe><script>
+const frame = document.querySelector("iframe");
+frame.onload = () => {
+  for (let width = 400; width <= 1300; width += 20) {
+    frame.style.width = width + "px";
+    const over = frame.contentDocument.documentElement.scrollWidth - width;
+    if (over > 0) document.getElementById("over").append(width + ":" + over + " ");
+  }
+  document.getElementById("over").append("measured");
+};
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_no_window_is_too_narrow_for_the_table(tmp_path, make_frame, lift, respond):
+    frame = make_frame()
+    corners = ((123.5, 456.5), (300.5, 700.5), (601.5, 902.5), (512.5, 998.5))
+    flags = frozenset({Flag.OUT_OF_RANGE, Flag.TRUNCATED})
+    refusal = Refusal(RefusalCode.DEPTH_OUT_OF_RANGE, "it is farther than the sensor is trusted")
+    grasp = GraspRectangle(0, corners, (0, 1), "grasp_rectangle")
+    path = lift(Trajectory(0, corners, (0, 1), "trajectory"), frame)
+    path = replace(path, fixed_frame_id="camera_color_optical_frame")
+    lifted = (path, lift(replace(grasp, flags=flags), frame, refusal=refusal))
+    report = tmp_path / "report.html"
+    write_report(report, RunReport("Run", responses=(respond((frame,), lifted, text="Here."),)))
+    policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+    page = policy.sub("", report.read_text(encoding="utf-8"))
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    measure = tmp_path / "measure.html"
+    measure.write_text(_MEASURE, encoding="utf-8")
+    how = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+    more = (f"--user-data-dir={tmp_path / 'chromium'}", "--allow-file-access-from-files")
+    until = ("--virtual-time-budget=3000", "--dump-dom", measure.as_uri())
+    command = [CHROMIUM, *how, *more, *until]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert re.findall(r'<pre id="over">([^<]*)</pre>', done.stdout) == ["measured"]

@@ -96,9 +96,9 @@ def test_a_step_that_nobody_carries_out_is_a_plan_of_one_proposed_step():
         (examples.cancelled().turns[0], 6, "cancelled"),
         (examples.done_turn(0, 0.0, True), 3, ""),
         (examples.done_turn(0, 0.0, False), 0, ""),
-        (replace(PICK, moves=(replace(PICK.moves[0], outcome=None),)), 0, ""),
+        (replace(PICK, moves=(replace(PICK.moves[0], outcome=None),)), 1, ""),
     ],
-    ids=["done", "refused", "failed", "stopped", "confirmed", "unconfirmed", "not moved yet"],
+    ids=["done", "refused", "failed", "stopped", "confirmed", "unconfirmed", "approved"],
 )
 def test_a_step_has_its_state_and_its_reason(turn, state: int, code: str):
     (step,) = plan_of([turn])["steps"]
