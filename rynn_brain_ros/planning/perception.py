@@ -6,7 +6,6 @@ driven by a clock (``now_ns``), owns no thread and never sleeps.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -32,7 +31,7 @@ from rynn_brain_ros.memory import (
     select_frames,
 )
 from rynn_brain_ros.memory.selection import VISUAL_TOKENS
-from rynn_brain_ros.planning.problems import Problem, Problems
+from rynn_brain_ros.planning.problems import Problem, Problems, kind_of
 from rynn_brain_ros.values import (
     CameraInfo,
     EncodedImage,
@@ -186,9 +185,9 @@ class Perception:
         if checked_ns is not None and abs(frame.stamp_ns - checked_ns) < _CHECK_NS:
             return
         self._checked_ns[frame.camera] = frame.stamp_ns
-        known = {_kind(problem.text): problem for problem in self._defects.get(frame.camera, ())}
+        known = {kind_of(problem.text): problem for problem in self._defects.get(frame.camera, ())}
         self._defects[frame.camera] = tuple(
-            known.get(_kind(text), Problem(text)) for text in frame_defects(frame)
+            known.get(kind_of(text), Problem(text)) for text in frame_defects(frame)
         )
 
     def _tell(self, events: Iterable[BufferEvent]) -> None:
@@ -199,7 +198,7 @@ class Perception:
     def _note(self, camera: str, text: str, is_over: bool = False) -> None:
         if not is_over:
             self._refused[camera] = text
-        self._problems.note((camera, _kind(text)), text, is_over=is_over)
+        self._problems.note((camera, kind_of(text)), text, is_over=is_over)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -235,8 +234,7 @@ class Perception:
                 self._windows.pop((camera, policy.n), None)
             except InputError as error:
                 why = self.refused(camera)
-                told = f"{error}; the newest was refused: {why}" if why else str(error)
-                raise InputError(told) from error
+                raise InputError(f"no image can be used: {why}" if why else str(error)) from error
             else:
                 return replace(chosen, frames=tuple(self._posed(selected) for selected in chosen))
 
@@ -266,8 +264,3 @@ class Perception:
         pose = self._poses.camera_pose(frame.frame_id, frame.stamp_ns)
         known, refusal = (None, pose) if isinstance(pose, Refusal) else (pose, None)
         return replace(selected, frame=replace(frame, T_fixed_camera=known, pose_refusal=refusal))
-
-
-def _kind(text: str) -> str:
-    """The same for each image that has the same defect, whatever its stamp and its size."""
-    return re.sub(r"\d+", "#", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
@@ -30,6 +31,11 @@ class Problem:
             return self.text
         ago_s = math.floor((now_ns - self.last_ns) / 1e9)
         return f"{self.text} ({self.count} times, the last {ago_s} s ago)"
+
+
+def kind_of(text: str) -> str:
+    """The same for each image that has the same defect, whatever its stamp and its size."""
+    return re.sub(r"\d+", "#", text)
 
 
 class Problems:

@@ -255,8 +255,8 @@ class Answering:
             why = (
                 f"the newest was refused: {refused}"
                 if refused
-                else "has the camera stopped, or does its clock differ from this node's "
-                "(use_sim_time)?"
+                else "has the camera stopped, do its stamps stand still, or does its clock differ "
+                "from this node's (use_sim_time)?"
             )
             raise StaleError(
                 f"the newest image on {camera} is {age_s:.1f} s old, more than max_frame_age_s "

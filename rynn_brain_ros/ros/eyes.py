@@ -27,7 +27,7 @@ from rynn_brain_ros.config import CameraConfig, SeeingConfig
 from rynn_brain_ros.memory import AssemblyConfig, AssemblyStats, BufferLimits, DropReason
 from rynn_brain_ros.planning import Perception, PerceptionConfig
 from rynn_brain_ros.planning.intake import Input, image_input, info_input, transforms_input
-from rynn_brain_ros.planning.problems import Problem
+from rynn_brain_ros.planning.problems import Problem, kind_of
 from rynn_brain_ros.ros.qos import fitting, mismatches
 from rynn_brain_ros.values import ConfigError, InputError, RynnBrainError
 
@@ -296,7 +296,8 @@ class Eyes:
         lost += self._unusable + sum(stream.dropped for stream in self._streams)
         problems = perception.lasting_problems
         for problem in problems:
-            if problem.text not in self._logged:
-                self._logged.add(problem.text)
+            kind = kind_of(problem.text)
+            if kind not in self._logged:
+                self._logged.add(kind)
                 self._node.get_logger().warning(problem.text)
         return Seen(cameras, problems, lost)

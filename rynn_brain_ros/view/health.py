@@ -107,10 +107,10 @@ def camera_part(watch: CameraWatch, now_ns: int, max_age_s: float) -> Part:
 
 
 def _standing(watch: CameraWatch) -> int:
-    """How many images came since the last look, where all of them had an old stamp."""
-    if watch.now.emitted > watch.before.emitted:
-        return 0
-    return dict(_risen(watch.before.dropped, watch.now.dropped)).get("duplicate", 0)
+    """How many images came since the last look with an old stamp, where all but the first had."""
+    came = watch.now.emitted - watch.before.emitted
+    repeated = dict(_risen(watch.before.dropped, watch.now.dropped)).get("duplicate", 0)
+    return repeated if came <= 1 and repeated > came else 0
 
 
 def _nothing(watch: CameraWatch) -> list[str]:

@@ -50,6 +50,11 @@ def test_stamps_that_stand_still_are_named_instead_of_the_age_that_follows_from_
     assert "the stamps on /head/image do not advance: 30 images" in problem
 
 
+def test_stamps_that_stand_still_are_named_from_the_first_look_on():
+    (problem,) = told(CameraWatch(TOPIC, stats(), stats(1, duplicate=3), track(0), 1.0, 1.0, 1))
+    assert "do not advance: 3 images" in problem
+
+
 def test_a_stamp_that_came_twice_among_others_is_no_problem():
     before, now = stats(1, duplicate=5), stats(30, duplicate=6)
     assert told(CameraWatch(TOPIC, before, now, track(100 * SECOND_NS), 1.0, 60.0, 1)) == ()
