@@ -19,7 +19,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends python3-pip \
 # What rosdep does not know, into ROS's own Python. Humble's numpy and OpenCV are older than
 # needed, and transforms3d (below tf_transformations) must not be older than numpy.
 ENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_NO_CACHE_DIR=1
-RUN python3 -m pip install pyquaternion rosbags mcap zstandard lz4 httpx 'transforms3d>=0.4.2' \
+RUN python3 -m pip install pyquaternion rosbags mcap zstandard lz4 httpx simplejpeg 'transforms3d>=0.4.2' \
     'numpy>=1.26,<2; python_version < "3.12"' 'opencv-python-headless>=4.7; python_version < "3.12"'
 
 COPY . .

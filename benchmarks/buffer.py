@@ -17,7 +17,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from rynn_brain_ros.memory import BufferLimits, FrameBuffer, KeyframeDetector
+from rynn_brain_ros.memory import BufferLimits, FrameBuffer, KeyframeConfig, KeyframeDetector
 from rynn_brain_ros.values import EncodedImage, Frame
 
 WIDTH, HEIGHT, HZ = 640, 480, 30
@@ -53,7 +53,7 @@ def compressed_cost() -> tuple[float, float, float]:
     """Seconds per frame: receive and append a JPEG; decode it; look at it for keyframes."""
     jpeg = cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
     received = bytearray(jpeg)
-    buffer, detector = FrameBuffer(), KeyframeDetector()
+    buffer, detector = FrameBuffer(), KeyframeDetector(KeyframeConfig(look_interval_s=0))
 
     def frame(i: int) -> Frame:
         image = EncodedImage("jpeg", bytes(received), compressed=True)
@@ -71,7 +71,7 @@ def compressed_cost() -> tuple[float, float, float]:
 def raw_cost() -> tuple[float, float, float]:
     """Seconds per frame: receive and append raw RGB; copy its bytes; look at it."""
     message = bytearray(picture().tobytes())
-    buffer, detector = FrameBuffer(), KeyframeDetector()
+    buffer, detector = FrameBuffer(), KeyframeDetector(KeyframeConfig(look_interval_s=0))
 
     def frame(i: int) -> Frame:
         return Frame("head", i * STEP_NS, "head", raw("rgb8", bytes(message), 3))

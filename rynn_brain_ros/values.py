@@ -120,7 +120,7 @@ class RefusalCode(str, Enum):
     NOT_OPTICAL = "not_optical"
     """The image's frame_id does not look along +z: not an optical frame."""
     STALE = "stale"
-    """The frame, the transform or the answer is older than allowed."""
+    """The frame, the transform or the answer is older than allowed, or there is no frame at all."""
 
     UNKNOWN_SKILL = "unknown_skill"
     """The sentence asks for something that is not in the closed skill set."""

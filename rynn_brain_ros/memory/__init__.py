@@ -29,7 +29,7 @@ from rynn_brain_ros.memory.images import (
     thumbnail,
 )
 from rynn_brain_ros.memory.keyframes import FrameLook, KeyframeConfig, KeyframeDetector
-from rynn_brain_ros.memory.opening import OpenFrames, depth_view
+from rynn_brain_ros.memory.opening import OpenFrames, depth_view, frame_defects
 from rynn_brain_ros.memory.selection import (
     KeyframeWindow,
     SelectionKind,
@@ -61,6 +61,7 @@ __all__ = [
     "decode_color",
     "decode_depth",
     "depth_view",
+    "frame_defects",
     "image_size",
     "latest_k",
     "select",

@@ -53,8 +53,8 @@ class DropReason(str, Enum):
     """Why a frame is not, or no longer, in the buffer."""
 
     UNREADABLE = "unreadable"
-    """Refused: the colour image's header contradicts its bytes, its encoding is unknown, or its
-    pixels do not decode."""
+    """The colour image's header contradicts its bytes, its encoding is unknown, or its pixels do
+    not decode; refused, or forgotten when that was found as it was to be shown."""
     OVERSIZE = "oversize"
     """Refused: the frame alone is bigger than the byte bound."""
     DUPLICATE = "duplicate"
@@ -314,7 +314,9 @@ class FrameBuffer:
         """`images.select`, made once per frame as long as ``max_selected_bytes`` lasts.
 
         A second caller waits for the first instead of encoding again; the writer waits for
-        nobody. The cache compares frames by identity, since a reset clock repeats stamps.
+        nobody. The cache compares frames by identity, since a reset clock repeats stamps. A frame
+        that cannot be shown is forgotten, and counted, before the `ImageError` is raised: whoever
+        chooses again meets another one.
         """
         with self._select_lock:
             selected = self._selected.pop(frame.key, None)
@@ -322,13 +324,24 @@ class FrameBuffer:
                 self._selected_bytes -= _selected_bytes(selected)
                 selected = None
             if selected is None:
-                selected = images.select(frame)
+                try:
+                    selected = images.select(frame)
+                except ImageError:
+                    self._forget(frame)
+                    raise
                 self._selected_bytes += _selected_bytes(selected)
             self._selected[frame.key] = selected
             while self._selected_bytes > self.limits.max_selected_bytes:
                 _, oldest = self._selected.popitem(last=False)
                 self._selected_bytes -= _selected_bytes(oldest)
             return selected
+
+    def _forget(self, frame: Frame) -> None:
+        with self._lock:
+            track = self._tracks.setdefault(frame.camera, _Track())
+            at = bisect_left(track.stamps_ns, frame.stamp_ns)
+            if at < len(track.entries) and track.entries[at].frame is frame:
+                self._remove(track, at, at + 1, DropReason.UNREADABLE)
 
     def _snapshot(self, camera: str | None, until_ns: int | None) -> list[_Entry]:
         with self._lock:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rynn_brain_ros.geometry import DepthView, PinholeCamera, camera_or_refusal, register_depth
-from rynn_brain_ros.memory.images import decode_color, decode_depth
+from rynn_brain_ros.memory.images import check_depth, decode_color, decode_depth, image_size
 from rynn_brain_ros.values import Frame, ImageError, Refusal, RefusalCode, SelectedFrame
 
 _Key = tuple[tuple[str, int], str]
@@ -64,32 +64,66 @@ def depth_view(selected: SelectedFrame) -> DepthView | Refusal:
     Refuses with NO_DEPTH, NO_INTRINSICS or DEPTH_SIZE.
     """
     frame = selected.frame
-    where = f"{frame.camera} at {frame.stamp_ns / 1e9:.3f} s"
     if frame.depth is None:
         no_depth = Refusal(RefusalCode.NO_DEPTH, "this camera has no depth images")
         refusal = frame.depth_refusal or no_depth
-        return replace(refusal, text=f"{where}: {refusal.text}")
-    camera = color_camera(frame)
+        return replace(refusal, text=f"{_named(frame)}: {refusal.text}")
+    camera = _lens_of(frame, selected.width, selected.height)
     if isinstance(camera, Refusal):
         return camera
-    if (camera.width, camera.height) != (selected.width, selected.height):
-        return Refusal(
-            RefusalCode.NO_INTRINSICS,
-            f"camera_info of {where} is for {camera.width}×{camera.height} pixels, the image has "
-            f"{selected.width}×{selected.height}: is it the camera_info of another stream?",
-        )
     try:
         depth_m = decode_depth(frame.depth)
     except ImageError as error:
-        return Refusal(RefusalCode.NO_DEPTH, f"depth of {where} cannot be read: {error}")
+        return _unreadable_depth(frame, error)
     return _under_color(DepthView(depth_m, camera), frame)
+
+
+def frame_defects(frame: Frame) -> tuple[str, ...]:
+    """Why its depth will be refused, as far as headers tell: lenses that are there and describe no
+    camera, or another stream's, and depth of no known encoding or without all of its data. What
+    has not come is no defect of the frame."""
+    found: list[Refusal] = []
+    if frame.camera_info is not None:
+        try:
+            lens = _lens_of(frame, *image_size(frame.color))
+        except ImageError:  # told on its own
+            return ()
+        found += [lens] if isinstance(lens, Refusal) else []
+    if frame.depth_info is not None:
+        lens = camera_or_refusal(frame.depth_info)
+        found += [lens] if isinstance(lens, Refusal) else []
+    if frame.depth is not None:
+        try:
+            check_depth(frame.depth)
+        except ImageError as error:
+            found.append(_unreadable_depth(frame, error))
+    return tuple(dict.fromkeys(refusal.text for refusal in found))
+
+
+def _lens_of(frame: Frame, width: int, height: int) -> PinholeCamera | Refusal:
+    """That of its colour image, whose size is given."""
+    camera = color_camera(frame)
+    if isinstance(camera, Refusal) or (camera.width, camera.height) == (width, height):
+        return camera
+    return Refusal(
+        RefusalCode.NO_INTRINSICS,
+        f"camera_info of {_named(frame)} is for {camera.width}×{camera.height} pixels, the image "
+        f"has {width}×{height}: is it the camera_info of another stream?",
+    )
+
+
+def _unreadable_depth(frame: Frame, error: ImageError) -> Refusal:
+    return Refusal(RefusalCode.NO_DEPTH, f"depth of {_named(frame)} cannot be read: {error}")
+
+
+def _named(frame: Frame) -> str:
+    return f"{frame.camera} at {frame.stamp_ns / 1e9:.3f} s"
 
 
 def color_camera(frame: Frame) -> PinholeCamera | Refusal:
     """The lens of the frame's colour image; NO_INTRINSICS where it is not known."""
     if frame.camera_info is None:
-        where = f"{frame.camera} at {frame.stamp_ns / 1e9:.3f} s"
-        return Refusal(RefusalCode.NO_INTRINSICS, f"no camera_info had arrived for {where}")
+        return Refusal(RefusalCode.NO_INTRINSICS, f"no camera_info had arrived for {_named(frame)}")
     return camera_or_refusal(frame.camera_info, rectified=_is_rectified(frame.camera))
 
 

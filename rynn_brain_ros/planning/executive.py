@@ -221,10 +221,7 @@ class Brain:
 
     def newest(self, shown: SelectedFrame) -> SelectedFrame:
         """The newest frame of the camera, which may be the one shown."""
-        newest = self.sight.newest
-        if newest is None or newest.key == shown.frame.key:
-            return shown
-        return self.sight.perception.show([newest])[0]
+        return self.sight.newest_or(shown)
 
 
 class TurnTaker(Protocol):

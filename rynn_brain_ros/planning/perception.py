@@ -27,9 +27,11 @@ from rynn_brain_ros.memory import (
     KeyframeWindow,
     SelectionKind,
     SelectionPolicy,
+    frame_defects,
     select_frames,
 )
 from rynn_brain_ros.memory.selection import VISUAL_TOKENS
+from rynn_brain_ros.planning.problems import Problem, Problems, kind_of
 from rynn_brain_ros.values import (
     CameraInfo,
     EncodedImage,
@@ -44,7 +46,8 @@ from rynn_brain_ros.values import (
 )
 
 _WORTH_TELLING = {DropReason.UNREADABLE, DropReason.OVERSIZE, DropReason.RESET}
-_MAX_PROBLEMS = 20
+_CHECK_NS = 1_000_000_000
+"""How often a camera's lens and depth are looked at for what would be refused when asked."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,10 @@ class Perception:
             raise InputError("no camera to watch: name at least one colour topic")
         self.transforms = TransformBuffer(history_s=config.limits.horizon_s)
         self.buffer = FrameBuffer(config.limits)
-        self.problems: list[str] = []
-        self._over: set[str] = set()
+        self._problems = Problems()
+        self._refused: dict[str, str] = {}
+        self._defects: dict[str, tuple[Problem, ...]] = {}
+        self._checked_ns: dict[str, int] = {}
         self._keyframes = KeyframeDetector() if config.keyframes else None
         self._windows: dict[tuple[str, int], KeyframeWindow] = {}
         self._poses = _Poses(self.transforms, config.fixed_frame)
@@ -138,11 +143,14 @@ class Perception:
 
     def add_transforms(self, transforms: Iterable[RigidTransform], static: bool) -> None:
         for problem in self.transforms.add(transforms, static=static):
-            self._note(problem, is_over=isinstance(problem, ClockReset))
+            is_over = isinstance(problem, ClockReset)
+            # What is latched comes once, and stays.
+            self._problems.note(problem, problem, is_over=is_over, stays=static and not is_over)
 
     def poll(self, now_ns: int) -> tuple[Frame, ...]:
         """Moves every frame that is complete, or has waited long enough, into the buffer. Those
-        whose pixels do not decode are left out."""
+        whose pixels were seen not to decode are left out."""
+        self._problems.pass_time(now_ns)
         ready = [f for a in self._assemblers.values() for f in a.poll(now_ns)]
         return tuple(frame for frame in ready if self._remember(frame))
 
@@ -156,33 +164,56 @@ class Perception:
         return self._assemblers[camera].stats
 
     def _remember(self, frame: Frame) -> bool:
-        """Whether it can be read. What does not decode at reduced size does not at full size
-        either: nobody is shown it, and no measurement meets it."""
+        """Whether it can be read, as far as it was looked at. What does not decode at reduced size
+        does not at full size either: nobody is shown it, and no measurement meets it."""
         try:
             look = None if self._keyframes is None else self._keyframes.look(frame)
         except ImageError as error:
-            self._note(self.buffer.refuse(frame, str(error)).text)
+            self._tell([self.buffer.refuse(frame, str(error))])
             return False
-        self._tell(self.buffer.append(frame, look))
+        events = self.buffer.append(frame, look)
+        self._tell(events)
+        if any(event.reason is not DropReason.RESET for event in events):
+            return False
+        self._refused.pop(frame.camera, None)
+        self._check(frame)
         return True
+
+    def _check(self, frame: Frame) -> None:
+        """Tells what is wrong with its lens and its depth before somebody asks for metres."""
+        checked_ns = self._checked_ns.get(frame.camera)
+        if checked_ns is not None and abs(frame.stamp_ns - checked_ns) < _CHECK_NS:
+            return
+        self._checked_ns[frame.camera] = frame.stamp_ns
+        known = {kind_of(problem.text): problem for problem in self._defects.get(frame.camera, ())}
+        self._defects[frame.camera] = tuple(
+            known.get(kind_of(text), Problem(text)) for text in frame_defects(frame)
+        )
 
     def _tell(self, events: Iterable[BufferEvent]) -> None:
         for event in events:
             if event.reason in _WORTH_TELLING:
-                self._note(event.text, is_over=event.reason is DropReason.RESET)
+                self._note(event.camera, event.text, is_over=event.reason is DropReason.RESET)
 
-    def _note(self, problem: str, is_over: bool = False) -> None:
-        """Once each, and not without end: a problem of every frame is one problem."""
-        same_kind = [each for each in self.problems if (each in self._over) == is_over]
-        if problem not in self.problems and len(same_kind) < _MAX_PROBLEMS:
-            self.problems.append(problem)
-            if is_over:
-                self._over.add(problem)
+    def _note(self, camera: str, text: str, is_over: bool = False) -> None:
+        if not is_over:
+            self._refused[camera] = text
+        self._problems.note((camera, kind_of(text)), text, is_over=is_over)
 
     @property
-    def lasting_problems(self) -> tuple[str, ...]:
+    def problems(self) -> tuple[str, ...]:
+        """All that were met, each kind once."""
+        return tuple(problem.text for problem in self._problems.met)
+
+    @property
+    def lasting_problems(self) -> tuple[Problem, ...]:
         """Without the jumps of a clock: what came after one is as good as ever."""
-        return tuple(problem for problem in self.problems if problem not in self._over)
+        met = (problem for problem in self._problems.met if not problem.is_over)
+        return (*met, *(each for found in self._defects.values() for each in found))
+
+    def refused(self, camera: str) -> str:
+        """Why the newest image was refused; empty where it was not."""
+        return self._refused.get(camera, "")
 
     def newest_stamp_ns(self, camera: str) -> int | None:
         """Stamp of the newest image received, whether or not it is complete yet; one whose stamp
@@ -190,19 +221,37 @@ class Perception:
         return self._newest_color_ns.get(camera)
 
     def select(self, policy: SelectionPolicy, camera: str, until_ns: int) -> FrameSet:
-        """The frames of one question, as of ``until_ns``. Raises `InputError` without any."""
-        window = None
-        if policy.kind is SelectionKind.KEYFRAMES:
-            window = self._windows.setdefault((camera, policy.n), KeyframeWindow(policy.n))
-        chosen = select_frames(self.buffer, policy, camera, until_ns, window)
-        return replace(chosen, frames=tuple(self._posed(selected) for selected in chosen))
+        """The frames of one question, as of ``until_ns``, without those found damaged. Raises
+        `InputError` where none is left."""
+        while True:
+            window = None
+            if policy.kind is SelectionKind.KEYFRAMES:
+                window = self._windows.setdefault((camera, policy.n), KeyframeWindow(policy.n))
+            try:
+                chosen = select_frames(self.buffer, policy, camera, until_ns, window)
+            except ImageError as error:  # the buffer has forgotten that one
+                self._note(camera, str(error))
+                self._windows.pop((camera, policy.n), None)
+            except InputError as error:
+                why = self.refused(camera)
+                raise InputError(f"no image can be used: {why}" if why else str(error)) from error
+            else:
+                return replace(chosen, frames=tuple(self._posed(selected) for selected in chosen))
 
     def show(self, frames: Sequence[Frame]) -> FrameSet:
-        """Exactly these frames of the buffer, in their order. Raises `InputError` without any."""
+        """Exactly these frames of the buffer, in their order. Raises `InputError` without any, and
+        `ImageError` for a damaged one, which the buffer forgets."""
         if not frames:
             raise InputError("no frame to show: wait for the camera first")
-        shown = tuple(self._posed(self.buffer.select(frame)) for frame in frames)
+        shown = tuple(self._posed(self._selected(frame)) for frame in frames)
         return FrameSet(shown, VISUAL_TOKENS // len(shown))
+
+    def _selected(self, frame: Frame) -> SelectedFrame:
+        try:
+            return self.buffer.select(frame)
+        except ImageError as error:
+            self._note(frame.camera, str(error))
+            raise
 
     def _posed(self, selected: SelectedFrame) -> SelectedFrame:
         """The frame with its pose in today's fixed frame: a robot's base that was the root of

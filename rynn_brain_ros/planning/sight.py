@@ -16,9 +16,11 @@ from rynn_brain_ros.values import (
     Clock,
     Frame,
     FrameSet,
+    ImageError,
     Refusal,
     RefusalCode,
     RigidTransform,
+    SelectedFrame,
     Vector3,
 )
 
@@ -81,16 +83,30 @@ class Sight:
     def show(self, since_ns: int, at_most: int) -> FrameSet | Refusal:
         """Up to ``at_most`` frames taken after ``since_ns``, evenly spread in number, now last;
         STALE when there is none."""
+        while recent := self._since(since_ns):
+            n = min(at_most, len(recent))
+            chosen = [recent[(i + 1) * len(recent) // n - 1] for i in range(n)]
+            try:
+                return self.perception.show(chosen)
+            except ImageError:  # damaged, and forgotten now
+                continue
+        ahead_s = (since_ns - self.clock.now_ns()) / 1e9
+        why = f": the clock jumped back by more than {ahead_s:.3g} s" if ahead_s > 0 else ""
+        text = f"{self.camera}: no image since the newest motion began{why}"
+        return Refusal(RefusalCode.STALE, text)
+
+    def _since(self, stamp_ns: int) -> list[Frame]:
         frames = self.perception.buffer.frames(self.camera)
-        recent = [frame for frame in frames if frame.stamp_ns > since_ns]
-        if not recent:
-            ahead_s = (since_ns - self.clock.now_ns()) / 1e9
-            why = f": the clock jumped back by more than {ahead_s:.3g} s" if ahead_s > 0 else ""
-            text = f"{self.camera}: no image since the newest motion began{why}"
-            return Refusal(RefusalCode.STALE, text)
-        n = min(at_most, len(recent))
-        chosen = [recent[(i + 1) * len(recent) // n - 1] for i in range(n)]
-        return self.perception.show(chosen)
+        return [frame for frame in frames if frame.stamp_ns > stamp_ns]
+
+    def newest_or(self, shown: SelectedFrame) -> SelectedFrame:
+        """The newest frame that can be shown, which may be the one ``shown``."""
+        while (newest := self.newest) is not None and newest.key != shown.frame.key:
+            try:
+                return self.perception.show([newest])[0]
+            except ImageError:  # damaged, and forgotten now
+                continue
+        return shown
 
     def robot(
         self, base_frame: str, links: tuple[str, ...], stamp_ns: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,13 +184,13 @@ class _Run:
         """True when the bag was played to its end, false after Ctrl-C."""
         try:
             for due in self._dues(folder, progress):
-                until_ns = self._now_of(due)
-                if until_ns is None:
+                frames = self._frames_of(due)
+                if frames is None:
                     continue
                 found: list[LiftedGrounding] = []
                 for question in self._config.questions:
                     self._asked += 1
-                    response = self._ask(question, due.time_ns, until_ns, self._asked)
+                    response = self._ask(question, due.time_ns, frames, self._asked)
                     folder.add(response, due.time_ns, self._received_ns, found)
                     found += response.lifted
         except KeyboardInterrupt:
@@ -351,11 +352,12 @@ class _Run:
         if len(self._received_ns) > _MAX_REMEMBERED:
             del self._received_ns[next(iter(self._received_ns))]
 
-    def _now_of(self, due: _Due) -> int | None:
-        """Stamp of the newest image to show. Asked every so often, a moment without any image is
-        passed over: ``None``."""
-        if due.until_ns is not None and self._perception.buffer.frames(self._name, due.until_ns):
-            return due.until_ns
+    def _frames_of(self, due: _Due) -> FrameSet | None:
+        """The frames to show. Asked every so often, a moment without any image that can be shown
+        is passed over: ``None``."""
+        if due.until_ns is not None:
+            with suppress(InputError):
+                return self._perception.select(self._config.selection, self._name, due.until_ns)
         if self._config.every_s is None:
             raise BagError(self._no_image(due.time_ns))
         return None
@@ -366,8 +368,7 @@ class _Run:
         where = f"{self._info.path}: no usable image of {self._name}"
         return f"{where} had arrived by {after_s:.2f} s{reasons}"
 
-    def _ask(self, question: Question, time_ns: int, until_ns: int, number: int) -> Response:
-        frames = self._perception.select(self._config.selection, self._name, until_ns)
+    def _ask(self, question: Question, time_ns: int, frames: FrameSet, number: int) -> Response:
         self._note_age(frames, time_ns)
         query = make_query(number, question, frames)
         engine = self._engines.select(query)

@@ -32,6 +32,7 @@ from rynn_brain_ros.values import (
     Task,
     Timings,
 )
+from rynn_brain_ros.view.health import no_image
 from rynn_brain_ros.view.publications import answers
 from rynn_brain_ros.view.turn_messages import PLAN, proposal
 
@@ -44,7 +45,7 @@ Show = Callable[[str, MessageDict], None]
 
 
 class StaleError(InputError):
-    """The newest image is older than allowed."""
+    """There is no image that can be read, or the newest one is older than allowed."""
 
 
 class _CancelledError(InputError):
@@ -233,24 +234,33 @@ class Answering:
         camera = eyes.camera_of(asked.camera)
         until_ns = eyes.wait_for_newest(1.0 + config.max_wait_s, camera)
         if until_ns is None:
-            raise InputError(
-                f"no image has arrived on {camera}: is the camera publishing (ros2 topic hz)?"
-            )
+            raise StaleError(no_image(camera, eyes.publishers(camera)))
         if asked.stamp_ns > 0:
             until_ns = min(until_ns, asked.stamp_ns)
         else:
             self._check_age(camera, until_ns)
         policy = SelectionPolicy(n=asked.frames or config.frames, fps=config.fps)
-        frames = eyes.perception.select(policy, camera, until_ns)
+        try:
+            frames = eyes.perception.select(policy, camera, until_ns)
+        except InputError as error:
+            raise StaleError(str(error)) from error
+        if asked.stamp_ns <= 0:  # those that came after it may have been refused
+            self._check_age(camera, frames[-1].frame.stamp_ns)
         return make_query(next(self._numbers), asked.question, frames)
 
     def _check_age(self, camera: str, stamp_ns: int) -> None:
         age_s = (self._node.get_clock().now().nanoseconds - stamp_ns) / 1e9
         if age_s > self._config.max_frame_age_s:
+            refused = self._eyes.perception.refused(camera)
+            why = (
+                f"the newest was refused: {refused}"
+                if refused
+                else "has the camera stopped, do its stamps stand still, or does its clock differ "
+                "from this node's (use_sim_time)?"
+            )
             raise StaleError(
                 f"the newest image on {camera} is {age_s:.1f} s old, more than max_frame_age_s "
-                f"({self._config.max_frame_age_s:g}): has the camera stopped, or does its clock "
-                "differ from this node's (use_sim_time)?"
+                f"({self._config.max_frame_age_s:g}): {why}"
             )
         if age_s < -self._config.max_frame_age_s:
             raise StaleError(

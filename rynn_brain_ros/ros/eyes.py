@@ -24,10 +24,11 @@ from rynn_brain_ros import messages
 from rynn_brain_ros.bags import typestore
 from rynn_brain_ros.bags.types import DECODE_ERRORS
 from rynn_brain_ros.config import CameraConfig, SeeingConfig
-from rynn_brain_ros.memory import AssemblyConfig, AssemblyStats, BufferLimits
+from rynn_brain_ros.memory import AssemblyConfig, AssemblyStats, BufferLimits, DropReason
 from rynn_brain_ros.planning import Perception, PerceptionConfig
 from rynn_brain_ros.planning.intake import Input, image_input, info_input, transforms_input
-from rynn_brain_ros.ros.qos import mismatches
+from rynn_brain_ros.planning.problems import Problem, kind_of
+from rynn_brain_ros.ros.qos import fitting, mismatches
 from rynn_brain_ros.values import ConfigError, InputError, RynnBrainError
 
 _IMAGES, _OTHERS = 10, 256
@@ -56,7 +57,7 @@ class Seen:
     colour topic, ``dropped`` is of messages and of images that never became frames."""
 
     cameras: Mapping[str, AssemblyStats]
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     dropped: int = 0
 
 
@@ -116,6 +117,7 @@ class Eyes:
         self._unusable = 0
         self._awaited = 0
         self._begun = self._ended = 0
+        self._logged: set[str] = set()
         self.seen = self._look_back()
         self._changed = threading.Condition()
         self._bell = threading.Event()
@@ -139,6 +141,7 @@ class Eyes:
         worker, `perception` belongs to the caller's thread, which calls `take_in` and polls."""
         self.perception = Perception(self._perception_config)
         self._streams, self._unusable = [], 0
+        self._logged.clear()
         self.seen = self._look_back()
         self._stopping.clear()
         for topic, camera in self._named.items():
@@ -197,6 +200,10 @@ class Eyes:
         """Publishers that are there and whose messages do not come, as sentences."""
         return mismatches(self._node, self._subscriptions)
 
+    def publishers(self, topic: str) -> int:
+        """How many there are that this node should hear."""
+        return fitting(self._node, self._subscriptions, topic)
+
     # --- subscriptions ---------------------------------------------------------------------------
 
     def _watch(self, name: str, camera: CameraConfig) -> None:
@@ -240,12 +247,11 @@ class Eyes:
             self._bell.wait(_LOOK_S)
             self._bell.clear()
             self._begun += 1
-            arrived = self._taken_in()
-            became_frames = self.perception.poll(self._node.get_clock().now().nanoseconds)
+            self._taken_in()
+            self.perception.poll(self._node.get_clock().now().nanoseconds)
             with self._changed:
                 self._ended = self._begun
-                if arrived or became_frames:
-                    self.seen = self._look_back()
+                self.seen = self._look_back()
                 self._changed.notify_all()
 
     def take_in(self) -> None:
@@ -279,7 +285,19 @@ class Eyes:
             )
 
     def _look_back(self) -> Seen:
-        cameras = {camera: self.perception.stats(camera) for camera in self._named}
+        perception = self.perception
+        cameras = {camera: perception.stats(camera) for camera in self._named}
         lost = sum(sum(stats.dropped.values()) for stats in cameras.values())
+        lost += sum(
+            track.dropped.get(reason, 0)
+            for track in perception.buffer.stats().cameras
+            for reason in (DropReason.UNREADABLE, DropReason.OVERSIZE)
+        )
         lost += self._unusable + sum(stream.dropped for stream in self._streams)
-        return Seen(cameras, self.perception.lasting_problems, lost)
+        problems = perception.lasting_problems
+        for problem in problems:
+            kind = kind_of(problem.text)
+            if kind not in self._logged:
+                self._logged.add(kind)
+                self._node.get_logger().warning(problem.text)
+        return Seen(cameras, problems, lost)

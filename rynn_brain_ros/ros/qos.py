@@ -51,6 +51,16 @@ def mismatches(node: Node, subscriptions: Iterable[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in told if text))
 
 
+def fitting(node: Node, subscriptions: Iterable[Any], topic: str) -> int:
+    """How many publishers there are that a subscription to the topic hears."""
+    return sum(
+        not _mismatch(subscription, publisher)
+        for subscription in subscriptions
+        if subscription.topic_name == topic
+        for publisher in node.get_publishers_info_by_topic(topic)
+    )
+
+
 def _mismatch(subscription: Any, publisher: Any) -> str:
     topic = subscription.topic_name
     who = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"

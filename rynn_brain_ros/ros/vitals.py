@@ -58,7 +58,7 @@ class Vitals:
         workers = (e for e in engines.by_role.values() if isinstance(e, WorkerEngine))
         self._workers = tuple(dict.fromkeys(workers))
         self._before = eyes.seen.cameras
-        self._looked_s = time.monotonic()
+        self._begun_s = self._looked_s = time.monotonic()
         self._told: frozenset[str] = frozenset()
         self._mismatches()
 
@@ -68,7 +68,7 @@ class Vitals:
         watches = self._watches()
         parts = [
             *(camera_part(watch, now_ns, self._max_frame_age_s) for watch in watches),
-            *self._other_parts(),
+            *self._other_parts(now_ns),
         ]
         name = self._node.get_fully_qualified_name()
         return self._status(parts, watches[0], now_ns), diagnostic_array(parts, name, now_ns)
@@ -78,16 +78,25 @@ class Vitals:
         seen, stats = self._eyes.seen.cameras, self._eyes.perception.buffer.stats()
         tracks = {track.camera: track for track in stats.cameras}
         watches = [
-            CameraWatch(topic, self._before[topic], now, tracks.get(topic), now_s - looked_s)
+            CameraWatch(
+                topic,
+                self._before[topic],
+                now,
+                tracks.get(topic),
+                now_s - looked_s,
+                since_s=now_s - self._begun_s,
+                publishers=self._eyes.publishers(topic),
+            )
             for topic, now in seen.items()
         ]
         self._before, self._looked_s = seen, now_s
         return watches
 
-    def _other_parts(self) -> Iterator[Part]:
+    def _other_parts(self, now_ns: int) -> Iterator[Part]:
         eyes, answers = self._eyes, self._answers
         buffer = eyes.perception.buffer
-        yield buffer_part(buffer.stats(), buffer.limits, eyes.seen.dropped, eyes.seen.problems)
+        problems = [each.told(now_ns) for each in eyes.seen.problems if each.is_news(now_ns)]
+        yield buffer_part(buffer.stats(), buffer.limits, eyes.seen.dropped, problems)
         troubles = [worker.trouble for worker in self._workers if worker.trouble]
         if answers.failure:
             troubles.append(f"the last question failed: {answers.failure}")

@@ -11,10 +11,18 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from rynn_brain_ros import messages
-from rynn_brain_ros.memory import AssemblyStats, BufferLimits, BufferStats, CameraStats
+from rynn_brain_ros.memory import (
+    AssemblyStats,
+    BufferLimits,
+    BufferStats,
+    CameraStats,
+    DropReason,
+)
 from rynn_brain_ros.values import Timings
 
 _MIB = 1 << 20
+_GRACE_S = 2.0
+"""After so long a camera that publishes has been found and was heard."""
 _STAGES = ("queue_s", "encode_s", "prefill_s", "decode_s", "total_s")
 
 
@@ -37,13 +45,18 @@ class Part:
 
 @dataclass(frozen=True)
 class CameraWatch:
-    """One camera's counts at two looks, ``before`` and ``now``, and what is remembered of it."""
+    """One camera's counts at two looks, ``before`` and ``now``, and what is remembered of it.
+
+    It has been watched for ``since_s``; ``publishers`` are those that should be heard.
+    """
 
     topic: str
     before: AssemblyStats
     now: AssemblyStats
     track: CameraStats | None
     period_s: float
+    since_s: float = math.inf
+    publishers: int = 0
 
     def age_s(self, now_ns: int) -> float:
         """Of the newest frame; NaN without one."""
@@ -59,8 +72,14 @@ def camera_part(watch: CameraWatch, now_ns: int, max_age_s: float) -> Part:
     problems = [f"{n} of the last {came} frames of {watch.topic} lack {w}" for w, n in lacks]
     if now.resets > watch.before.resets:
         problems.append(f"the clock of {watch.topic} went back: what was seen before is forgotten")
-    if math.isnan(age_s):
-        problems.append(f"no image has arrived on {watch.topic}: is the camera publishing?")
+    standing = _standing(watch)
+    if standing:
+        problems.append(
+            f"the stamps on {watch.topic} do not advance: {standing} images came with one that was "
+            "there already; the driver must stamp each image"
+        )
+    elif math.isnan(age_s):
+        problems += _nothing(watch)
     elif age_s > max_age_s:
         problems.append(f"the newest image on {watch.topic} is {age_s:.1f} s old")
     elif age_s < -max_age_s:
@@ -85,6 +104,35 @@ def camera_part(watch: CameraWatch, now_ns: int, max_age_s: float) -> Part:
     )
     level = Level.ERROR if silent else Level.WARN
     return Part(f"camera {watch.topic}", values, tuple(problems), level)
+
+
+def _standing(watch: CameraWatch) -> int:
+    """How many images came since the last look with an old stamp, where all but the first had."""
+    came = watch.now.emitted - watch.before.emitted
+    repeated = dict(_risen(watch.before.dropped, watch.now.dropped)).get("duplicate", 0)
+    return repeated if came <= 1 and repeated > came else 0
+
+
+def _nothing(watch: CameraWatch) -> list[str]:
+    """Why there is no image, as far as is known."""
+    refused = watch.track.dropped if watch.track else {}
+    n_refused = refused.get(DropReason.UNREADABLE, 0) + refused.get(DropReason.OVERSIZE, 0)
+    if n_refused:
+        return [f"none of the images on {watch.topic} can be used: {n_refused} were refused"]
+    if watch.since_s < _GRACE_S or watch.now.pending:
+        return []
+    return [no_image(watch.topic, watch.publishers)]
+
+
+def no_image(topic: str, publishers: int) -> str:
+    """``publishers`` are those that should be heard."""
+    if not publishers:
+        return f"no image has arrived on {topic}: is the camera publishing?"
+    return (
+        f"no image has arrived on {topic}, though somebody publishes it: either the camera gives "
+        "none, or they get lost on the way, as large images do where the sockets' buffers are "
+        "small: use the compressed topic, or raise net.core.rmem_max and the middleware's buffer"
+    )
 
 
 def _risen(before: Mapping[str, int], now: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -484,14 +484,14 @@ def test_any_order_of_arrivals_gives_sorted_frames_and_no_lost_count(
             depth(made, max(0, now_ms))
         else:
             emitted = made.poll(now_ms * MS)
-            assert made.stats.pending <= 5
+            assert made.stats.pending <= 5 + 1, "and one whose stamp is back"
             for frame in emitted:
                 last = -(10**18) if made.stats.resets > resets else last
                 resets = made.stats.resets
                 assert frame.stamp_ns > last
                 last = frame.stamp_ns
         stats = made.stats
-        assert stats.pending <= 10
+        assert stats.pending <= 10 + 1
         assert stats.emitted + stats.pending + sum(stats.dropped.values()) == n_color
 
 

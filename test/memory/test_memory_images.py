@@ -406,3 +406,64 @@ def test_real_depth_survives_rvl(shared_data: Path) -> None:
     depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[::4]
     decoded = decode_depth(with_header("16UC1; compressedDepth rvl", rvl_bytes(depth)))
     np.testing.assert_array_equal(decoded, decode_depth(raw("16UC1", depth)))
+
+
+def noisy_jpeg(*settings: int) -> bytes:
+    rng = np.random.default_rng(0)
+    picture = scene(640, 480) // 2 + rng.integers(0, 20, (480, 640, 3), dtype=np.uint8)
+    return bytes(cv2.imencode(".jpg", picture, settings)[1])
+
+
+def selected(data: bytes) -> bytes:
+    return bytes(select(frame(0, color=EncodedImage("jpeg", data, compressed=True))).image)
+
+
+def without_segments(data: bytes, marker: int) -> bytes:
+    """The same JPEG without its segments of a kind."""
+    kept, at = data[:2], 2
+    while data[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        kept, at = kept + (b"" if data[at + 1] == marker else data[at:end]), end
+    return kept + data[at:]
+
+
+def test_a_jpeg_that_lost_bytes_inside_is_not_shown() -> None:
+    pytest.importorskip("simplejpeg")
+    whole = noisy_jpeg()
+    middle = len(whole) // 2
+    damaged = whole[:middle] + whole[middle + 500 :]
+    decode_color(EncodedImage("jpeg", damaged, compressed=True))  # OpenCV makes up the rest
+    with pytest.raises(ImageError, match="it is damaged inside"):
+        selected(damaged)
+
+
+def test_a_jpeg_whose_pixels_do_not_decode_is_not_shown() -> None:
+    damaged = bytearray(noisy_jpeg())
+    damaged[damaged.find(b"\xff\xc4") + 4] = 0xFF  # in a Huffman table
+    with pytest.raises(ImageError, match="its pixels do not decode"):
+        selected(bytes(damaged))
+
+
+WHOLE = noisy_jpeg()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        WHOLE,
+        without_segments(WHOLE, 0xC4),  # no Huffman tables, as in MJPEG
+        without_segments(WHOLE, 0xE0),
+        WHOLE + bytes(1000),
+        WHOLE + b"\xff\xd9",
+        *(WHOLE[:-2] + bytes(n) + WHOLE[-2:] for n in (1, 8, 64)),
+        WHOLE[:-2] + b"\xff\xff" + WHOLE[-2:],
+        noisy_jpeg(cv2.IMWRITE_JPEG_RST_INTERVAL, 40),
+        noisy_jpeg(cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    ],
+    ids=[
+        *("whole", "no_tables", "no_jfif", "padded", "ends_twice", "1_over", "8_over", "64_over"),
+        *("fill", "restarts", "progressive"),
+    ],
+)
+def test_what_cameras_do_to_a_jpeg_is_no_damage(data: bytes) -> None:
+    assert selected(data) == data

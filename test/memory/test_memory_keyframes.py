@@ -65,16 +65,29 @@ def test_noise_in_the_dark_is_not_novel() -> None:
 def test_blurred_view_of_something_new_waits_for_a_sharp_one() -> None:
     detector = KeyframeDetector()
     for i in range(5):
-        detector.look(shown(i / 30, textured(0)))
+        detector.look(shown(i / 5, textured(0)))
     blurred = cv2.GaussianBlur(textured(1), (0, 0), 12)
     assert not detector.look(shown(1, blurred)).keyframe
-    assert detector.look(shown(1.1, textured(1))).keyframe
+    assert detector.look(shown(1.2, textured(1))).keyframe
+
+
+def test_a_fast_camera_is_looked_at_five_times_a_second_and_misses_nothing_new() -> None:
+    detector = KeyframeDetector()
+    unread = EncodedImage("jpeg", b"not a picture", compressed=True)
+    found = []
+    for i in range(60):
+        second, at = i // 30, i / 30
+        picture = (
+            shown(at, SCENES[second]) if i % 6 == 0 else frame(round(at * SECOND), color=unread)
+        )
+        found += [i] if detector.look(picture).keyframe else []
+    assert found == [0, 30], "five of six were not opened"
 
 
 def test_keyframes_keep_their_least_distance() -> None:
     detector = KeyframeDetector(KeyframeConfig(min_interval_s=0.4))
     detector.look(shown(0, SCENES[0]))
-    assert not detector.look(shown(0.3, SCENES[1])).keyframe
+    assert not detector.look(shown(0.2, SCENES[1])).keyframe
     assert detector.look(shown(0.4, SCENES[1])).keyframe
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -47,6 +49,15 @@ def see(perception: Perception, stamp_ns: int) -> None:
     perception.add_color_info(CAMERA, INFO, stamp_ns)
     perception.add_depth(CAMERA, stamp_ns, OPTICAL, depth())
     perception.add_color(CAMERA, stamp_ns, OPTICAL, picture())
+
+
+def lasting(perception: Perception) -> tuple[str, ...]:
+    return tuple(problem.text for problem in perception.lasting_problems)
+
+
+def news(perception: Perception, now_ns: int) -> tuple[str, ...]:
+    """What the status tells."""
+    return tuple(p.told(now_ns) for p in perception.lasting_problems if p.is_news(now_ns))
 
 
 def test_a_whole_frame_is_remembered_at_once(perception: Perception):
@@ -127,14 +138,14 @@ def test_a_clock_that_jumps_back_is_told_and_is_no_lasting_problem(perception: P
     assert len(perception.problems) == 2, "of the transforms and of the pictures"
     assert perception.lasting_problems == ()
     perception.add_transforms([pose(100 * MS, OPTICAL, "base_link")], static=False)
-    assert perception.lasting_problems == tuple(perception.problems[2:]) != ()
+    assert lasting(perception) == perception.problems[2:] != ()
 
 
 def test_what_is_wrong_beside_a_clock_that_jumps_back_lasts(perception: Perception):
     perception.add_transforms([pose(9000 * MS)], static=False)
     perception.add_transforms([pose(100 * MS), pose(100 * MS, OPTICAL, OPTICAL)], static=False)
     assert len(perception.problems) == 2
-    assert perception.lasting_problems == tuple(perception.problems[1:])
+    assert lasting(perception) == perception.problems[1:]
 
 
 def test_a_bag_that_loops_leaves_room_for_lasting_problems(perception: Perception):
@@ -162,9 +173,9 @@ def test_a_picture_whose_header_is_whole_and_whose_pixels_do_not_decode_is_no_fr
     broken = EncodedImage("rgb8; jpeg compressed", bytes(jpeg), compressed=True)
     assert image_size(broken) == (8, 6)
     see(perception, 100 * MS)
-    perception.add_color(CAMERA, 200 * MS, OPTICAL, broken)
-    (frame,) = perception.poll(200 * MS)
-    assert perception.poll(600 * MS) == ()
+    perception.add_color(CAMERA, 300 * MS, OPTICAL, broken)
+    (frame,) = perception.poll(300 * MS)
+    assert perception.poll(700 * MS) == ()
     assert perception.buffer.latest(CAMERA) is frame
     (camera,) = perception.buffer.stats().cameras
     assert camera.dropped[DropReason.UNREADABLE] == 1
@@ -172,12 +183,145 @@ def test_a_picture_whose_header_is_whole_and_whose_pixels_do_not_decode_is_no_fr
     assert "its pixels do not decode" in problem
 
 
-def test_problems_of_every_frame_do_not_pile_up(perception: Perception):
-    broken = EncodedImage("rgb8; jpeg compressed", b"\xff\xd8 and no more", compressed=True)
+CUT_OFF = EncodedImage("bgr8", bytes(100), 8, 6, 24)
+
+
+def fail(perception: Perception, stamp_ns: int, image: EncodedImage = CUT_OFF) -> None:
+    perception.add_color(CAMERA, stamp_ns, OPTICAL, image)
+    perception.poll(stamp_ns)
+    perception.poll(stamp_ns + 400 * MS)
+
+
+def test_a_problem_of_many_images_is_one_sentence_that_counts_them(perception: Perception):
+    for index in range(30):
+        fail(perception, index * 1000 * MS)
+    (told,) = news(perception, 31_400 * MS)
+    assert told.endswith("the message was cut off: drop it (30 times, the last 2 s ago)")
+
+
+def test_the_same_defect_of_jpegs_of_different_lengths_is_one_problem(perception: Perception):
+    for index in range(30):
+        data = b"\xff\xd8 and no more" + bytes(index)
+        fail(perception, index * 1000 * MS, EncodedImage("rgb8; jpeg", data, compressed=True))
+    assert len(perception.problems) == 1
+
+
+def test_another_defect_is_told_after_many_of_one_kind(perception: Perception):
+    for index in range(30):
+        fail(perception, index * 1000 * MS)
+    fail(perception, 30_000 * MS, EncodedImage("weird", bytes(144), 8, 6, 24))
+    assert "not a known colour encoding" in news(perception, 30_500 * MS)[-1]
+
+
+def test_a_problem_is_over_some_seconds_after_it_was_met_last(perception: Perception):
+    fail(perception, 1000 * MS)
+    assert len(news(perception, 10_000 * MS)) == 1
+    assert news(perception, 12_000 * MS) == ()
+    fail(perception, 20_000 * MS)
+    assert len(news(perception, 21_000 * MS)) == 1
+
+
+def test_a_problem_from_before_the_first_look_at_the_clock_is_over_too(perception: Perception):
+    perception.add_transforms([pose(100 * MS, OPTICAL, OPTICAL)], static=False)
+    perception.poll(1_800_000_000_000 * MS)
+    assert len(news(perception, 1_800_000_000_000 * MS)) == 1
+    assert news(perception, 1_800_000_011_000 * MS) == ()
+
+
+def test_a_static_transform_that_was_left_out_stays_a_problem(perception: Perception):
+    perception.poll(0)
+    perception.add_transforms([pose(0, OPTICAL, OPTICAL)], static=True)
+    assert len(news(perception, 3_600_000 * MS)) == 1
+
+
+def test_kinds_of_problems_do_not_pile_up(perception: Perception):
     for index in range(200):
-        perception.add_color(CAMERA, index * 10 * MS, OPTICAL, broken)
-        perception.flush()
-    assert len(perception.problems) <= 20
+        loop = pose(100 * MS, f"link_{index}", f"link_{index}")
+        perception.add_transforms([loop], static=False)
+        perception.poll(index * 10 * MS)
+    assert len(perception.problems) == 20
+    perception.poll(60_000 * MS)
+    fail(perception, 60_000 * MS)
+    assert len(perception.problems) == 20
+    assert "cut off" in perception.problems[-1], "what is no news made room"
+
+
+def test_who_asks_where_every_image_is_refused_hears_why(perception: Perception):
+    fail(perception, 1000 * MS, EncodedImage("bayer_rggb16", bytes(96), 8, 6, 16))
+    with pytest.raises(InputError, match="not a known colour encoding"):
+        perception.select(SelectionPolicy(), CAMERA, 1000 * MS)
+
+
+@pytest.mark.parametrize("kind", list(SelectionKind))
+def test_a_damaged_picture_that_nobody_looked_at_is_left_out_when_it_would_be_shown(
+    perception: Perception, kind: SelectionKind
+):
+    for stamp_ns in (0, 600 * MS):
+        see(perception, stamp_ns)
+        perception.poll(stamp_ns)
+    perception.add_color(CAMERA, 700 * MS, OPTICAL, lost_bytes())
+    perception.poll(700 * MS)
+    perception.poll(1100 * MS)
+    assert perception.buffer.latest(CAMERA).stamp_ns == 700 * MS
+    shown = perception.select(SelectionPolicy(kind), CAMERA, 700 * MS)
+    assert shown[-1].frame.stamp_ns == 600 * MS
+    assert perception.buffer.latest(CAMERA).stamp_ns == 600 * MS
+    (camera,) = perception.buffer.stats().cameras
+    assert camera.dropped[DropReason.UNREADABLE] == 1
+    assert "damaged inside" in news(perception, 1100 * MS)[0]
+
+
+def lost_bytes() -> EncodedImage:
+    pytest.importorskip("simplejpeg")
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    whole = cv2.imencode(".jpg", noise)[1].tobytes()
+    return EncodedImage("jpeg", whole[:-1000] + whole[-2:], compressed=True)
+
+
+@pytest.mark.parametrize(
+    ("info", "told"),
+    [
+        (replace(INFO, k=(0.0,) * 9), "not positive"),
+        (replace(INFO, width=0), "the image size is 0×6"),
+        (replace(INFO, d=(0.1,), distortion_model="odd"), "unknown distortion model 'odd'"),
+        (replace(INFO, width=80), "the camera_info of another stream?"),
+    ],
+)
+def test_a_lens_that_cannot_be_used_is_told_before_anybody_asks(
+    perception: Perception, info: CameraInfo, told: str
+):
+    perception.add_color_info(CAMERA, info, 0)
+    see_with(perception, 1000 * MS, depth())
+    (problem,) = news(perception, 3_600_000 * MS)
+    assert told in problem
+    perception.add_color_info(CAMERA, INFO, 1500 * MS)
+    see_with(perception, 2000 * MS, depth())
+    assert news(perception, 2000 * MS) == ()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        EncodedImage("8UC1", bytes(48), 8, 6, 8),
+        EncodedImage("16UC1", bytes(10), 8, 6, 16),
+        EncodedImage("16UC1; compressedDepth png", bytes(40), compressed=True),
+    ],
+    ids=["encoding", "cut_off", "no_png"],
+)
+def test_depth_that_cannot_be_read_is_told_before_anybody_asks(
+    perception: Perception, image: EncodedImage
+):
+    perception.add_color_info(CAMERA, INFO, 0)
+    see_with(perception, 1000 * MS, image)
+    (problem,) = news(perception, 1000 * MS)
+    assert "depth of /camera/image at 1.000 s cannot be read" in problem
+
+
+def see_with(perception: Perception, stamp_ns: int, image: EncodedImage) -> None:
+    perception.add_transforms([pose(stamp_ns)], static=False)
+    perception.add_depth(CAMERA, stamp_ns, OPTICAL, image)
+    perception.add_color(CAMERA, stamp_ns, OPTICAL, picture())
+    perception.poll(stamp_ns)
 
 
 def test_the_newest_stamp_counts_before_the_frame_is_whole(perception: Perception):
@@ -229,7 +373,7 @@ def test_an_image_with_an_odd_stamp_costs_itself_alone():
     assert kept == {"/head": [9000, 9100, 9300], "/wrist": [9000, 9100, 9200, 9300]}
     assert isinstance(perception.transforms.lookup("odom", OPTICAL, 9000 * MS), RigidTransform)
     assert perception.stats("/head").dropped == {"late": 1}
-    assert perception.problems == []
+    assert perception.problems == ()
 
 
 def test_a_second_camera_starts_over_without_the_frames_of_the_first():

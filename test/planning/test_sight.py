@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 from played_robot import CAMERA, PERIOD_NS, START_NS, T_WORLD_ARM, PlayedTable, Switch
 
 from rynn_brain_ros.planning.sight import Sight
 from rynn_brain_ros.planning.watchdog import Watchdog, WatchdogLimits
-from rynn_brain_ros.values import FrameSet, Refusal, RefusalCode, RigidTransform
+from rynn_brain_ros.values import EncodedImage, FrameSet, Refusal, RefusalCode, RigidTransform
 
 MS = 1_000_000
 
@@ -260,3 +263,22 @@ def test_an_unknown_frame_has_no_pose(sight: Sight, table: PlayedTable):
     refusal = sight.pose("world", "panda_link99", table.now_ns())
     assert isinstance(refusal, Refusal)
     assert refusal.code is RefusalCode.NO_TRANSFORM
+
+
+def test_a_picture_that_is_damaged_inside_is_neither_shown_nor_compared_with(sight: Sight):
+    pytest.importorskip("simplejpeg")
+    sight.tick(0.5)
+    newest = sight.newest
+    assert newest is not None
+    (shown,) = sight.perception.show([newest])
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    whole = cv2.imencode(".jpg", noise)[1].tobytes()
+    color = EncodedImage("jpeg", whole[:-1000] + whole[-2:], compressed=True)
+    for late_ns in (1, 2):
+        stamp_ns = newest.stamp_ns + late_ns
+        sight.perception.buffer.append(replace(newest, stamp_ns=stamp_ns, color=color))
+        if late_ns == 1:
+            assert sight.newest_or(shown) is shown
+    frames = sight.show(START_NS, at_most=2)
+    assert isinstance(frames, FrameSet)
+    assert frames[-1].frame is newest

@@ -14,9 +14,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from recordings import (
     CUBE,
     Item,
@@ -533,6 +536,27 @@ def test_a_moment_without_an_image_is_passed_over(small_bag: Path, tmp_path: Pat
     assert replay(bag, tmp_path / "out", "--every", "0.5") == 0
     stamps = [answer["stamp_ns"] for answer in answers(tmp_path / "out")]
     assert stamps == [START_NS + HALF_S, START_NS + 2 * HALF_S]
+
+
+def test_a_moment_whose_only_image_is_damaged_inside_is_passed_over(
+    small_bag: Path, tmp_path: Path
+):
+    pytest.importorskip("simplejpeg")
+
+    def lose_bytes(item: Item) -> None:
+        if item.log_ns == START_NS:
+            jpeg = as_jpeg(item.value.data)
+            item.value.data = np.concatenate([jpeg[:-400], jpeg[-2:]])
+
+    bag = changed(small_bag, tmp_path / "lost.mcap", spoil(COLOR_TOPIC, lose_bytes))
+    assert replay(bag, tmp_path / "out", "--every", "0.5") == 0
+    told = answers(tmp_path / "out")
+    assert [answer["stamp_ns"] for answer in told] == [START_NS + HALF_S, START_NS + 2 * HALF_S]
+    assert [len(answer["frames"]) for answer in told] == [1, 2]
+
+
+def as_jpeg(picture: Any) -> NDArray[np.uint8]:
+    return cv2.imencode(".jpg", cv2.imdecode(picture, cv2.IMREAD_COLOR))[1].ravel()
 
 
 def test_a_picture_with_noise_inside_never_ends_in_a_traceback(small_bag: Path, tmp_path: Path):

@@ -230,6 +230,60 @@ def test_a_camera_that_is_unplugged_is_stale_and_one_that_is_back_is_seen_again(
     assert found.success, found.message
 
 
+def publish_unreadable(graph: Graph, stamp_ns: int) -> None:
+    """What a camera of 16 bits without a debayering node gives."""
+    picture = Image(height=6, width=8, encoding="bayer_rggb16", step=16, data=bytes(96))
+    picture.header.stamp.sec, picture.header.stamp.nanosec = divmod(stamp_ns, SECOND_NS)
+    graph.robot.camera.color.publish(picture)
+
+
+def test_images_that_cannot_be_read_are_named_in_the_answer_and_the_status(kept: Kept) -> None:
+    graph = kept(Graph())
+    graph.bring_up()
+    publish_unreadable(graph, now_ns())
+    refused = graph.call(graph.ground_client, Ground.Request(target="the red cube"))
+    assert refused.refusal_code == "stale"
+    assert "'bayer_rggb16'" in refused.message
+    assert "not a known colour encoding" in refused.message
+    status = graph.robot.received["status"]
+    told = "none of the images on /camera/color/image_raw can be used: 1 were refused"
+    graph.wait_until(lambda: status and told in status[-1].problems, "the status")
+    assert status[-1].frames_dropped == 1
+    assert any("not a known colour encoding" in problem for problem in status[-1].problems)
+
+
+def test_a_good_image_is_not_shown_as_now_once_those_after_it_are_refused(kept: Kept) -> None:
+    graph = kept(Clocked())
+    start = 1000 * SECOND_NS
+    graph.set_time(start)
+    graph.bring_up()
+    graph.show(start)
+    later = start + 10 * SECOND_NS
+    graph.set_time(later)
+    publish_unreadable(graph, later)
+    seen = graph.eyes.perception
+    graph.wait_until(lambda: seen.newest_stamp_ns(graph.eyes.camera) == later, "the image")
+    graph.set_time(later + SECOND_NS)  # it has waited long enough for its depth
+    refused = graph.call(graph.ground_client, Ground.Request(target="the red cube"))
+    assert refused.refusal_code == "stale"
+    assert "11.0 s old" in refused.message
+    assert "the newest was refused: " in refused.message
+
+
+def test_a_camera_that_is_there_and_whose_images_do_not_come_is_told_so(kept: Kept) -> None:
+    graph = kept(Graph())
+    graph.bring_up()
+    status, camera = graph.robot.received["status"], graph.robot.camera
+    silent = "no image has arrived on /camera/color/image_raw"
+
+    def told(what: str) -> bool:
+        return bool(status) and any(text.startswith(silent + what) for text in status[-1].problems)
+
+    graph.wait_until(lambda: told(", though somebody publishes it"), "images lost on the way")
+    graph.robot.destroy_publisher(camera.color)
+    graph.wait_until(lambda: told(": is the camera publishing?"), "a camera that is gone")
+
+
 def test_a_bag_that_begins_again_is_told_and_then_all_is_well(kept: Kept) -> None:
     graph = kept(Clocked())
     start = 1000 * SECOND_NS

@@ -241,9 +241,10 @@ def test_a_wrong_topic_name_fails_configuration_with_a_reason() -> None:
 def test_the_status_tells_what_is_wrong_and_what_is_remembered(graph: Graph) -> None:
     graph.bring_up()
     status = graph.robot.received["status"]
-    graph.wait_until(lambda: bool(status), "status")
-    assert status[0].state == BrainStatus.STATE_DEGRADED
-    assert any("no image" in problem for problem in status[0].problems)
+    graph.wait_until(
+        lambda: status and any("no image" in text for text in status[-1].problems), "the status"
+    )
+    assert status[-1].state == BrainStatus.STATE_DEGRADED
     graph.show(now_ns())
     graph.wait_until(lambda: status[-1].frames == 1, "a frame in the status")
     assert not status[-1].armed
