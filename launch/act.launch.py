@@ -39,7 +39,7 @@ OVERRIDES = {
     "robot": "profile of the robot: franka_panda, franka_fr3, mobile_base, or a .yaml file",
     "color_topic": "colour images",
     "depth_topic": "depth images, best aligned to colour",
-    "depth_info_topic": "camera_info of the depth images, where they are not aligned to colour",
+    "depth_info_topic": "camera_info of the depth images, where it is not beside them",
     "engine": ENGINE,
     "engine_python": ENGINE_PYTHON,
     "engine_verdict": "verdict.json of rynn-brain check-engine, or not_required for a simulator",

@@ -64,7 +64,7 @@ ARGUMENTS = {
 OVERRIDES = {
     "color_topic": "colour images",
     "depth_topic": "depth images, best aligned to colour",
-    "depth_info_topic": "camera_info of the depth images, where they are not aligned to colour",
+    "depth_info_topic": "camera_info of the depth images, where it is not beside them",
     "engine": ENGINE,
     "engine_python": ENGINE_PYTHON,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from rynn_brain_ros import messages
-from rynn_brain_ros.bags import typestore
+from rynn_brain_ros.bags import claims_registered, typestore
 from rynn_brain_ros.bags.types import DECODE_ERRORS
 from rynn_brain_ros.config import CameraConfig, SeeingConfig
 from rynn_brain_ros.memory import AssemblyConfig, AssemblyStats, BufferLimits
@@ -70,6 +71,8 @@ class _Stream:
         self.dropped = 0
         self.last = b""
         """The message before, of a kind that repeats itself."""
+        self.heard: tuple[float, int] | None = None
+        """When its first message was looked at: by a clock that always goes [s], and ROS's [ns]."""
 
     def emptied(self) -> Iterator[tuple[int, bytes]]:
         """(number in the order of arrival, serialised message): what has arrived, taken out."""
@@ -102,6 +105,7 @@ class Eyes:
                 topic,
                 expects_depth=bool(camera.depth_topic),
                 expects_depth_info=bool(camera.depth_info_topic),
+                named_registered=_is_named_registered(camera),
                 sync_tolerance_s=config.sync_tolerance_s,
                 max_wait_s=config.max_wait_s,
             )
@@ -112,6 +116,7 @@ class Eyes:
         self.perception = Perception(self._perception_config)
         self._store = typestore()
         self._streams: list[_Stream] = []
+        self._beside: dict[str, tuple[_Stream, _Stream]] = {}
         self._order = itertools.count()
         self._unusable = 0
         self._awaited = 0
@@ -138,7 +143,7 @@ class Eyes:
         """Begins with empty memory: what was seen before a pause is not "now" any more. Without a
         worker, `perception` belongs to the caller's thread, which calls `take_in` and polls."""
         self.perception = Perception(self._perception_config)
-        self._streams, self._unusable = [], 0
+        self._streams, self._beside, self._unusable = [], {}, 0
         self.seen = self._look_back()
         self._stopping.clear()
         for topic, camera in self._named.items():
@@ -203,20 +208,26 @@ class Eyes:
         seen = self.perception
         self._see(camera.color_topic, seen.add_color, name)
         self._read_info(camera.color_info, seen.add_color_info, name)
-        if camera.depth_topic:
-            self._see(camera.depth_topic, seen.add_depth, name)
-        if camera.depth_info_topic:
-            self._read_info(camera.depth_info_topic, seen.add_depth_info, name)
+        if not camera.depth_topic:
+            return
+        depth = self._see(camera.depth_topic, seen.add_depth, name)
+        resolve = self._node.resolve_topic_name
+        if resolve(camera.depth_info) == resolve(camera.color_info) and not camera.depth_info_topic:
+            return  # one for both
+        info = self._read_info(camera.depth_info, seen.add_depth_info, name)
+        if not camera.depth_info_topic:
+            self._beside[name] = depth, info
 
-    def _see(self, topic: str, add: Callable[..., None], name: str) -> None:
+    def _see(self, topic: str, add: Callable[..., None], name: str) -> _Stream:
         compressed = topic.endswith(("/compressed", "/compressedDepth"))
         type_ = CompressedImage if compressed else Image
-        self._subscribe(type_, topic, image_input(add, name, compressed), qos_profile_sensor_data)
+        take = image_input(add, name, compressed)
+        return self._subscribe(type_, topic, take, qos_profile_sensor_data)
 
-    def _read_info(self, topic: str, add: Callable[..., None], name: str) -> None:
-        self._subscribe(CameraInfo, topic, info_input(add, name), qos_profile_sensor_data)
+    def _read_info(self, topic: str, add: Callable[..., None], name: str) -> _Stream:
+        return self._subscribe(CameraInfo, topic, info_input(add, name), qos_profile_sensor_data)
 
-    def _subscribe(self, type_: type, topic: str, take: Input, qos: QoSProfile) -> None:
+    def _subscribe(self, type_: type, topic: str, take: Input, qos: QoSProfile) -> _Stream:
         stream = _Stream(topic, type_, take)
         self._streams.append(stream)
         inbox, order, bell, half = stream.inbox, self._order, self._bell, stream.most // 2
@@ -232,6 +243,7 @@ class Eyes:
             type_, topic, store, qos, callback_group=self._group, raw=True
         )
         self._subscriptions.append(subscription)
+        return stream
 
     # --- the worker: everything that touches `Perception` but the buffer --------------------------
 
@@ -260,9 +272,27 @@ class Eyes:
         ]
         for _, stream, raw in sorted(arrived, key=itemgetter(0)):
             self._take(stream, raw)
+        self._expect_depth_infos()
         return bool(arrived)
 
+    def _expect_depth_infos(self) -> None:
+        """Depth waits for the camera_info beside it where somebody publishes one, and its first
+        images a moment: a driver's publishers are not all found at once."""
+        for camera, (depth, info) in self._beside.items():
+            is_found = info.heard is not None or self._node.count_publishers(info.topic) > 0
+            self.perception.expect_depth_info(camera, is_found or self._is_new(depth))
+
+    def _is_new(self, stream: _Stream) -> bool:
+        """For half as long as an image waits. Either clock may stand still, or fly."""
+        if stream.heard is None:
+            return False
+        heard_s, heard_ns = stream.heard
+        passed_s = (self._node.get_clock().now().nanoseconds - heard_ns) / 1e9
+        return max(time.monotonic() - heard_s, passed_s) < self._config.max_wait_s / 2
+
     def _take(self, stream: _Stream, raw: bytes) -> None:
+        if stream.heard is None:
+            stream.heard = time.monotonic(), self._node.get_clock().now().nanoseconds
         if stream.typename == messages.CAMERA_INFO:
             # A lens hardly changes, and reading it costs as much as reading the image.
             same = raw[_AFTER_STAMP:] == stream.last[_AFTER_STAMP:]
@@ -283,3 +313,8 @@ class Eyes:
         lost = sum(sum(stats.dropped.values()) for stats in cameras.values())
         lost += self._unusable + sum(stream.dropped for stream in self._streams)
         return Seen(cameras, self.perception.lasting_problems, lost)
+
+
+def _is_named_registered(camera: CameraConfig) -> bool:
+    """Who names a camera_info for the depth says that the topic's name does not tell."""
+    return claims_registered(camera.depth_topic) and not camera.depth_info_topic

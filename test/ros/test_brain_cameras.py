@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from lifecycle_msgs.msg import Transition  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from rynn_brain_ros.msg import BrainStatus  # noqa: E402
 from rynn_brain_ros.srv import Ground  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from rynn_brain_ros import messages  # noqa: E402
@@ -131,6 +132,35 @@ def test_packed_colour_and_depth_give_a_point_on_the_true_surface(kept: Kept) ->
     truth, name = graph.robot.scene.surface_at(pixel, graph.robot.scene.pose_at(now))
     assert name == "red cube"
     assert math.dist(place, truth) < 0.005
+
+
+def test_depth_of_another_lens_is_placed_by_the_camera_info_beside_it(kept: Kept) -> None:
+    graph = kept(Graph())
+    scene = graph.robot.scene
+    wide = replace(scene, focal_px=0.7 * scene.focal_px)
+    graph.robot.camera.depth_scene = wide
+    lens = graph.robot.create_publisher(CameraInfo, "/camera/depth/camera_info", 10)
+    graph.bring_up()
+    graph.wait_until(lens.get_subscription_count, lens.topic_name)
+    now = now_ns()
+    graph.robot.publish_frame(now)  # the lens is told after the first picture
+    lens.publish(to_ros(CameraInfo, messages.camera_info(wide.camera_info, now)))
+    graph.wait_for_frame(graph.eyes.camera, now)
+    (grounding,) = graph.ask("the red cube", "affordance").groundings.groundings
+    assert not grounding.refusal_code
+    place = (grounding.point.x, grounding.point.y, grounding.point.z)
+    pixel = (grounding.points_px[0].x, grounding.points_px[0].y)
+    truth, _ = scene.surface_at(pixel, scene.pose_at(now))
+    assert math.dist(place, truth) < 0.005
+
+
+def test_depth_whose_announced_camera_info_does_not_come_is_refused(kept: Kept) -> None:
+    graph = kept(Graph())
+    graph.bring_up()
+    graph.robot.create_publisher(CameraInfo, "/camera/depth/camera_info", 10)
+    graph.show(now_ns())
+    refused = graph.call(graph.ground_client, Ground.Request(target="the red cube"))
+    assert (refused.success, refused.refusal_code) == (False, "no_intrinsics")
 
 
 def test_a_publisher_whose_profile_does_not_fit_is_told_with_both_when_it_comes(kept: Kept) -> None:
