@@ -23,6 +23,7 @@ from rynn_brain_ros.ros.launching import (
     given,
     is_true,
     our_node,
+    rehearsed,
     switches,
 )
 
@@ -62,4 +63,4 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     arguments = declared(ARGUMENTS, OVERRIDES | SWITCHES)
-    return LaunchDescription([*arguments, OpaqueFunction(function=start)])
+    return LaunchDescription([*arguments, *rehearsed(OpaqueFunction(function=start))])

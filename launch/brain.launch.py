@@ -28,6 +28,7 @@ from rynn_brain_ros.ros.launching import (
     is_true,
     our_node,
     params_file_of_act,
+    rehearsed,
     switches,
     told,
 )
@@ -131,5 +132,5 @@ def included(
 
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
-        [*declared(ARGUMENTS, OVERRIDES | SWITCHES), OpaqueFunction(function=start)]
+        [*declared(ARGUMENTS, OVERRIDES | SWITCHES), *rehearsed(OpaqueFunction(function=start))]
     )
