@@ -28,7 +28,7 @@ from rynn_brain_ros.config import CameraConfig, SeeingConfig
 from rynn_brain_ros.memory import AssemblyConfig, AssemblyStats, BufferLimits
 from rynn_brain_ros.planning import Perception, PerceptionConfig
 from rynn_brain_ros.planning.intake import Input, image_input, info_input, transforms_input
-from rynn_brain_ros.ros.qos import mismatches
+from rynn_brain_ros.ros.qos import crowds, mismatches
 from rynn_brain_ros.values import ConfigError, InputError, RynnBrainError
 
 _IMAGES, _OTHERS = 10, 256
@@ -62,10 +62,11 @@ class Seen:
 
 
 class _Stream:
-    """One topic's messages from the callback to the worker."""
+    """One topic's messages from the callback to the worker. ``camera`` is empty for transforms."""
 
-    def __init__(self, topic: str, type_: type, take: Input) -> None:
+    def __init__(self, topic: str, type_: type, take: Input, camera: str) -> None:
         self.topic, self.typename, self.take = topic, _TYPES[type_], take
+        self.camera = camera
         self.most = _IMAGES if type_ in (Image, CompressedImage) else _OTHERS
         self.inbox: deque[tuple[int, bytes]] = deque(maxlen=self.most)
         self.dropped = 0
@@ -202,6 +203,12 @@ class Eyes:
         """Publishers that are there and whose messages do not come, as sentences."""
         return mismatches(self._node, self._subscriptions)
 
+    def crowds(self, camera: str = "") -> tuple[str, ...]:
+        """Topics of ``camera`` (empty: of all) that several publish, as sentences: two robots'
+        pictures, depths or lenses would be taken for one's."""
+        streams = (s for s in self._streams if s.camera and s.camera == (camera or s.camera))
+        return crowds(self._node, ((stream.topic, stream.typename) for stream in streams))
+
     # --- subscriptions ---------------------------------------------------------------------------
 
     def _watch(self, name: str, camera: CameraConfig) -> None:
@@ -222,13 +229,16 @@ class Eyes:
         compressed = topic.endswith(("/compressed", "/compressedDepth"))
         type_ = CompressedImage if compressed else Image
         take = image_input(add, name, compressed)
-        return self._subscribe(type_, topic, take, qos_profile_sensor_data)
+        return self._subscribe(type_, topic, take, qos_profile_sensor_data, name)
 
     def _read_info(self, topic: str, add: Callable[..., None], name: str) -> _Stream:
-        return self._subscribe(CameraInfo, topic, info_input(add, name), qos_profile_sensor_data)
+        take = info_input(add, name)
+        return self._subscribe(CameraInfo, topic, take, qos_profile_sensor_data, name)
 
-    def _subscribe(self, type_: type, topic: str, take: Input, qos: QoSProfile) -> _Stream:
-        stream = _Stream(topic, type_, take)
+    def _subscribe(
+        self, type_: type, topic: str, take: Input, qos: QoSProfile, camera: str = ""
+    ) -> _Stream:
+        stream = _Stream(topic, type_, take, camera)
         self._streams.append(stream)
         inbox, order, bell, half = stream.inbox, self._order, self._bell, stream.most // 2
 

@@ -187,6 +187,24 @@ def test_a_publisher_whose_profile_does_not_fit_is_told_with_both_when_it_comes(
     graph.wait_until(lambda: told not in status[-1].problems, "the end of the mismatch")
 
 
+def test_what_two_publish_is_told_and_asked_about_in_vain(kept: Kept) -> None:
+    graph = kept(Graph())
+    graph.bring_up()
+    graph.show(now_ns())
+    second = graph.robot.create_publisher(Image, graph.robot.camera.depth_topic, 10)
+    told = f"{graph.robot.camera.depth_topic}: 2 publish it, /robot and /robot, and nothing tells"
+    graph.wait_until(lambda: any(told in each for each in graph.eyes.crowds()), "both")
+    refused = graph.call(graph.ground_client, Ground.Request(target="the red cube"))
+    assert not refused.success
+    assert told in refused.message
+    status = graph.robot.received["status"]
+    graph.wait_until(lambda: any(told in each for each in status[-1].problems), "the status")
+    graph.robot.destroy_publisher(second)
+    graph.wait_until(lambda: not graph.eyes.crowds(), "the end of it")
+    graph.show(now_ns())
+    assert graph.ask("the red cube").success
+
+
 def test_a_publisher_of_another_type_is_told_at_activation(kept: Kept) -> None:
     graph = kept(Graph(depth_topic="/packed/depth"))
     packed = graph.robot.create_publisher(CompressedImage, "/packed/depth", 10)
