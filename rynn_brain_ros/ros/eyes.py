@@ -1,23 +1,25 @@
-"""Subscriptions that store bytes, and the one thread that looks at them.
+"""Subscriptions that nobody is called for, and the one thread that takes their messages.
 
-A callback only puts the serialised message into its topic's bounded queue. The worker decodes
-headers (pixels stay untouched), feeds `Perception` and wakes whoever waits for frames.
+Serialised messages wait in the middleware's bounded queues until the worker takes them, a bunch at
+a time: rclpy's executor, which goes through all that its nodes wait for with each message, never
+hears of them. The worker decodes headers (pixels stay untouched), feeds `Perception` and wakes
+whoever waits for frames.
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
@@ -31,13 +33,14 @@ from rynn_brain_ros.planning.intake import Input, image_input, info_input, trans
 from rynn_brain_ros.ros.qos import crowds, mismatches
 from rynn_brain_ros.values import ConfigError, InputError, RynnBrainError
 
-_IMAGES, _OTHERS = 10, 256
-"""How many messages of a topic may wait for the worker: images are large."""
-_LOOK_S = 0.2
-"""How often the worker looks while nobody waits for a frame: one wake-up for several images."""
+_LOOK_S, _AWAIT_S = 0.1, 0.005
+"""How often the worker looks while nobody waits for a frame, one wake-up for several messages, and
+while somebody does."""
 _AFTER_STAMP = 12
 """Where a serialised message goes on behind its header's stamp: CDR's 4 bytes, then 2 × 4."""
-_TF_QOS = QoSProfile(depth=100)
+_IMAGE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+_INFO_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+_TF_QOS = QoSProfile(depth=1000)
 _TF_STATIC_QOS = QoSProfile(
     depth=100,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
@@ -54,31 +57,44 @@ _TYPES = {
 @dataclass(frozen=True)
 class Seen:
     """What was met since `Eyes.start`: a copy that any thread may read. ``cameras`` are counts by
-    colour topic, ``dropped`` is of messages and of images that never became frames."""
+    colour topic, ``dropped`` is of messages that cannot be used and of images that never became
+    frames."""
 
     cameras: Mapping[str, AssemblyStats]
     problems: tuple[str, ...] = ()
     dropped: int = 0
 
 
-class _Stream:
-    """One topic's messages from the callback to the worker. ``camera`` is empty for transforms."""
+class _Taken(CallbackGroup):
+    """Of subscriptions whose messages somebody takes: no executor waits for them."""
 
-    def __init__(self, topic: str, type_: type, take: Input, camera: str) -> None:
-        self.topic, self.typename, self.take = topic, _TYPES[type_], take
-        self.camera = camera
-        self.most = _IMAGES if type_ in (Image, CompressedImage) else _OTHERS
-        self.inbox: deque[tuple[int, bytes]] = deque(maxlen=self.most)
-        self.dropped = 0
+    def can_execute(self, entity: Any) -> bool:
+        return False
+
+    beginning_execution = can_execute
+
+    def ending_execution(self, entity: Any) -> None: ...
+
+
+class _Stream:
+    """One topic's messages, on their way to the worker. ``camera`` is empty for transforms."""
+
+    def __init__(self, topic: str, subscription: Any, take: Input, camera: str) -> None:
+        self.topic, self.take, self.camera = topic, take, camera
+        self.typename = _TYPES[subscription.msg_type]
+        self.subscription = subscription
         self.last = b""
         """The message before, of a kind that repeats itself."""
         self.heard: tuple[float, int] | None = None
         """When its first message was looked at: by a clock that always goes [s], and ROS's [ns]."""
 
-    def emptied(self) -> Iterator[tuple[int, bytes]]:
-        """(number in the order of arrival, serialised message): what has arrived, taken out."""
-        for _ in range(len(self.inbox)):
-            yield self.inbox.popleft()
+    def emptied(self) -> list[tuple[int, _Stream, bytes]]:
+        """(when it was published [ns], this stream, serialised message): what has arrived."""
+        end = self.subscription.handle
+        with end:
+            found = iter(lambda: end.take_message(self.subscription.msg_type, True), None)
+            some = itertools.islice(found, self.subscription.qos_profile.depth)  # more may come
+            return [(info["source_timestamp"], self, raw) for raw, info in some]
 
 
 class Eyes:
@@ -118,7 +134,6 @@ class Eyes:
         self._store = typestore()
         self._streams: list[_Stream] = []
         self._beside: dict[str, tuple[_Stream, _Stream]] = {}
-        self._order = itertools.count()
         self._unusable = 0
         self._awaited = 0
         self._begun = self._ended = 0
@@ -126,7 +141,7 @@ class Eyes:
         self._changed = threading.Condition()
         self._bell = threading.Event()
         self._stopping = threading.Event()
-        self._group = MutuallyExclusiveCallbackGroup()
+        self._group = _Taken()
         self._subscriptions: list[Any] = []
         self._worker: threading.Thread | None = None
 
@@ -158,9 +173,6 @@ class Eyes:
 
     def stop(self) -> None:
         """May be called twice."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions.clear()
         self._stopping.set()
         self._bell.set()
         with self._changed:
@@ -168,6 +180,9 @@ class Eyes:
         if self._worker is not None:
             self._worker.join()
             self._worker = None
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
 
     def wait_for_newest(self, timeout_s: float, camera: str = "") -> int | None:
         """Stamp of the newest image received by now of ``camera`` (empty: the default one), once
@@ -229,37 +244,27 @@ class Eyes:
         compressed = topic.endswith(("/compressed", "/compressedDepth"))
         type_ = CompressedImage if compressed else Image
         take = image_input(add, name, compressed)
-        return self._subscribe(type_, topic, take, qos_profile_sensor_data, name)
+        return self._subscribe(type_, topic, take, _IMAGE_QOS, name)
 
     def _read_info(self, topic: str, add: Callable[..., None], name: str) -> _Stream:
         take = info_input(add, name)
-        return self._subscribe(CameraInfo, topic, take, qos_profile_sensor_data, name)
+        return self._subscribe(CameraInfo, topic, take, _INFO_QOS, name)
 
     def _subscribe(
         self, type_: type, topic: str, take: Input, qos: QoSProfile, camera: str = ""
     ) -> _Stream:
-        stream = _Stream(topic, type_, take, camera)
-        self._streams.append(stream)
-        inbox, order, bell, half = stream.inbox, self._order, self._bell, stream.most // 2
-
-        def store(raw: bytes) -> None:
-            if len(inbox) == inbox.maxlen:
-                stream.dropped += 1
-            inbox.append((next(order), raw))
-            if self._awaited or len(inbox) > half:
-                bell.set()
-
         subscription = self._node.create_subscription(
-            type_, topic, store, qos, callback_group=self._group, raw=True
+            type_, topic, lambda _: None, qos, callback_group=self._group, raw=True
         )
         self._subscriptions.append(subscription)
+        self._streams.append(stream := _Stream(topic, subscription, take, camera))
         return stream
 
     # --- the worker: everything that touches `Perception` but the buffer --------------------------
 
     def _work(self) -> None:
         while not self._stopping.is_set():
-            self._bell.wait(_LOOK_S)
+            self._bell.wait(_AWAIT_S if self._awaited else _LOOK_S)
             self._bell.clear()
             self._begun += 1
             arrived = self._taken_in()
@@ -271,19 +276,17 @@ class Eyes:
                 self._changed.notify_all()
 
     def take_in(self) -> None:
-        """Gives what has arrived to `perception`, in the order of arrival, and tells what was met
-        until then."""
+        """Gives what has arrived to `perception`, in the order in which it was published, and
+        tells what was met until then."""
         if self._taken_in():
             self.seen = self._look_back()
 
     def _taken_in(self) -> bool:
-        arrived = [
-            (number, stream, raw) for stream in self._streams for number, raw in stream.emptied()
-        ]
-        for _, stream, raw in sorted(arrived, key=itemgetter(0)):
+        arrived = [stream.emptied() for stream in self._streams]
+        for _, stream, raw in heapq.merge(*arrived, key=itemgetter(0)):
             self._take(stream, raw)
         self._expect_depth_infos()
-        return bool(arrived)
+        return any(arrived)
 
     def _expect_depth_infos(self) -> None:
         """Depth waits for the camera_info beside it where somebody publishes one, and its first
@@ -321,8 +324,7 @@ class Eyes:
     def _look_back(self) -> Seen:
         cameras = {camera: self.perception.stats(camera) for camera in self._named}
         lost = sum(sum(stats.dropped.values()) for stats in cameras.values())
-        lost += self._unusable + sum(stream.dropped for stream in self._streams)
-        return Seen(cameras, self.perception.lasting_problems, lost)
+        return Seen(cameras, self.perception.lasting_problems, lost + self._unusable)
 
 
 def _is_named_registered(camera: CameraConfig) -> bool:

@@ -15,8 +15,10 @@ import pytest
 pytestmark = pytest.mark.ros
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 
-from brain_graph import SECOND_NS, Camera, Graph, now_ns  # noqa: E402
+from asking import Asking  # noqa: E402
+from brain_graph import SECOND_NS, Camera, Graph, Robot, now_ns  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
+from rclpy.node import Node  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from rynn_brain_ros.msg import BrainStatus  # noqa: E402
 from rynn_brain_ros.srv import Ground  # noqa: E402
@@ -24,7 +26,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from rynn_brain_ros import messages  # noqa: E402
+from rynn_brain_ros.config import BrainConfig  # noqa: E402
 from rynn_brain_ros.ros.conversion import to_ros  # noqa: E402
+from rynn_brain_ros.ros.eyes import Eyes  # noqa: E402
 from rynn_brain_ros.sim.tabletop import FIXED_FRAME  # noqa: E402
 
 
@@ -53,6 +57,26 @@ class Kept:
 def kept() -> Iterator[Kept]:
     with ExitStack() as stack:
         yield Kept(stack)
+
+
+def test_what_comes_is_taken_without_an_executor() -> None:
+    robot, node = Robot(), Node("watching")
+    camera = robot.camera
+    eyes = Eyes(node, BrainConfig(color_topic=camera.color_topic, depth_topic=camera.depth_topic))
+    eyes.start()
+    patient = Asking()
+    for publisher in (camera.color, camera.depth, camera.info, robot.tf):
+        patient.wait_until(publisher.get_subscription_count, publisher.topic_name)
+    stamp_ns = now_ns()
+    robot.publish_frame(stamp_ns)
+    buffer = eyes.perception.buffer
+    patient.wait_until(lambda: buffer.latest(eyes.camera) is not None, "the frame")
+    frame = buffer.latest(eyes.camera)
+    assert frame is not None and frame.stamp_ns == stamp_ns
+    assert frame.depth is not None and frame.T_fixed_camera is not None
+    eyes.stop()
+    for each in (robot, node):
+        each.destroy_node()
 
 
 class Cameras(Graph):
