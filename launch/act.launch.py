@@ -23,6 +23,7 @@ from rynn_brain_ros.ros.launching import (
     given,
     is_true,
     our_node,
+    rehearsed,
     switches,
 )
 
@@ -39,7 +40,7 @@ OVERRIDES = {
     "robot": "profile of the robot: franka_panda, franka_fr3, mobile_base, or a .yaml file",
     "color_topic": "colour images",
     "depth_topic": "depth images, best aligned to colour",
-    "depth_info_topic": "camera_info of the depth images, where they are not aligned to colour",
+    "depth_info_topic": "camera_info of the depth images, where it is not beside them",
     "engine": ENGINE,
     "engine_python": ENGINE_PYTHON,
     "engine_verdict": "verdict.json of rynn-brain check-engine, or not_required for a simulator",
@@ -62,4 +63,4 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     arguments = declared(ARGUMENTS, OVERRIDES | SWITCHES)
-    return LaunchDescription([*arguments, OpaqueFunction(function=start)])
+    return LaunchDescription([*arguments, *rehearsed(OpaqueFunction(function=start))])

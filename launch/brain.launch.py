@@ -28,6 +28,7 @@ from rynn_brain_ros.ros.launching import (
     is_true,
     our_node,
     params_file_of_act,
+    rehearsed,
     switches,
     told,
 )
@@ -64,7 +65,7 @@ ARGUMENTS = {
 OVERRIDES = {
     "color_topic": "colour images",
     "depth_topic": "depth images, best aligned to colour",
-    "depth_info_topic": "camera_info of the depth images, where they are not aligned to colour",
+    "depth_info_topic": "camera_info of the depth images, where it is not beside them",
     "engine": ENGINE,
     "engine_python": ENGINE_PYTHON,
 }
@@ -131,5 +132,5 @@ def included(
 
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
-        [*declared(ARGUMENTS, OVERRIDES | SWITCHES), OpaqueFunction(function=start)]
+        [*declared(ARGUMENTS, OVERRIDES | SWITCHES), *rehearsed(OpaqueFunction(function=start))]
     )

@@ -15,7 +15,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import declared, given, is_true, our_node, switches
+from rynn_brain_ros.ros.launching import declared, given, is_true, our_node, rehearsed, switches
 
 ARGUMENTS = {
     "params_file": (
@@ -56,4 +56,4 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     arguments = declared(ARGUMENTS, OVERRIDES | SWITCHES)
-    return LaunchDescription([*arguments, OpaqueFunction(function=start)])
+    return LaunchDescription([*arguments, *rehearsed(OpaqueFunction(function=start))])

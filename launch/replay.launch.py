@@ -19,7 +19,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from rynn_brain_ros.ros.launching import is_true
+from rynn_brain_ros.ros.launching import is_true, rehearsed
 
 ARGUMENTS = {
     "rate": ("1.0", "how much faster than it was recorded"),
@@ -45,6 +45,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     brain = PathJoinSubstitution([FindPackageShare("rynn_brain_ros"), "launch", "brain.launch.py"])
+    arguments = {"use_sim_time": LaunchConfiguration("use_sim_time")}.items()
+    included = IncludeLaunchDescription(brain, launch_arguments=arguments)
     return LaunchDescription(
         [
             DeclareLaunchArgument("bag", description="the bag: a directory, or a .mcap file"),
@@ -52,10 +54,6 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=text)
                 for name, (default, text) in ARGUMENTS.items()
             ),
-            IncludeLaunchDescription(
-                brain,
-                launch_arguments={"use_sim_time": LaunchConfiguration("use_sim_time")}.items(),
-            ),
-            OpaqueFunction(function=start),
+            *rehearsed(included, OpaqueFunction(function=start)),
         ]
     )

@@ -22,6 +22,7 @@ from rynn_brain_ros.ros.launching import (
     is_true,
     our_node,
     params_file_of_act,
+    rehearsed,
     switches,
     told,
 )
@@ -122,4 +123,6 @@ def included(name: str, arguments: Mapping[str, Any]) -> GroupAction:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*declared(ARGUMENTS, OVERRIDES), OpaqueFunction(function=start)])
+    return LaunchDescription(
+        [*declared(ARGUMENTS, OVERRIDES), *rehearsed(OpaqueFunction(function=start))]
+    )

@@ -19,6 +19,7 @@ from rynn_brain_ros.ros.launching import (
     given,
     is_true,
     our_node,
+    rehearsed,
     switches,
     tf_remappings,
     told,
@@ -93,5 +94,5 @@ def _info(image_topic: str) -> str:
 
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
-        [*declared(ARGUMENTS, OVERRIDES | SWITCHES), OpaqueFunction(function=start)]
+        [*declared(ARGUMENTS, OVERRIDES | SWITCHES), *rehearsed(OpaqueFunction(function=start))]
     )

@@ -157,15 +157,25 @@ class CameraConfig:
         "name ends in /compressedDepth; empty: no depth, no 3D",
     )
     depth_info_topic: str = setting(
-        "", "sensor_msgs/CameraInfo of the depth camera where depth is not aligned to colour"
+        "", "sensor_msgs/CameraInfo of the depth camera; empty: camera_info beside depth_topic"
     )
 
     @property
     def color_info(self) -> str:
         if self.color_info_topic:
             return self.color_info_topic
-        folder, slash, _ = self.color_topic.removesuffix("/compressed").rpartition("/")
-        return f"{folder}{slash}camera_info"
+        return _info_beside(self.color_topic.removesuffix("/compressed"))
+
+    @property
+    def depth_info(self) -> str:
+        return self.depth_info_topic or _info_beside(
+            self.depth_topic.removesuffix("/compressedDepth")
+        )
+
+
+def _info_beside(topic: str) -> str:
+    folder, slash, _ = topic.rpartition("/")
+    return f"{folder}{slash}camera_info"
 
 
 @dataclass(frozen=True)

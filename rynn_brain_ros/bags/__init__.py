@@ -6,7 +6,12 @@ that survives the death of its process. `find_cameras` tells which topics form a
 fills a message type from a nested dict.
 """
 
-from rynn_brain_ros.bags.cameras import CameraTopics, cameras_of, find_cameras
+from rynn_brain_ros.bags.cameras import (
+    CameraTopics,
+    cameras_of,
+    claims_registered,
+    find_cameras,
+)
 from rynn_brain_ros.bags.reader import BagInfo, BagMessage, BagReader, Connection, TopicInfo
 from rynn_brain_ros.bags.storage import OUT_OF_ORDER
 from rynn_brain_ros.bags.types import interface_definitions, message, normalise_type, typestore
@@ -24,6 +29,7 @@ __all__ = [
     "Connection",
     "TopicInfo",
     "cameras_of",
+    "claims_registered",
     "find_cameras",
     "interface_definitions",
     "message",

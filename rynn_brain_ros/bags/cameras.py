@@ -84,8 +84,14 @@ class _Candidate:
 
     @property
     def registered(self) -> bool:
-        claimed = self.leaf.replace("unregistered", "")
-        return self.stream in _REGISTERED_STREAMS or "registered" in claimed
+        return claims_registered(self.base)
+
+
+def claims_registered(topic: str) -> bool:
+    """Whether the name of a depth topic says that its pixels are those of colour."""
+    folder, _, leaf = topic.removesuffix("/compressedDepth").rpartition("/")
+    registered = folder.rpartition("/")[2] in _REGISTERED_STREAMS
+    return registered or "registered" in leaf.replace("unregistered", "")
 
 
 def find_cameras(

@@ -303,7 +303,7 @@ def _depth_fact(camera: CameraTopics) -> Fact:
     if camera.depth_registered:
         return Fact("depth", f"{camera.depth_topic}, aligned to colour", True)
     own = (
-        f"; or depth_topic and depth_info_topic of {camera.depth_topic} in a params_file"
+        f"; or depth_topic:={camera.depth_topic}, with its own camera_info beside it"
         if camera.depth_topic
         else ""
     )

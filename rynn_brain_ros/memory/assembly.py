@@ -159,6 +159,7 @@ class FrameAssembler:
 
     def __init__(self, config: AssemblyConfig, poses: PoseSource) -> None:
         self._config = config
+        self._expects_depth_info = config.expects_depth_info
         self._poses = poses
         self._tolerance_ns = round(config.sync_tolerance_s * 1e9)
         self._color: list[_Image] = []
@@ -218,6 +219,10 @@ class FrameAssembler:
 
     def add_depth_info(self, info: CameraInfo, stamp_ns: int) -> None:
         self._depth_infos.add(stamp_ns, info)
+
+    def expect_depth_info(self, expected: bool) -> None:
+        """From now on in place of what was configured: who publishes what is found out live."""
+        self._expects_depth_info = expected
 
     def poll(self, now_ns: int) -> tuple[Frame, ...]:
         """The frames that are ready at ``now_ns``, by any clock that runs like the stamps'."""
@@ -339,9 +344,8 @@ class FrameAssembler:
         same_frame = depth.frame_id == color.frame_id
         if self._registered(same_frame, color_info, info):
             # As long as its camera_info may contradict the name, the name alone settles nothing.
-            config = self._config
-            expected = not same_frame or config.expects_depth_info
-            named = config.depth_registered is None and info is None and expected
+            expected = not same_frame or self._expects_depth_info
+            named = self._config.depth_registered is None and info is None and expected
             return _Depth(depth.image, settled=settled and not named)
         # Without these two a reader would take the depth for registered: better none.
         if info is None:
@@ -369,7 +373,7 @@ class FrameAssembler:
     ) -> bool:
         if self._config.depth_registered is not None:
             return self._config.depth_registered
-        if depth is None and self._config.expects_depth_info and not self._config.named_registered:
+        if depth is None and self._expects_depth_info and not self._config.named_registered:
             return False
         # Equal intrinsics alone prove nothing: two cameras of one make share them.
         same_lens = color is None or depth is None or _intrinsics(color) == _intrinsics(depth)

@@ -141,6 +141,10 @@ class Perception:
     def add_depth_info(self, camera: str, info: CameraInfo, stamp_ns: int) -> None:
         self._assemblers[camera].add_depth_info(info, stamp_ns)
 
+    def expect_depth_info(self, camera: str, expected: bool) -> None:
+        """Whether depth has to wait for a camera_info of its own, from now on."""
+        self._assemblers[camera].expect_depth_info(expected)
+
     def add_transforms(self, transforms: Iterable[RigidTransform], static: bool) -> None:
         for problem in self.transforms.add(transforms, static=static):
             is_over = isinstance(problem, ClockReset)

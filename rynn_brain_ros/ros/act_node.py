@@ -133,6 +133,9 @@ class ActNode(SeeingNode[ActConfig]):
             acting.arming.disarm("a person disarmed it")
             response.success, response.message = True, "disarmed"
             return response
+        if crowds := acting.eyes.crowds():
+            response.message = "; ".join(crowds)
+            return response
         if self.get_clock().now().nanoseconds == 0:  # what is armed now would have expired soon
             response.message = "there is no time yet: use_sim_time is on and /clock is silent"
             return response
@@ -215,6 +218,14 @@ class ActNode(SeeingNode[ActConfig]):
         return result
 
     # --- what others see -------------------------------------------------------------------------
+
+    def _publish_status(self) -> None:
+        """Looks at who publishes the cameras' topics, too: by the pictures of two robots nothing
+        may move."""
+        acting = self.acting
+        if acting is not None and acting.armed_for_s > 0 and (crowds := acting.eyes.crowds()):
+            acting.arming.disarm("; ".join(crowds))
+        super()._publish_status()
 
     def _completed(self, status: MessageDict) -> MessageDict:
         acting = self.acting

@@ -232,6 +232,8 @@ class Answering:
     def _query(self, asked: Asked) -> Query:
         config, eyes = self._config, self._eyes
         camera = eyes.camera_of(asked.camera)
+        if crowds := eyes.crowds(camera):
+            raise InputError("; ".join(crowds))
         until_ns = eyes.wait_for_newest(1.0 + config.max_wait_s, camera)
         if until_ns is None:
             raise StaleError(no_image(camera, eyes.publishers(camera)))

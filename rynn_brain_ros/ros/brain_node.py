@@ -36,6 +36,8 @@ from rynn_brain_ros.view.turn_messages import PLAN
 
 _THREADS = 6
 """Two may wait for an answer (a service's and a goal's), and images and transforms never do."""
+_QUESTIONS = 100
+"""Messages of ~/question: more than may wait for their answer, so that the surplus is told."""
 _CLASSES = {
     GROUNDINGS: GroundingArray,
     TARGET: PoseStamped,
@@ -61,7 +63,9 @@ class BrainNode(SeeingNode[BrainConfig]):
         waiting, free = MutuallyExclusiveCallbackGroup(), ReentrantCallbackGroup()
         self.create_service(Ask, "~/ask", self._on_ask, callback_group=waiting)
         self.create_service(Ground, "~/ground", self._on_ground, callback_group=waiting)
-        self.create_subscription(String, "~/question", self._on_question, 10, callback_group=free)
+        self.create_subscription(
+            String, "~/question", self._on_question, _QUESTIONS, callback_group=free
+        )
         self._action = ActionServer(
             self,
             AskQuestion,
@@ -150,6 +154,11 @@ class BrainNode(SeeingNode[BrainConfig]):
         response.target.header = target.header
         response.target.point = target.pose.position
         response.success = True
+        if not lifted.fixed_frame_id:
+            why = f": {lifted.pose_refusal.text}" if lifted.pose_refusal else ""
+            response.message = (
+                f"it is told in the camera's own frame, {target.header.frame_id}{why}"
+            )
 
     def _wait_for(self, asked: Asked) -> Asked:
         self._put(asked)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
@@ -59,6 +61,33 @@ def declared(
 
 def _look_at(context: LaunchContext, names: Iterable[str]) -> None:
     switches(context, names)
+
+
+def rehearsed(*entities: LaunchDescriptionEntity) -> list[LaunchDescriptionEntity]:
+    """With a first one that goes through them, and all that they include, without beginning a
+    process: what ends a launch has to end it before, since launch leaves behind what it has begun
+    by then."""
+    return [OpaqueFunction(function=_rehearse, args=[entities]), *entities]
+
+
+def _rehearse(context: LaunchContext, entities: Iterable[LaunchDescriptionEntity]) -> None:
+    for entity in entities:
+        if isinstance(entity, Node):
+            _must_be_installed(entity.node_package)
+        elif not isinstance(entity, ExecuteProcess):
+            _rehearse(context, entity.visit(context) or ())
+
+
+def _must_be_installed(package: str) -> None:
+    """Raises `ConfigError`."""
+    try:
+        get_package_prefix(package)
+    except PackageNotFoundError as error:
+        distro = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
+        raise ConfigError(
+            f"the package {package} is not installed: "
+            f"sudo apt install ros-{distro}-{package.replace('_', '-')}"
+        ) from error
 
 
 def given(context: LaunchContext, names: Iterable[str]) -> dict[str, str]:

@@ -1,5 +1,5 @@
-"""The quality of service that a contract asks for, and publishers whose messages never come: it, or
-their type, does not fit.
+"""The quality of service that a contract asks for, publishers whose messages never come (it, or
+their type, does not fit), and those whose messages come among those of others.
 
 DDS says nothing where a reliable subscription meets a best-effort publisher, or a latched one a
 volatile one. Both profiles are told instead.
@@ -61,9 +61,28 @@ def fitting(node: Node, subscriptions: Iterable[Any], topic: str) -> int:
     )
 
 
+def crowds(node: Node, topics: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """One sentence for each topic, of (name, type), that several publish now. Their messages look
+    like those of one."""
+    told = []
+    for topic, typename in topics:
+        ends = node.get_publishers_info_by_topic(topic)
+        names = sorted(_full_name(end) for end in ends if end.topic_type == typename)
+        if len(names) > 1:
+            told.append(
+                f"{topic}: {len(names)} publish it, {' and '.join(names)}, and nothing tells them "
+                "apart: end all but one, or give each robot a namespace"
+            )
+    return tuple(told)
+
+
+def _full_name(publisher: Any) -> str:
+    return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+
+
 def _mismatch(subscription: Any, publisher: Any) -> str:
     topic = subscription.topic_name
-    who = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+    who = _full_name(publisher)
     wanted = _type_name(subscription.msg_type)
     if publisher.topic_type != wanted:
         return f"{topic}: {who} publishes {publisher.topic_type}, and {wanted} is wanted"

@@ -38,7 +38,7 @@ class Answers(Protocol):
 
 class Vitals:
     """Of one activation: the first `look` compares publishers with what is subscribed, and each
-    later one too, since a publisher may come at any time; each mismatch is logged once.
+    later one too, since a publisher may come at any time; each trouble is logged once.
 
     ``max_frame_age_s`` is how old the newest image may be.
     """
@@ -111,7 +111,7 @@ class Vitals:
         yield topics_part(self._mismatches())
 
     def _mismatches(self) -> tuple[str, ...]:
-        found = self._eyes.mismatches()
+        found = self._eyes.mismatches() + self._eyes.crowds()
         for text in found:
             if text not in self._told:
                 self._node.get_logger().error(text)

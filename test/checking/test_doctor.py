@@ -198,7 +198,7 @@ def test_depth_that_is_not_aligned_is_told_and_left_to_a_person(tmp_path: Path):
     depth = fact(found, "depth")
     assert depth.has is False
     assert "align_depth.enable:=true" in depth.todo
-    assert "depth_info_topic of /camera/camera/depth/image_rect_raw" in depth.todo
+    assert "depth_topic:=/camera/camera/depth/image_rect_raw, with its own" in depth.todo
 
 
 @pytest.mark.usefixtures("with_ros")

@@ -225,6 +225,17 @@ def test_depth_whose_own_lens_never_comes_is_refused_after_the_wait() -> None:
     assert made.stats.missing == {"depth_info": 1}
 
 
+def test_depth_waits_for_a_lens_from_when_it_is_known_to_come() -> None:
+    made = assembler()
+    color(made, 100)
+    depth(made, 100)
+    made.expect_depth_info(True)
+    assert made.poll(100 * MS) == ()
+    made.expect_depth_info(False)
+    (frame,) = made.poll(110 * MS)
+    assert frame.depth is not None
+
+
 def test_depth_that_is_declared_registered_waits_for_no_lens() -> None:
     made = assembler(expects_depth_info=True, depth_registered=True)
     color(made, 100)

@@ -45,6 +45,8 @@ class Camera:
 
     def __init__(self, node: Node, name: str, packed: bool = False) -> None:
         self.packed = packed
+        self.depth_scene = example_scene()
+        """As the depth camera sees it, from the same place."""
         type_ = CompressedImage if packed else Image
         color, depth = ("/compressed", "/compressedDepth") if packed else ("", "")
         self.color_topic = f"/{name}/color/image_raw{color}"
@@ -55,7 +57,8 @@ class Camera:
 
     def publish(self, stamp_ns: int, pose: RigidTransform, with_depth: bool = True) -> None:
         scene = example_scene()
-        rgb, z_m = scene.render(pose)
+        rgb, _ = scene.render(pose)
+        _, z_m = self.depth_scene.render(pose)
         depth_mm = np.round(z_m * 1000).astype(np.uint16)
         self.info.publish(to_ros(CameraInfo, messages.camera_info(scene.camera_info, stamp_ns)))
         if with_depth:

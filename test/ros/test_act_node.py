@@ -33,6 +33,7 @@ from robot_servers import COLOR, DEPTH, tool_at  # noqa: E402
 from rynn_brain_ros.action import ExecuteTask  # noqa: E402
 from rynn_brain_ros.msg import GroundingArray, PlanStep  # noqa: E402
 from rynn_brain_ros.srv import Approve  # noqa: E402
+from sensor_msgs.msg import CompressedImage  # noqa: E402
 
 from rynn_brain_ros.geometry import apply  # noqa: E402
 from rynn_brain_ros.planning.robots import rover  # noqa: E402
@@ -82,6 +83,22 @@ def test_a_pick_and_place_is_carried_out_and_confirmed(graphs: Callable[..., Gra
         GRIPPER,
         "compute_cartesian_path",
     ]
+
+
+def test_by_a_camera_that_two_publish_nothing_moves(graphs: Callable[..., Graph]) -> None:
+    graph = graphs()
+    graph.bring_up(first_pick(graph))
+    assert graph.arm().success
+    second = graph.user.create_publisher(CompressedImage, COLOR, 10)
+    told = f"{COLOR}: 2 publish it, "
+    graph.wait_until(lambda: graph.act.acting.armed_for_s == 0, "the disarming")
+    graph.carry_out()
+    assert graph.robot.order == []
+    again = graph.arm()
+    assert not again.success
+    assert told in again.message
+    graph.user.destroy_publisher(second)
+    graph.wait_until(lambda: graph.arm().success, "a camera of one's own")
 
 
 def test_the_servers_receive_the_goal_as_it_was_meant(graphs: Callable[..., Graph]) -> None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,16 +15,20 @@ import pytest
 pytestmark = pytest.mark.ros
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 
-from brain_graph import SECOND_NS, Camera, Graph, now_ns  # noqa: E402
+from asking import Asking  # noqa: E402
+from brain_graph import SECOND_NS, Camera, Graph, Robot, now_ns  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
+from rclpy.node import Node  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from rynn_brain_ros.msg import BrainStatus  # noqa: E402
 from rynn_brain_ros.srv import Ground  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from rynn_brain_ros import messages  # noqa: E402
+from rynn_brain_ros.config import BrainConfig  # noqa: E402
 from rynn_brain_ros.ros.conversion import to_ros  # noqa: E402
+from rynn_brain_ros.ros.eyes import Eyes  # noqa: E402
 from rynn_brain_ros.sim.tabletop import FIXED_FRAME  # noqa: E402
 
 
@@ -52,6 +57,26 @@ class Kept:
 def kept() -> Iterator[Kept]:
     with ExitStack() as stack:
         yield Kept(stack)
+
+
+def test_what_comes_is_taken_without_an_executor() -> None:
+    robot, node = Robot(), Node("watching")
+    camera = robot.camera
+    eyes = Eyes(node, BrainConfig(color_topic=camera.color_topic, depth_topic=camera.depth_topic))
+    eyes.start()
+    patient = Asking()
+    for publisher in (camera.color, camera.depth, camera.info, robot.tf):
+        patient.wait_until(publisher.get_subscription_count, publisher.topic_name)
+    stamp_ns = now_ns()
+    robot.publish_frame(stamp_ns)
+    buffer = eyes.perception.buffer
+    patient.wait_until(lambda: buffer.latest(eyes.camera) is not None, "the frame")
+    frame = buffer.latest(eyes.camera)
+    assert frame is not None and frame.stamp_ns == stamp_ns
+    assert frame.depth is not None and frame.T_fixed_camera is not None
+    eyes.stop()
+    for each in (robot, node):
+        each.destroy_node()
 
 
 class Cameras(Graph):
@@ -133,6 +158,35 @@ def test_packed_colour_and_depth_give_a_point_on_the_true_surface(kept: Kept) ->
     assert math.dist(place, truth) < 0.005
 
 
+def test_depth_of_another_lens_is_placed_by_the_camera_info_beside_it(kept: Kept) -> None:
+    graph = kept(Graph())
+    scene = graph.robot.scene
+    wide = replace(scene, focal_px=0.7 * scene.focal_px)
+    graph.robot.camera.depth_scene = wide
+    lens = graph.robot.create_publisher(CameraInfo, "/camera/depth/camera_info", 10)
+    graph.bring_up()
+    graph.wait_until(lens.get_subscription_count, lens.topic_name)
+    now = now_ns()
+    graph.robot.publish_frame(now)  # the lens is told after the first picture
+    lens.publish(to_ros(CameraInfo, messages.camera_info(wide.camera_info, now)))
+    graph.wait_for_frame(graph.eyes.camera, now)
+    (grounding,) = graph.ask("the red cube", "affordance").groundings.groundings
+    assert not grounding.refusal_code
+    place = (grounding.point.x, grounding.point.y, grounding.point.z)
+    pixel = (grounding.points_px[0].x, grounding.points_px[0].y)
+    truth, _ = scene.surface_at(pixel, scene.pose_at(now))
+    assert math.dist(place, truth) < 0.005
+
+
+def test_depth_whose_announced_camera_info_does_not_come_is_refused(kept: Kept) -> None:
+    graph = kept(Graph())
+    graph.bring_up()
+    graph.robot.create_publisher(CameraInfo, "/camera/depth/camera_info", 10)
+    graph.show(now_ns())
+    refused = graph.call(graph.ground_client, Ground.Request(target="the red cube"))
+    assert (refused.success, refused.refusal_code) == (False, "no_intrinsics")
+
+
 def test_a_publisher_whose_profile_does_not_fit_is_told_with_both_when_it_comes(kept: Kept) -> None:
     graph = kept(Graph())
     graph.bring_up()
@@ -155,6 +209,24 @@ def test_a_publisher_whose_profile_does_not_fit_is_told_with_both_when_it_comes(
     assert {part.name: part.level for part in diagnostics[-1].status}["/brain: topics"] == b"\x02"
     graph.robot.destroy_publisher(volatile)
     graph.wait_until(lambda: told not in status[-1].problems, "the end of the mismatch")
+
+
+def test_what_two_publish_is_told_and_asked_about_in_vain(kept: Kept) -> None:
+    graph = kept(Graph())
+    graph.bring_up()
+    graph.show(now_ns())
+    second = graph.robot.create_publisher(Image, graph.robot.camera.depth_topic, 10)
+    told = f"{graph.robot.camera.depth_topic}: 2 publish it, /robot and /robot, and nothing tells"
+    graph.wait_until(lambda: any(told in each for each in graph.eyes.crowds()), "both")
+    refused = graph.call(graph.ground_client, Ground.Request(target="the red cube"))
+    assert not refused.success
+    assert told in refused.message
+    status = graph.robot.received["status"]
+    graph.wait_until(lambda: any(told in each for each in status[-1].problems), "the status")
+    graph.robot.destroy_publisher(second)
+    graph.wait_until(lambda: not graph.eyes.crowds(), "the end of it")
+    graph.show(now_ns())
+    assert graph.ask("the red cube").success
 
 
 def test_a_publisher_of_another_type_is_told_at_activation(kept: Kept) -> None:

@@ -124,6 +124,16 @@ def test_without_depth_the_point_stays_in_the_image_and_says_why(graph: Graph) -
     assert grounding.points_px
 
 
+def test_a_target_in_the_cameras_own_frame_says_why(graph: Graph) -> None:
+    graph.bring_up()
+    graph.show(now_ns(), with_tf=False)
+    response = graph.call(graph.ground_client, Ground.Request(target="the red cube"))
+    assert response.success
+    assert response.target.header.frame_id == OPTICAL_FRAME
+    own = f"it is told in the camera's own frame, {OPTICAL_FRAME}: no fixed frame is known"
+    assert response.message.startswith(own)
+
+
 def test_without_images_or_when_inactive_a_question_is_refused_in_a_sentence(graph: Graph) -> None:
     assert graph.transition(Transition.TRANSITION_CONFIGURE)
     response = graph.call(graph.ask_client, Ask.Request(question="the red cube"))

@@ -105,6 +105,28 @@ def test_a_question_on_the_topic_is_answered_with_groundings(graph: Asking) -> N
     assert (got[1].question, got[1].task) == ("Pick up the red cube", "affordance")
 
 
+def test_questions_that_are_too_many_are_told_one_by_one(
+    graph: Asking, capfd: pytest.CaptureFixture[str]
+) -> None:
+    topic = graph.robot.create_publisher(String, "/brain/question", 100)
+    engine = SpellingEngine()
+    graph.bring_up(engine)
+    graph.show(now_ns())
+    graph.wait_until(topic.get_subscription_count, "the subscription")
+    topic.publish(String(data="the red cube"))
+    graph.wait_until(engine.thinking.is_set, "the engine")
+    for number in range(29):
+        topic.publish(String(data=f"the red cube {number}"))
+    told = ""
+
+    def refused() -> int:
+        nonlocal told
+        told += capfd.readouterr().err
+        return told.count("16 questions wait already")
+
+    graph.wait_until(lambda: refused() == 29 - 16, "a word about each that is too many")
+
+
 def test_an_answer_is_followed_while_it_is_being_written(graph: Asking) -> None:
     engine = SpellingEngine()
     graph.bring_up(engine)

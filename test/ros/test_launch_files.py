@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ import pytest
 pytestmark = pytest.mark.ros
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 
-from ament_index_python.packages import get_package_share_directory  # noqa: E402
+from ament_index_python.packages import (  # noqa: E402
+    get_package_prefix,
+    get_package_share_directory,
+)
 from launch.actions import ExecuteProcess, IncludeLaunchDescription  # noqa: E402
 from launch.substitutions import TextSubstitution  # noqa: E402
 from launch_ros.actions import Node, PushRosNamespace  # noqa: E402
@@ -54,6 +58,16 @@ def parameters_of(name: str, *files: str) -> dict[str, Any]:
     node.destroy_node()
     rclpy.shutdown(context=context)
     return found
+
+
+@pytest.fixture
+def with_rviz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were installed; nothing is begun."""
+    marker = tmp_path / "other/share/ament_index/resource_index/packages/rviz2"
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    prefixes = [os.environ["AMENT_PREFIX_PATH"], str(tmp_path / "other")]
+    monkeypatch.setenv("AMENT_PREFIX_PATH", os.pathsep.join(prefixes))
 
 
 def launched(name: str, within: str = "", **arguments: str) -> dict[str, Begun]:
@@ -131,6 +145,41 @@ def test_what_ends_a_launch_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "dry_run is 'ture': it may be true," in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("file", ["view", "brain", "sim"])
+def test_rviz_that_is_not_installed_ends_the_launch(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AMENT_PREFIX_PATH", get_package_prefix("rynn_brain_ros"))
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    sentence = "the package rviz2 is not installed: sudo apt install ros-jazzy-rviz2"
+    with pytest.raises(ConfigError, match=sentence):
+        launched(file, rviz="true")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["sim", "params_file:=/none.yaml"], ["sim", "view_params_file:=/none.yaml"]),
+        *(["sim", "require_approval:=ture", "act:=true"], ["brain", "view_params_file:=/none"]),
+    ],
+)
+def test_a_launch_that_is_ended_has_begun_nothing(arguments: list[str], tmp_path: Path) -> None:
+    command = ["ros2", "launch", "rynn_brain_ros", f"{arguments[0]}.launch.py", *arguments[1:]]
+    ended = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "ROS_LOG_DIR": str(tmp_path)},
+        start_new_session=True,
+    )
+    told, _ = ended.communicate()
+    assert ended.returncode == 1
+    assert "process started with pid" not in told
+    with pytest.raises(ProcessLookupError):
+        os.killpg(ended.pid, 0)
 
 
 # --- parameter files -----------------------------------------------------------------------------
@@ -299,6 +348,7 @@ def test_a_parameter_file_may_say_whose_time_counts(name: str, tmp_path: Path) -
     assert launched(name, use_sim_time="false", **file)[name].parameters()["use_sim_time"] is False
 
 
+@pytest.mark.usefixtures("with_rviz")
 def test_who_is_beside_the_brain_follows_its_time(tmp_path: Path) -> None:
     file = written(tmp_path, section("/**/brain", use_sim_time="true"))
     nodes = launched("brain", robot="franka_panda", rviz="true", params_file=file)
@@ -315,6 +365,7 @@ def test_a_replay_is_in_the_bags_time() -> None:
 # --- names ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("with_rviz")
 @pytest.mark.parametrize("namespace", ["", "/", "robot", "/robot/"])
 def test_what_rviz_is_told_can_be_read(namespace: str) -> None:
     rviz = launched("view", rviz="true", namespace=namespace)["rviz2"]
@@ -323,6 +374,7 @@ def test_what_rviz_is_told_can_be_read(namespace: str) -> None:
     rclpy.shutdown(context=context)
 
 
+@pytest.mark.usefixtures("with_rviz")
 @pytest.mark.parametrize("namespace", ["", "robot"])
 def test_brain_view_rviz_and_act_look_at_one_camera(namespace: str) -> None:
     nodes = launched("brain", robot="franka_panda", rviz="true", namespace=namespace)
@@ -342,6 +394,7 @@ CAMERAS = """    cameras: front, wrist
 """
 
 
+@pytest.mark.usefixtures("with_rviz")
 def test_the_view_shows_the_cameras_of_the_brains_file(tmp_path: Path) -> None:
     file = written(tmp_path, section("/**/brain") + CAMERAS)
     nodes = launched("brain", params_file=file, rviz="true", namespace="robot")
