@@ -222,7 +222,9 @@ def test_what_two_publish_is_told_and_asked_about_in_vain(kept: Kept) -> None:
     assert not refused.success
     assert told in refused.message
     status = graph.robot.received["status"]
-    graph.wait_until(lambda: any(told in each for each in status[-1].problems), "the status")
+    graph.wait_until(
+        lambda: bool(status) and any(told in each for each in status[-1].problems), "the status"
+    )
     graph.robot.destroy_publisher(second)
     graph.wait_until(lambda: not graph.eyes.crowds(), "the end of it")
     graph.show(now_ns())
