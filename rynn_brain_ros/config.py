@@ -130,9 +130,18 @@ def read_yaml(text: str) -> Any:
         raise ConfigError(f"this is no YAML: {error}") from error
 
 
-def folders_of(kind: str) -> Iterator[Path]:
-    """Where the files of a ``kind`` (robots, contracts) that come with the package may lie: inside
-    of it, where pip put them; beside it in a checkout; in the workspaces of ROS."""
+def bundled(kind: str) -> dict[str, Path]:
+    """The YAML files of a ``kind`` (robots, contracts) that come with the package, by their names
+    in the alphabet's order. Of two of one name it is that of the first folder."""
+    found: dict[str, Path] = {}
+    for folder in _folders_of(kind):
+        found = {path.stem: path for path in folder.glob("*.yaml")} | found
+    return dict(sorted(found.items()))
+
+
+def _folders_of(kind: str) -> Iterator[Path]:
+    """Where they may lie: inside of the package, where pip put them; beside it in a checkout; in
+    the workspaces of ROS."""
     package = Path(__file__).resolve().parent
     yield package / "known" / kind
     yield package.parent / "config" / kind

@@ -180,8 +180,7 @@ def test_a_built_package_brings_its_files_anywhere(tmp_path: Path):
     script = (
         "import rynn_brain_ros.bags as bags; print(bags.__file__, *bags.interface_definitions());"
         "from rynn_brain_ros.actuators.profile import *; print(*profile_names());"
-        "from rynn_brain_ros.config import folders_of;"
-        "print(*sorted({f.stem for d in folders_of('contracts') for f in d.glob('*.yaml')}))"
+        "from rynn_brain_ros.config import bundled; print(*bundled('contracts'))"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib"), "AMENT_PREFIX_PATH": ""}
     done = subprocess.run(

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pyquaternion import Quaternion
 
-from rynn_brain_ros.config import configure, folders_of, read_yaml, setting, unknown
+from rynn_brain_ros.config import bundled, configure, read_yaml, setting, unknown
 from rynn_brain_ros.geometry import GraspLimits
 from rynn_brain_ros.planning.arm import Arm
 from rynn_brain_ros.planning.executive import ExecutiveConfig
@@ -323,17 +323,17 @@ def read_profile(spec: str) -> RobotProfile:
 
 def profile_names() -> list[str]:
     """Of the profiles that come with the package."""
-    return sorted({path.stem for folder in folders_of("robots") for path in folder.glob("*.yaml")})
+    return list(bundled("robots"))
 
 
 def _find(spec: str) -> Path:
     if spec.endswith((".yaml", ".yml")):
         return Path(spec)
-    for folder in folders_of("robots"):
-        if (folder / f"{spec}.yaml").is_file():
-            return folder / f"{spec}.yaml"
-    known = ", ".join(profile_names()) or "none"
-    raise ConfigError(f"no robot {spec!r}: known are {known}; or give a .yaml file")
+    known = bundled("robots")
+    if spec in known:
+        return known[spec]
+    names = ", ".join(known) or "none"
+    raise ConfigError(f"no robot {spec!r}: known are {names}; or give a .yaml file")
 
 
 def _profile(plain: Mapping[str, Any]) -> RobotProfile:
