@@ -12,7 +12,7 @@ An argument that is left empty leaves the parameter to params_file.
 from collections.abc import Mapping
 from typing import Any
 
-from launch.actions import GroupAction, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
@@ -24,6 +24,7 @@ from rynn_brain_ros.ros.launching import (
     camera_topics,
     declared,
     given,
+    included,
     is_named,
     is_true,
     our_node,
@@ -91,12 +92,18 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     clock = {"use_sim_time": str(effective.get("use_sim_time", ""))}
     if is_true(context, "view"):
         images = shown(context, parameters, effective)
-        launched.append(included(context, "view", TO_VIEW, {**clock, **images}))
+        launched.append(included("view", {**passed_on(context, TO_VIEW), **clock, **images}))
     if LaunchConfiguration("robot").perform(context):
         topics = {name: parameters.get(name, "") for name in TOPICS}
         file = {"params_file": params_file_of_act(context)}
-        launched.append(included(context, "act", TO_ACT, {**clock, **topics, **file}))
+        body = {**passed_on(context, TO_ACT), **clock, **topics, **file}
+        launched.append(included("act", body))
     return launched
+
+
+def passed_on(context: LaunchContext, names: tuple[str, ...]) -> dict[str, str]:
+    """Arguments as they are, empty ones too."""
+    return {name: LaunchConfiguration(name).perform(context) for name in names}
 
 
 def shown(
@@ -118,16 +125,6 @@ def shown(
         "color_topics": ",".join(str(color) for color in colors if color),
         "depth_topic": str(effective.get(f"{cameras[0]}depth_topic", "")),
     }
-
-
-def included(
-    context: LaunchContext, name: str, passed_on: tuple[str, ...], more: Mapping[str, Any]
-) -> GroupAction:
-    """Its arguments stay its own."""
-    arguments = {each: LaunchConfiguration(each).perform(context) for each in passed_on}
-    file = PathJoinSubstitution([SHARE, "launch", f"{name}.launch.py"])
-    every = {**arguments, **more}.items()
-    return GroupAction([IncludeLaunchDescription(file, launch_arguments=every)])
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -8,10 +8,7 @@ All but the simulator follow its clock. An argument that is left empty leaves th
 node's params_file.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-from launch.actions import GroupAction, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
@@ -19,6 +16,7 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from rynn_brain_ros.ros.launching import (
     declared,
     given,
+    included,
     is_true,
     our_node,
     params_file_of_act,
@@ -111,15 +109,6 @@ def numeric(name: str, text: str) -> float:
         return number(text)
     except ValueError as error:
         raise ConfigError(f"{name} is {text!r}: it must be {what}") from error
-
-
-def included(name: str, arguments: Mapping[str, Any]) -> GroupAction:
-    """Its arguments stay its own."""
-    launched = IncludeLaunchDescription(
-        PathJoinSubstitution([SHARE, "launch", f"{name}.launch.py"]),
-        launch_arguments=arguments.items(),
-    )
-    return GroupAction([launched])
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+)
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
@@ -187,6 +193,12 @@ def _must_be_for(context: LaunchContext, node: str, argument: str) -> None:
             f"{argument} {file} has parameters for {keys}, and none for {name}: "
             f"write them under {name}, /**/{node} or /**"
         )
+
+
+def included(name: str, arguments: Mapping[str, Any]) -> GroupAction:
+    """Another of our launch files. Its arguments stay its own."""
+    file = PathJoinSubstitution([FindPackageShare("rynn_brain_ros"), "launch", f"{name}.launch.py"])
+    return GroupAction([IncludeLaunchDescription(file, launch_arguments=arguments.items())])
 
 
 def our_node(
