@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from enum import IntEnum
 from itertools import zip_longest
 from typing import Any
 
@@ -64,6 +65,23 @@ _KINDS = {
     "count": 7,
     "box_3d": 8,
 }
+
+
+class StepState(IntEnum):
+    """The ``STATE_*`` of a rynn_brain_ros/PlanStep."""
+
+    PROPOSED = 0
+    APPROVED = 1
+    RUNNING = 2
+    DONE = 3
+    REFUSED = 4
+    FAILED = 5
+    CANCELLED = 6
+
+
+GOES_WELL = (StepState.PROPOSED, StepState.APPROVED, StepState.RUNNING, StepState.DONE)
+"""In every other state, known or not, a step is given up."""
+
 _NS = 1_000_000_000
 _NOWHERE: Vector3 = (math.nan, math.nan, math.nan)
 _NAN_COVARIANCE = [math.nan] * 9
@@ -158,7 +176,13 @@ def groundings_of(message: Any) -> tuple[LiftedGrounding, ...]:
 
 def is_of_known_kind(message: Any) -> bool:
     """Whether a rynn_brain_ros/Grounding is of a kind that this version knows."""
-    return int(message.kind) in _CLASSES
+    return not _unknown_kind(message)
+
+
+def _unknown_kind(message: Any) -> str:
+    """The words for a kind that only a newer brain knows; empty for all others."""
+    kind = int(message.kind)
+    return "" if kind in _CLASSES else f"unknown kind {kind}"
 
 
 def lifted_of(message: Any) -> LiftedGrounding:
@@ -196,11 +220,11 @@ def _grounding_of(message: Any, kind: type[AnyGrounding]) -> AnyGrounding:
     points = _pixels_of(message.points_norm)
     frame = None if message.frame_index < 0 else int(message.frame_index)
     # Which flag it was is not told, only that there was one.
-    known = is_of_known_kind(message)
-    flags = frozenset(() if message.actionable and known else (Flag.TRUNCATED,))
+    unknown = _unknown_kind(message)
+    flags = frozenset((Flag.TRUNCATED,) if unknown or not message.actionable else ())
     told = kind(frame, points, (0, 0), kind.kind, flags, str(message.label))
-    if isinstance(told, NoGrounding) and not known:
-        return replace(told, reason=f"unknown kind {int(message.kind)}")
+    if isinstance(told, NoGrounding) and unknown:
+        return replace(told, reason=unknown)
     if isinstance(told, ContactPoint):
         return replace(told, angle_deg=math.degrees(message.angle))
     return replace(told, count=int(message.count)) if isinstance(told, Count) else told
@@ -225,9 +249,8 @@ def _target_of(message: Any) -> LiftedPoint:
 def _refusal_of(message: Any) -> Refusal | None:
     code, text = str(message.refusal_code), str(message.refusal_text)
     told = f"{code}: {text}" if code else ""
-    if not is_of_known_kind(message):
-        kind = f"unknown kind {int(message.kind)}"
-        return Refusal(RefusalCode.UNKNOWN, "; ".join(filter(None, (kind, told))))
+    if unknown := _unknown_kind(message):
+        return Refusal(RefusalCode.UNKNOWN, "; ".join(filter(None, (unknown, told))))
     if not code:
         return None
     if code not in {each.value for each in RefusalCode}:

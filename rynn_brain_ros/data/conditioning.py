@@ -14,13 +14,11 @@ import json
 from typing import Any
 
 from rynn_brain_ros.data.contract import Conditioning
-from rynn_brain_ros.messages import is_of_known_kind
+from rynn_brain_ros.messages import GOES_WELL, is_of_known_kind
 
 PLAN, GROUNDINGS = "annotation.plan", "annotation.groundings"
 _PLANNING = "plan"
 """The task of a question that is answered by a step."""
-_GOES_ON = (0, 1, 2, 3)
-"""Proposed, approved, running, done; every other state of a step, known or not, gives it up."""
 
 
 class Said:
@@ -68,7 +66,7 @@ class Said:
 
 def step_text(plan: Any) -> str:
     """Of a rynn_brain_ros/Plan. What was done before a step that is given up is done."""
-    if not plan.steps or plan.steps[-1].state not in _GOES_ON:
+    if not plan.steps or plan.steps[-1].state not in GOES_WELL:
         return ""
     return str(plan.steps[-1].text)
 

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rynn_brain_ros.messages import groundings_of
+from rynn_brain_ros.messages import GOES_WELL, StepState, groundings_of
 from rynn_brain_ros.view.colors import PALETTE, Color, color_of, is_unusable
 from rynn_brain_ros.view.colors import REFUSED as GREY
 from rynn_brain_ros.view.overlay import Image, ascii_of
@@ -28,8 +28,6 @@ _PAPER, _INK, _BAD = (20, 22, 24), (235, 235, 235), PALETTE[4]
 _SILENT_S = 3.0
 """A node that is active tells its status once a second."""
 _STATES = {1: "ready", 2: "answering", 3: "degraded"}  # BrainStatus.STATE_*
-_STEP_STATES = ("proposed", "approved", "running", "done", "refused", "failed", "cancelled")
-_WELL = _STEP_STATES[:4]
 
 
 @dataclass(frozen=True)
@@ -103,11 +101,11 @@ def _plan(plan: Any) -> Iterator[Row]:
     for step in plan.steps:
         state = _step_state(int(step.state))
         reason = f" ({step.reason_text})" if step.reason_text else ""
-        color = _INK if state in _WELL else _BAD
+        color = _INK if step.state in GOES_WELL else _BAD
         yield Row(f"  {step.index + 1} {state}: {step.text}{reason}", color)
 
 
 def _step_state(number: int) -> str:
     """A newer brain may know more than these."""
-    known = number < len(_STEP_STATES)
-    return _STEP_STATES[number] if known else f"unknown state {number}"
+    known = {state.value: state.name.lower() for state in StepState}
+    return known.get(number, f"unknown state {number}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rynn_brain_ros import messages
-from rynn_brain_ros.messages import MessageDict
+from rynn_brain_ros.messages import MessageDict, StepState
 from rynn_brain_ros.planning.episode import Move, TurnRecord
 from rynn_brain_ros.values import (
     Check,
@@ -28,12 +28,11 @@ TURN_TYPES = {
 
 _OK, _WARN, _ERROR = 0, 1, 2
 _STATES = {
-    Status.SUCCEEDED: 3,
-    Status.REFUSED: 4,
-    Status.FAILED: 5,
-    Status.CANCELLED: 6,
+    Status.SUCCEEDED: StepState.DONE,
+    Status.REFUSED: StepState.REFUSED,
+    Status.FAILED: StepState.FAILED,
+    Status.CANCELLED: StepState.CANCELLED,
 }
-_PROPOSED, _APPROVED = 0, 1
 
 
 def turn_publications(
@@ -55,7 +54,7 @@ def proposal(response: Response, step: Step, stamp_ns: int) -> MessageDict:
     """rynn_brain_ros/Plan of the one ``step`` that a planning question was answered by, which
     nobody carries out."""
     query, done = response.query, step.skill is Skill.DONE
-    steps = [_plan_step(0, query.query_id, step, (_PROPOSED, "", ""))]
+    steps = [_plan_step(0, query.query_id, step, (StepState.PROPOSED, "", ""))]
     return _plan(query.instruction, query.query_id, steps, done, stamp_ns)
 
 
@@ -81,7 +80,9 @@ def _claims_done(turn: TurnRecord) -> bool:
     return turn.step is not None and turn.step.skill is Skill.DONE and not denied
 
 
-def _plan_step(index: int, query_id: str, step: Step, how: tuple[int, str, str]) -> MessageDict:
+def _plan_step(
+    index: int, query_id: str, step: Step, how: tuple[StepState, str, str]
+) -> MessageDict:
     """``how`` is its state with code and text of the reason."""
     state, code, text = how
     return {
@@ -89,22 +90,22 @@ def _plan_step(index: int, query_id: str, step: Step, how: tuple[int, str, str])
         "skill": step.skill.value,
         "text": step.text,
         "targets": [messages.grounding(g, query_id, False) for g in step.groundings],
-        "state": state,
+        "state": int(state),
         "reason_code": code,
         "reason_text": text,
     }
 
 
-def _state(turn: TurnRecord) -> tuple[int, str, str]:
+def _state(turn: TurnRecord) -> tuple[StepState, str, str]:
     if turn.refusal is not None:
-        return _STATES[Status.REFUSED], turn.refusal.code.value, turn.refusal.text
+        return StepState.REFUSED, turn.refusal.code.value, turn.refusal.text
     outcome = next((m.outcome for m in reversed(turn.moves) if m.outcome is not None), None)
     if outcome is not None:
         done = outcome.status is Status.SUCCEEDED
         return _STATES[outcome.status], "" if done else outcome.cause.value, outcome.text
     if turn.confirmation is not None and turn.confirmation.confirmed:
-        return _STATES[Status.SUCCEEDED], "", ""
-    return (_APPROVED if turn.moves else _PROPOSED), "", ""
+        return StepState.DONE, "", ""
+    return (StepState.APPROVED if turn.moves else StepState.PROPOSED), "", ""
 
 
 def _decisions(turn: TurnRecord, stamp_ns: int) -> MessageDict:
