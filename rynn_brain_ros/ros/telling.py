@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -27,19 +26,15 @@ from rynn_brain_ros.safety.proposal import poses_of
 from rynn_brain_ros.values import (
     Cause,
     Decision,
-    DriveGoal,
     FrameSet,
     Motion,
-    MotionStage,
-    NavigateGoal,
     RefusalCode,
     Response,
     RynnBrainError,
-    SpinGoal,
     Step,
 )
 from rynn_brain_ros.view.publications import answers
-from rynn_brain_ros.view.telling import plain
+from rynn_brain_ros.view.telling import does
 from rynn_brain_ros.view.turn_messages import PLAN, turn_publications
 
 Show = Callable[[str, MessageDict], None]
@@ -177,9 +172,9 @@ class Telling:
         """One motion more of this turn. What the planner's sentence does not tell is told: an
         arrow, and what follows the first motion of a step."""
         if step is None:
-            step = Step(motion.skill, _does(motion))
+            step = Step(motion.skill, does(motion))
         elif self._proposed:
-            step = replace(step, text=f"{step.text} ({_does(motion)})")
+            step = replace(step, text=f"{step.text} ({does(motion)})")
         proposed = TurnRecord(self._number, stamp_ns, FrameSet(), self._response, step)
         if decision is not None:
             moves = (Move(motion, decision),)
@@ -205,23 +200,6 @@ class Telling:
             if name == PLAN:
                 self.plan = message
                 self._show(PLAN, message)
-
-
-def _does(motion: Motion) -> str:
-    """In a few words: ``drive +0.25 m``, or the stages of an arm's motion."""
-    return ", ".join(dict.fromkeys(_stage_does(stage) for stage in motion.stages))
-
-
-def _stage_does(stage: MotionStage) -> str:
-    goal = stage.goal
-    if isinstance(goal, DriveGoal):
-        return f"drive {goal.distance_m:+.2f} m"
-    if isinstance(goal, SpinGoal):
-        return f"turn {math.degrees(goal.angle_rad):+.0f}°"
-    if isinstance(goal, NavigateGoal):
-        x, y, _ = goal.T_map_base.translation_m
-        return f"go to ({x:.2f}, {y:.2f}) in {goal.T_map_base.parent}"
-    return plain(stage.stage.value)
 
 
 def may_preview(decision: Decision) -> bool:

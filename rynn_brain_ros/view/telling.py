@@ -1,4 +1,4 @@
-"""Short words for what happened, the same in the story, its map and its timeline."""
+"""Short words for what happened, the same in the plan, the story, its map and its timeline."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import math
 from dataclasses import dataclass
 
 from rynn_brain_ros.planning.episode import Episode, TurnRecord
-from rynn_brain_ros.values import Cause, DriveGoal, NavigateGoal, SpinGoal, Status, Step, Task
+from rynn_brain_ros.values import (
+    Cause,
+    DriveGoal,
+    Motion,
+    MotionStage,
+    NavigateGoal,
+    SpinGoal,
+    Status,
+    Step,
+    Task,
+)
 
 _VERDICTS = {
     Status.SUCCEEDED: ("ok", "Succeeded"),
@@ -89,6 +99,23 @@ def _step(step: Step) -> str:
     """The planner's sentences point and do not name: the words around a tag are its verb."""
     told = plain(step.skill.value)
     return f"{told} {step.preposition}" if step.area is not None and step.preposition else told
+
+
+def does(motion: Motion) -> str:
+    """In a few words: ``drive +0.25 m``, or the stages of an arm's motion."""
+    return ", ".join(dict.fromkeys(_stage_does(stage) for stage in motion.stages))
+
+
+def _stage_does(stage: MotionStage) -> str:
+    goal = stage.goal
+    if isinstance(goal, DriveGoal):
+        return f"drive {goal.distance_m:+.2f} m"
+    if isinstance(goal, SpinGoal):
+        return f"turn {math.degrees(goal.angle_rad):+.0f}°"
+    if isinstance(goal, NavigateGoal):
+        x, y, _ = goal.T_map_base.translation_m
+        return f"go to ({x:.2f}, {y:.2f}) in {goal.T_map_base.parent}"
+    return plain(stage.stage.value)
 
 
 def plain(code: str) -> str:
