@@ -30,7 +30,7 @@ from rynn_brain_ros.config import CameraConfig, SeeingConfig
 from rynn_brain_ros.memory import AssemblyConfig, AssemblyStats, BufferLimits, DropReason
 from rynn_brain_ros.planning import Perception, PerceptionConfig
 from rynn_brain_ros.planning.intake import Input, image_input, info_input, transforms_input
-from rynn_brain_ros.planning.problems import Problem, kind_of
+from rynn_brain_ros.planning.problems import Problem
 from rynn_brain_ros.ros.qos import crowds, fitting, mismatches
 from rynn_brain_ros.values import ConfigError, InputError, RynnBrainError
 
@@ -138,7 +138,6 @@ class Eyes:
         self._unusable = 0
         self._awaited = 0
         self._begun = self._ended = 0
-        self._logged: set[str] = set()
         self.seen = self._look_back()
         self._changed = threading.Condition()
         self._bell = threading.Event()
@@ -162,7 +161,6 @@ class Eyes:
         worker, `perception` belongs to the caller's thread, which calls `take_in` and polls."""
         self.perception = Perception(self._perception_config)
         self._streams, self._beside, self._unusable = [], {}, 0
-        self._logged.clear()
         self.seen = self._look_back()
         self._stopping.clear()
         for topic, camera in self._named.items():
@@ -337,13 +335,7 @@ class Eyes:
             for reason in (DropReason.UNREADABLE, DropReason.OVERSIZE)
         )
         lost += self._unusable
-        problems = perception.lasting_problems
-        for problem in problems:
-            kind = kind_of(problem.text)
-            if kind not in self._logged:
-                self._logged.add(kind)
-                self._node.get_logger().warning(problem.text)
-        return Seen(cameras, problems, lost)
+        return Seen(cameras, perception.lasting_problems, lost)
 
 
 def _is_named_registered(camera: CameraConfig) -> bool:

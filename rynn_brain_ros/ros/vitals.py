@@ -14,6 +14,7 @@ from rynn_brain_ros.config import SeeingConfig
 from rynn_brain_ros.messages import MessageDict
 from rynn_brain_ros.models import Engines, WorkerEngine
 from rynn_brain_ros.msg import BrainStatus
+from rynn_brain_ros.planning.problems import kind_of
 from rynn_brain_ros.ros.eyes import Eyes
 from rynn_brain_ros.values import Timings
 from rynn_brain_ros.view.health import (
@@ -60,7 +61,8 @@ class Vitals:
         self._before = eyes.seen.cameras
         self._begun_s = self._looked_s = time.monotonic()
         self._told: frozenset[str] = frozenset()
-        self._mismatches()
+        self._kinds_told: set[str] = set()
+        self._topic_troubles()
 
     def look(self) -> tuple[MessageDict, MessageDict]:
         """(BrainStatus, diagnostic_msgs/DiagnosticArray)."""
@@ -95,6 +97,7 @@ class Vitals:
     def _other_parts(self, now_ns: int) -> Iterator[Part]:
         eyes, answers = self._eyes, self._answers
         buffer = eyes.perception.buffer
+        self._log_problems()
         problems = [each.told(now_ns) for each in eyes.seen.problems if each.is_news(now_ns)]
         yield buffer_part(buffer.stats(), buffer.limits, eyes.seen.dropped, problems)
         troubles = [worker.trouble for worker in self._workers if worker.trouble]
@@ -108,9 +111,17 @@ class Vitals:
             query_id=answers.query_id,
             restarts=sum(worker.restarts for worker in self._workers),
         )
-        yield topics_part(self._mismatches())
+        yield topics_part(self._topic_troubles())
 
-    def _mismatches(self) -> tuple[str, ...]:
+    def _log_problems(self) -> None:
+        """Of each kind the first: a broken camera has one with every image."""
+        for problem in self._eyes.seen.problems:
+            kind = kind_of(problem.text)
+            if kind not in self._kinds_told:
+                self._kinds_told.add(kind)
+                self._node.get_logger().warning(problem.text)
+
+    def _topic_troubles(self) -> tuple[str, ...]:
         found = self._eyes.mismatches() + self._eyes.crowds()
         for text in found:
             if text not in self._told:
