@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from rynn_brain_ros.data.contract import JOINT_STATE, Operator, Source
 from rynn_brain_ros.data.faults import FaultKind
-from rynn_brain_ros.data.field_paths import JOINT_COLUMNS
 from rynn_brain_ros.memory import decode_color
 from rynn_brain_ros.messages import compressed_image_of, image_of, stamp_ns_of
 from rynn_brain_ros.values import EncodedImage, ImageError
@@ -105,10 +104,6 @@ def _joints(message: Any, select: Sequence[str]) -> list[float]:
     values = []
     for path in select:
         column, _, joint = path.partition(".")
-        if column not in JOINT_COLUMNS:
-            raise FieldError(
-                FaultKind.FIELD_MISSING, f"{path}: select position., velocity. or effort.JOINT"
-            )
         numbers = getattr(message, column)
         if joint not in names or len(numbers) != len(names):
             raise FieldError(
