@@ -12,7 +12,8 @@ from rynn_brain_ros.view.telling import percent, plain, seconds
 
 PANEL = (360.0, 270.0)
 """Width and height in pixels."""
-_TOP, _BOTTOM, _LEFT, _RIGHT = 40.0, 240.0, 130.0, 316.0
+_TOP, _BOTTOM, _LEFT, _RIGHT = 40.0, 240.0, 130.0, 300.0
+"""Of bars and lines. What is written right of them is as wide as ``>99.9%`` and ``999 ms``."""
 _MOST_ROWS = 9
 _FILLS = (GOOD, BAD, REFUSED)
 """Of `Counts`."""
@@ -58,7 +59,7 @@ def _cause_bar(place: int, name: str, counts: Counts, most: int) -> str:
 
 def success_panel(steps: Sequence[tuple[float, float, float]]) -> str:
     """(rate, low, high) after each episode: a line in the band of its 95 % interval."""
-    left, right = 42.0, 300.0  # beside them "100%" and ">99.9%"
+    left, right = 42.0, _RIGHT
     n = max(1, len(steps) - 1)
 
     def at(i: int, share: float) -> tuple[float, float]:

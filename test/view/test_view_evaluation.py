@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from html_pages import Page
 
+from rynn_brain_ros.view.charts import PANEL
 from rynn_brain_ros.view.evaluation import (
     EpisodeScore,
     evaluation_page,
@@ -154,6 +155,15 @@ def test_the_picture_has_its_three_panels():
     root = ElementTree.fromstring(evaluation_picture(SCORES))
     texts = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"How the episodes ended", "nothing gripped", "50%", "ask"} <= set(texts)
+
+
+def test_what_is_written_beside_the_longest_bar_is_whole():
+    slow = replace(WON, stage_s={"look": 0.256, "ask": 0.9994, "plan": 0.03})
+    tree = ElementTree.fromstring(evaluation_picture([slow]))
+    times = [each for each in tree.iter() if each.text in ("999 ms", "256 ms", "30 ms")]
+    assert len(times) == 3
+    for each in times:  # bold letters of 12 px are some 8 px wide
+        assert float(each.get("x", "nan")) + 8 * len(each.text or "") <= PANEL[0]
 
 
 def test_many_causes_end_in_others():
