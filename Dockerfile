@@ -28,10 +28,11 @@ RUN . "/opt/ros/$ROS_DISTRO/setup.bash" \
     && colcon build --packages-select rynn_brain_ros --event-handlers console_direct+
 
 FROM built AS test
+# Humble's own pytest is older than a plugin of httpx's; launch_testing's ends with pytest 9.
 RUN apt-get update && apt-get install -y --no-install-recommends \
       libegl1 libegl-mesa0 libgl1-mesa-dri \
     && rm -rf /var/lib/apt/lists/* \
-    && python3 -m pip install pytest hypothesis 'mujoco>=3.3' 'av>=12'
+    && python3 -m pip install 'pytest>=7.4,<9' hypothesis 'mujoco>=3.3' 'av>=12'
 ENV MUJOCO_GL=egl
 RUN cd src/rynn_brain_ros && scripts/test_ros "/opt/ros/$ROS_DISTRO/setup.bash" -q
 # Linked instead of copied, and through colcon's own way to run the tests.

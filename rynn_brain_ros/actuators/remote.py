@@ -252,6 +252,7 @@ _NUMBERS = (
 
 def told(feedback: Any) -> tuple[str, Values]:
     """What feedback of any of the servers says: MoveIt's state, and Nav2's and a hand's numbers."""
+    feedback = getattr(feedback, "tracking_feedback", feedback)  # FollowPath's, since Lyrical
     numbers = ((name, getattr(feedback, name, None)) for name in _NUMBERS)
     values = tuple((name, float(value)) for name, value in numbers if value is not None)
     state = getattr(feedback, "state", "")

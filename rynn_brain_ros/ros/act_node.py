@@ -133,8 +133,8 @@ class ActNode(SeeingNode[ActConfig]):
             acting.arming.disarm("a person disarmed it")
             response.success, response.message = True, "disarmed"
             return response
-        if crowds := acting.eyes.crowds():
-            response.message = "; ".join(crowds)
+        if dangers := acting.dangers:
+            response.message = "; ".join(dangers)
             return response
         if self.get_clock().now().nanoseconds == 0:  # what is armed now would have expired soon
             response.message = "there is no time yet: use_sim_time is on and /clock is silent"
@@ -220,11 +220,11 @@ class ActNode(SeeingNode[ActConfig]):
     # --- what others see -------------------------------------------------------------------------
 
     def _publish_status(self) -> None:
-        """Looks at who publishes the cameras' topics, too: by the pictures of two robots nothing
-        may move."""
+        """Looks at the topics' other ends, too: by the pictures of two robots, or where nobody
+        would hear it stop, nothing may move."""
         acting = self.acting
-        if acting is not None and acting.armed_for_s > 0 and (crowds := acting.eyes.crowds()):
-            acting.arming.disarm("; ".join(crowds))
+        if acting is not None and acting.armed_for_s > 0 and (dangers := acting.dangers):
+            acting.arming.disarm("; ".join(dangers))
         super()._publish_status()
 
     def _completed(self, status: MessageDict) -> MessageDict:
@@ -245,7 +245,7 @@ class ActNode(SeeingNode[ActConfig]):
 
     def _problems(self, acting: Acting) -> list[str]:
         problems = [f"no server at {name}: previews only" for name in acting.wire.absent()]
-        problems += acting.wire.problems
+        problems += [*acting.wire.problems, *filter(None, [acting.unheard_stop])]
         unseen = ", ".join(acting.unseen_links)
         problems += [f"not on /tf, so that the arm goes nowhere: {unseen}"] if unseen else []
         return [*problems, *([f"stopped: {acting.stopped_why}"] if acting.stopped_why else [])]

@@ -30,6 +30,7 @@ from rynn_brain_ros.planning.robots import Robot, assemble
 from rynn_brain_ros.planning.waiting import Approvals, PatientEngine
 from rynn_brain_ros.ros.clients import Clients
 from rynn_brain_ros.ros.eyes import Eyes
+from rynn_brain_ros.ros.qos import unheard
 from rynn_brain_ros.ros.telling import Previews, Show, Telling
 from rynn_brain_ros.ros.wire import RosWire
 from rynn_brain_ros.safety import tightened
@@ -124,6 +125,18 @@ class Acting:
     @property
     def armed_for_s(self) -> float:
         return self.arming.remaining_s(self.clock.now_ns())
+
+    @property
+    def unheard_stop(self) -> str:
+        """A sentence where the declared stop would reach nobody, though its topic is heard."""
+        stop = self.body.stop
+        told = unheard(self._node, stop.topic, stop.type) if stop is not None else ""
+        return told and f"a stop would not be heard: {told} (stop_type in the robot's profile)"
+
+    @property
+    def dangers(self) -> tuple[str, ...]:
+        """What others do on the network that nothing may move by: sentences."""
+        return (*self.eyes.crowds(), *filter(None, [self.unheard_stop]))
 
     @property
     def unseen_links(self) -> list[str]:

@@ -1,5 +1,6 @@
 """The quality of service that a contract asks for, publishers whose messages never come (it, or
-their type, does not fit), and those whose messages come among those of others.
+their type, does not fit), those whose messages come among those of others, and what is published
+that nobody hears.
 
 DDS says nothing where a reliable subscription meets a best-effort publisher, or a latched one a
 volatile one. Both profiles are told instead.
@@ -76,8 +77,17 @@ def crowds(node: Node, topics: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _full_name(publisher: Any) -> str:
-    return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+def unheard(node: Node, topic: str, typename: str) -> str:
+    """One sentence where a topic is listened to, and by nobody with this type."""
+    ends = node.get_subscriptions_info_by_topic(topic)
+    if not ends or any(end.topic_type == typename for end in ends):
+        return ""
+    takers = sorted({f"{_full_name(end)} takes {end.topic_type}" for end in ends})
+    return f"{topic}: {' and '.join(takers)}, and nobody hears {typename}"
+
+
+def _full_name(end: Any) -> str:
+    return f"{end.node_namespace.rstrip('/')}/{end.node_name}"
 
 
 def _mismatch(subscription: Any, publisher: Any) -> str:

@@ -139,8 +139,9 @@ class _FollowPath(_Way):
     def report(self, fraction: float) -> None:
         speed_m_s = odometry(self._robot, 0)["twist"]["twist"]["linear"]["x"]
         fields = {"distance_to_goal": (1 - fraction) * self._length_m, "speed": speed_m_s}
-        if "distance_to_goal" in FollowPath.Feedback.get_fields_and_field_types():
-            self._publish(to_ros(FollowPath.Feedback, fields))
+        nested = "tracking_feedback" in FollowPath.Feedback.get_fields_and_field_types()  # Lyrical
+        told = {"tracking_feedback": fields} if nested else fields
+        self._publish(to_ros(FollowPath.Feedback, told))
 
     def error(self, ending: Ending) -> str:
         name = super().error(ending)

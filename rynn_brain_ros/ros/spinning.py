@@ -16,6 +16,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 N = TypeVar("N", bound=Node)
+_LAST_CALLBACKS_S = 5.0
+"""Humble's executor waits for callbacks that only it could go on with."""
 
 
 def spin(
@@ -56,6 +58,8 @@ def spin_together(
             except ExternalShutdownException:
                 break  # somebody else ended the context
             except Exception:  # noqa: BLE001  # whatever it is, the process ends with it
+                if released.is_set():
+                    break  # Lyrical's executor ends its threads while it hands out work
                 traceback.print_exc()
                 failed.set()
                 ending.set()  # goals are still to be cancelled, which takes callbacks
@@ -68,7 +72,7 @@ def spin_together(
     for node in nodes:
         release(node)
     released.set()
-    spinning.shutdown()
+    spinning.shutdown(_LAST_CALLBACKS_S)
     thread.join()
     for node in nodes:
         node.destroy_node()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from interfaces import part
 from played_wire import ACCEPTED, SUCCESS, Played, place, straight_path, tcp
@@ -11,6 +13,7 @@ from rynn_brain_ros.planning.goals import GoalTimeouts, GoalTracker
 from rynn_brain_ros.values import (
     Cause,
     DriveGoal,
+    FollowGoal,
     GoalEventKind,
     NavigateGoal,
     PostureGoal,
@@ -169,6 +172,14 @@ def test_feedback_brings_nav2s_numbers():
     feedback = part("nav2_msgs/action/NavigateToPose", "Feedback", numbers)
     base.wire.say(ACCEPTED, Reply(K.FEEDBACK, feedback))
     assert base.last().value("distance_remaining") == 1.5
+
+
+def test_what_lyrical_tells_of_a_path_is_heard_too():
+    base = Played("mobile_base")
+    base.send(FollowGoal((place(),)))
+    nested = SimpleNamespace(tracking_feedback=SimpleNamespace(distance_to_goal=0.7))
+    base.wire.say(ACCEPTED, Reply(K.FEEDBACK, nested))
+    assert base.last().value("distance_to_goal") == 0.7
 
 
 def test_a_goal_of_another_kind_of_robot_is_rejected(arm: Played):

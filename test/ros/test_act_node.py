@@ -14,8 +14,9 @@ pytestmark = pytest.mark.ros
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "planning"))
 
-from act_graph import GRIPPER, Graph, first_pick, making_graphs  # noqa: E402
+from act_graph import GRIPPER, Graph, first_pick, making_graphs, profile  # noqa: E402
 from gated_python import GatedPython  # noqa: E402
+from geometry_msgs.msg import TwistStamped  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from moveit_msgs.action import MoveGroup  # noqa: E402
 from nav_msgs.msg import Path as PathMessage  # noqa: E402
@@ -34,6 +35,7 @@ from rynn_brain_ros.action import ExecuteTask  # noqa: E402
 from rynn_brain_ros.msg import GroundingArray, PlanStep  # noqa: E402
 from rynn_brain_ros.srv import Approve  # noqa: E402
 from sensor_msgs.msg import CompressedImage  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
 
 from rynn_brain_ros.geometry import apply  # noqa: E402
 from rynn_brain_ros.planning.robots import rover  # noqa: E402
@@ -99,6 +101,27 @@ def test_by_a_camera_that_two_publish_nothing_moves(graphs: Callable[..., Graph]
     assert told in again.message
     graph.user.destroy_publisher(second)
     graph.wait_until(lambda: graph.arm().success, "a camera of one's own")
+
+
+def test_where_nobody_would_hear_it_stop_nothing_moves(
+    graphs: Callable[..., Graph], tmp_path: Path
+) -> None:
+    graph = graphs(robot=profile(tmp_path, stop_topic="halt"))
+    graph.bring_up()
+    graph.user.create_subscription(TwistStamped, "halt", lambda _: None, 10)
+    graph.wait_until(lambda: graph.act.acting.dangers, "a listener of another type")
+    told = graph.arm()
+    assert not told.success
+    assert told.message == (
+        "a stop would not be heard: halt: /user takes geometry_msgs/msg/TwistStamped, and nobody "
+        "hears std_msgs/msg/String (stop_type in the robot's profile)"
+    )
+    graph.wait_until(lambda: told.message in graph.status[-1].problems, "its status")
+    hears = graph.user.create_subscription(String, "halt", lambda _: None, 10)
+    graph.wait_until(lambda: not graph.act.acting.dangers, "one that hears it")
+    assert graph.arm().success
+    graph.user.destroy_subscription(hears)
+    graph.wait_until(lambda: not graph.act.acting.armed_for_s, "the end of its arming")
 
 
 def test_the_servers_receive_the_goal_as_it_was_meant(graphs: Callable[..., Graph]) -> None:

@@ -19,8 +19,12 @@ from ament_index_python.packages import (  # noqa: E402
     get_package_share_directory,
 )
 from launch.actions import ExecuteProcess, IncludeLaunchDescription  # noqa: E402
+from launch.launch_description_sources.python_launch_file_utilities import (  # noqa: E402
+    load_python_launch_file_as_module,
+)
 from launch.substitutions import TextSubstitution  # noqa: E402
 from launch_ros.actions import Node, PushRosNamespace  # noqa: E402
+from recordings import Item, write_items  # noqa: E402
 
 from launch import LaunchContext  # noqa: E402
 from rynn_brain_ros.ros.parameter_files import applies  # noqa: E402
@@ -122,7 +126,7 @@ def section(nodes: str, **parameters: Any) -> str:
 )
 def test_a_misspelt_true_ends_the_launch(file: str, name: str) -> None:
     sentence = f"{name} is 'ture': it may be true, 1, yes or on, or false, 0, no or off"
-    bag = {"bag": "none.mcap"} if file == "replay" else {}
+    bag = {"bag": "/dev/null"} if file == "replay" else {}
     with pytest.raises(ConfigError, match=sentence):
         launched(file, **{name: "ture", **bag})
 
@@ -357,9 +361,34 @@ def test_who_is_beside_the_brain_follows_its_time(tmp_path: Path) -> None:
 
 
 def test_a_replay_is_in_the_bags_time() -> None:
-    nodes = launched("replay", bag="none.mcap")
+    nodes = launched("replay", bag="/dev/null")
     for name in ("brain", "view"):
         assert nodes[name].parameters()["use_sim_time"] is True
+
+
+# --- a bag ----------------------------------------------------------------------------------------
+
+
+def test_a_bag_that_is_not_there_ends_the_launch() -> None:
+    with pytest.raises(ConfigError, match=r"no recording at none\.mcap: check bag:="):
+        launched("replay", bag="none.mcap")
+
+
+def test_humble_is_told_topic_by_topic_what_to_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = f"{get_package_share_directory('rynn_brain_ros')}/launch/replay.launch.py"
+    replay = load_python_launch_file_as_module(file)
+    topics = ("/clock", "/brain/status", "/brain/question", "/left/brain/status", "/camera/note")
+    said = [Item(topic, "std_msgs/msg/String", {"data": "x"}, 1) for topic in topics]
+    bag = write_items(tmp_path / "bag.mcap", said)
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    assert replay.selection(bag, "") == ["-x", "/(brain|act|view)/[^q].*"]
+    monkeypatch.setenv("ROS_DISTRO", "humble")
+    heard = ["/brain/question", "/camera/note", "/left/brain/status"]
+    assert replay.selection(bag, "") == ["--topics", *heard]
+    heard = ["/brain/question", "/brain/status", "/camera/note"]
+    assert replay.selection(bag, "/left") == ["--topics", *heard]
 
 
 # --- names ---------------------------------------------------------------------------------------

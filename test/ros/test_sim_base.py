@@ -65,6 +65,11 @@ def truth(graph: SimGraph) -> Any:
     return graph.sim.robot.world.base_pose()
 
 
+def says(result: Any, words: str) -> bool:
+    """Whether it gives this reason; Humble's results have no words."""
+    return words in getattr(result, "error_msg", words)
+
+
 def free_place(graph: SimGraph, at_least_m: float = 1.0) -> tuple[float, float]:
     """Somewhere on the received map with room around it, for the next drive."""
     here = truth(graph).xy_m
@@ -95,17 +100,17 @@ def test_a_place_without_a_way_or_in_an_unknown_frame_is_aborted_with_words(
     nowhere = NavigateToPose.Goal(pose=on_map(50.0, 50.0))
     status, result = room.do(NavigateToPose, "navigate_to_pose", nowhere)
     assert status == GoalStatus.STATUS_ABORTED
-    assert "no way" in result.error_msg
+    assert says(result, "no way")
     moon = NavigateToPose.Goal(pose=on_map(0.0, 0.0))
     moon.pose.header.frame_id = "moon"
     status, result = room.do(NavigateToPose, "navigate_to_pose", moon)
     assert status == GoalStatus.STATUS_ABORTED
-    assert "moon" in result.error_msg
+    assert says(result, "moon")
     unturned = NavigateToPose.Goal(pose=on_map(0.0, 0.0))
     unturned.pose.pose.orientation.w = 0.0
     status, result = room.do(NavigateToPose, "navigate_to_pose", unturned)
     assert status == GoalStatus.STATUS_ABORTED
-    assert "no length" in result.error_msg
+    assert says(result, "no length")
 
 
 def test_cancelling_a_drive_stops_the_base(room: SimGraph) -> None:
@@ -140,7 +145,8 @@ def test_spin_and_drive_do_what_they_are_told_and_time_out(room: SimGraph) -> No
     hurried.time_allowance.nanosec = 200_000_000
     status, result = room.do(Spin, "spin", hurried)
     assert status == GoalStatus.STATUS_ABORTED
-    assert result.error_code == Spin.Result.TIMEOUT
+    if hasattr(result, "error_code"):  # not on Humble
+        assert result.error_code == Spin.Result.TIMEOUT
 
 
 def test_a_path_is_followed_and_one_through_a_wall_is_not(room: SimGraph) -> None:
@@ -151,12 +157,13 @@ def test_a_path_is_followed_and_one_through_a_wall_is_not(room: SimGraph) -> Non
     way = room.sim.robot.way_through([(x, y)])
     path.poses = [on_map(*place) for place in (here, *way)]
     status, result = room.do(FollowPath, "follow_path", FollowPath.Goal(path=path))
-    assert status == GoalStatus.STATUS_SUCCEEDED, result.error_msg
+    assert status == GoalStatus.STATUS_SUCCEEDED, result
     assert math.dist(truth(room).xy_m, (x, y)) < 0.05
     path.poses = [on_map(x, y), on_map(30.0, 30.0)]
     status, result = room.do(FollowPath, "follow_path", FollowPath.Goal(path=path))
     assert status == GoalStatus.STATUS_ABORTED
-    assert result.error_code == FollowPath.Result.INVALID_PATH
+    if hasattr(result, "error_code"):  # not on Humble
+        assert result.error_code == FollowPath.Result.INVALID_PATH
 
 
 def test_the_map_is_there_for_those_who_come_late(room: SimGraph) -> None:
