@@ -84,7 +84,7 @@ def measure(source: Path, method: str, n_tokens: int) -> tuple[Measured, torch.T
     loaded_s = load_s
     if method != "none":
         with tempfile.TemporaryDirectory() as folder:
-            quantize(source, Path(folder) / "small", method)
+            quantize(source, Path(folder) / "small", method, device="cpu")
             loaded, loaded_s = opened(Path(folder) / "small", method)
     logits, read_s, token_s = answer(loaded, n_tokens)
     weights = loaded.model.get_memory_footprint() / 2**20

@@ -7,7 +7,8 @@
 ``out`` gets config.yaml, statistics.json, curve.jsonl, a picture of every evaluation, the newest
 ``step-NNNNNN`` to go on from, and at the end ``policy-NNNNNN``, which `vla.checkpoint.load_policy`
 opens. The same command goes on with a run that was stopped, to the same numbers: what is drawn at
-random depends on the seed and the step alone, not on how many processes share the work.
+random depends on the seed and the step alone, not on how many processes share the work. (A GPU adds
+up in varying order: there, to the same numbers but for rounding.)
 
 Reads from top to bottom: settings, what learns, loss, schedule, evaluation, checkpoints, the loop.
 Shapes: B samples, H actions of a chunk, D numbers of an action, S of the state.

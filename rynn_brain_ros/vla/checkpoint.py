@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -30,6 +31,7 @@ from safetensors.torch import save_file
 from rynn_brain_ros.files import remedy
 from rynn_brain_ros.models.local import gpu
 from rynn_brain_ros.models.local.loading import Loaded, load
+from rynn_brain_ros.models.local.patch_embedding import settle
 from rynn_brain_ros.values import OutputError
 from rynn_brain_ros.vla.binding import IDENTITY, mark
 from rynn_brain_ros.vla.expert import SmallExpert
@@ -47,6 +49,7 @@ from rynn_brain_ros.vla.values import (
     Variant,
 )
 
+_LOG = logging.getLogger(__name__)
 FORMAT = 1
 BACKBONE, HEAD, POLICY = "backbone", "head.safetensors", "policy.json"
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
@@ -75,6 +78,12 @@ class LoadedPolicy:
     @property
     def statistics(self) -> Statistics:
         return self.reader.statistics
+
+    @property
+    def chooses_experts(self) -> bool:
+        """Whether each step of the flow goes through a mixture of experts."""
+        is_mixture = str(self.network.vlm.config.model_type).endswith("_moe")
+        return is_mixture and self.spec.variant is Variant.SINGLE_STREAM
 
     def sampled(
         self,
@@ -126,8 +135,14 @@ def save_policy(policy: LoadedPolicy, companions: Path, target: Path) -> None:
 
 
 def with_cuda_graphs(policy: LoadedPolicy) -> LoadedPolicy:
-    """Its steps are replayed. Raises `PolicyError` where it is not on a GPU."""
+    """Its steps are replayed. Raises `PolicyError` where it is not on a GPU, and for experts."""
     device = policy.network.vlm.device
+    if policy.chooses_experts:
+        raise PolicyError(
+            "a single-stream policy of a mixture of experts cannot be recorded as a CUDA graph: "
+            "which experts compute is decided on the processor; go on without CUDA graphs, or use "
+            "the variant small_expert"
+        )
     if device.type != "cuda":
         raise PolicyError(f"CUDA graphs need an NVIDIA GPU; the policy is on {device.type}")
     return replace(policy, graphed=Graphed(policy.network))
@@ -167,6 +182,8 @@ def _policy(loaded: Loaded, spec: PolicySpec, statistics: Statistics) -> LoadedP
                 f"the statistics are of another policy: {what} {theirs}, the network has {ours}"
             )
     model = loaded.model
+    for note in settle(model.model.visual.patch_embed.proj):
+        _LOG.warning(note)
     network = _VARIANTS[spec.variant](model, spec)
     for weight in network.head().values():
         weight.data = weight.data.to(model.device)

@@ -52,7 +52,7 @@ from rynn_brain_ros.vla.onnx_policy import (
     require_packages,
     step_inputs,
 )
-from rynn_brain_ros.vla.values import PolicyError, Variant
+from rynn_brain_ros.vla.values import PolicyError
 
 _LONGEST_PREFIX = 1 << 18
 
@@ -85,12 +85,11 @@ def export(
 
 
 def _refuse_experts(policy: LoadedPolicy) -> None:
-    kind = str(policy.network.vlm.config.model_type)
-    if policy.spec.variant is Variant.SINGLE_STREAM and kind.endswith("_moe"):
+    if policy.chooses_experts:
         raise PolicyError(
-            f"a single-stream policy of a {kind} model cannot be exported: which experts compute "
-            "depends on the numbers, and a graph would copy their weights for every token; use the "
-            "variant small_expert"
+            "a single-stream policy of a mixture of experts cannot be exported: which experts "
+            "compute depends on the numbers, and a graph would copy their weights for every token; "
+            "use the variant small_expert"
         )
 
 

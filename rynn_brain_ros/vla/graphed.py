@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rynn_brain_ros.models.local.failures import cause
 from rynn_brain_ros.vla.network import Batch, ChunkNetwork, Prefix
+from rynn_brain_ros.vla.values import PolicyError
 
 Capture = Callable[[Callable[[], None], torch.device], Callable[[], None]]
 """Takes work on memory of a device that stays where it is; what it returns does that work
@@ -29,6 +31,7 @@ _WARM_UPS = 3
 def cuda_graph(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """A `Capture`. Needs a GPU of NVIDIA's."""
     with torch.cuda.device(device):  # or streams would be the current GPU's, and record nothing
+        usual = torch.cuda.current_stream()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -36,8 +39,11 @@ def cuda_graph(work: Callable[[], None], device: torch.device) -> Callable[[], N
                 work()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):  # its own one is of the first GPU that asked
-            work()
+        try:
+            with torch.cuda.graph(graph, stream=stream):  # its own is of the first GPU that asked
+                work()
+        finally:
+            torch.cuda.set_stream(usual)  # a capture that fails leaves its own
     replay: Callable[[], None] = graph.replay
     return replay
 
@@ -46,13 +52,15 @@ class Graphed:
     """A `flow.ChunkModel` that replays ``network``'s velocities. Of one thread.
 
     A graph gives no gradient: where gradients are enabled (the published real-time chunking), the
-    network itself is asked.
+    network itself is asked. What cannot be recorded is tried once: from then on ``velocity`` raises
+    `PolicyError`.
     """
 
     def __init__(self, network: ChunkNetwork, capture: Capture = cuda_graph) -> None:
         self.horizon, self.n_dims = network.horizon, network.n_dims
         self._network, self._capture = network, capture
         self._graphs: OrderedDict[tuple[int, int], _Graph] = OrderedDict()
+        self._trouble = ""
 
     def prefix(self, batch: Batch) -> Prefix:
         return self._network.prefix(batch)
@@ -66,10 +74,19 @@ class Graphed:
             while len(self._graphs) >= _MOST_GRAPHS:
                 self._graphs.popitem(last=False)
             own = (part.clone() for part in (state, x_t, t))
-            kept = _padded(prefix, key[1])
-            self._graphs[key] = _Graph(self._network, self._capture, kept, *own)
+            self._graphs[key] = self._recorded(_padded(prefix, key[1]), *own)
         self._graphs.move_to_end(key)
         return self._graphs[key](prefix, state, x_t, t)
+
+    def _recorded(self, prefix: Prefix, *inputs: Tensor) -> _Graph:
+        if not self._trouble:
+            try:
+                return _Graph(self._network, self._capture, prefix, *inputs)
+            except RuntimeError as error:
+                self._trouble = cause(error)
+        raise PolicyError(
+            f"a CUDA graph cannot be recorded here ({self._trouble}): go on without CUDA graphs"
+        )
 
 
 class _Graph:

@@ -67,7 +67,12 @@ def guidance_weight(t: float, max_weight: float) -> float:
     """``g`` at time ``t``, 1 (noise) to 0 (actions), ends excluded where it is infinite."""
     if not 0 < t < 1:
         return max_weight
-    return min(max_weight, (t**2 + (1 - t) ** 2) / (t * (1 - t)))
+    return min(max_weight, float(_unbounded(t)))
+
+
+def _unbounded(t: Any) -> Any:
+    """The same of a number and of a tensor."""
+    return (t**2 + (1 - t) ** 2) / (t * (1 - t))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,14 +125,18 @@ def torch_guidance(target: Target, chunking: Chunking) -> Callable[..., Any]:
     import torch  # noqa: PLC0415
 
     def weight(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        each = [guidance_weight(at, chunking.max_weight) for at in t.tolist()]
-        return torch.tensor(each, dtype=x_t.dtype, device=x_t.device)[:, None, None]  # [B, 1, 1]
+        """`guidance_weight` where ``t`` is: to ask for its numbers would wait for a GPU."""
+        inside = (t > 0) & (t < 1)
+        each = torch.where(inside, _unbounded(t.double()), math.inf).clamp(max=chunking.max_weight)
+        return each.to(x_t.dtype)[:, None, None]  # [B, 1, 1]
+
+    @lru_cache(maxsize=1)
+    def placed(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...]:
+        parts = (target.actions, target.weights)
+        return tuple(torch.as_tensor(part, dtype=dtype, device=device) for part in parts)
 
     def error_of(estimate: torch.Tensor) -> torch.Tensor:
-        actions, weights = (
-            torch.as_tensor(part, dtype=estimate.dtype, device=estimate.device)
-            for part in (target.actions, target.weights)
-        )
+        actions, weights = placed(estimate.dtype, estimate.device)
         return (actions - estimate) * weights  # [B, H, D]
 
     def approximate(

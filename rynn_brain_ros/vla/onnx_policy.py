@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
@@ -62,6 +63,10 @@ _PROVIDERS = {
     Provider.CPU: "CPUExecutionProvider",
 }
 """Each leaves what it cannot compute to those behind it."""
+_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+"""Or 32 bits would be multiplied as TF32, with 10 bits of mantissa."""
+_NO_TF32 = "NVIDIA_TF32_OVERRIDE"
+"""The same for TensorRT, which has no option for it."""
 
 
 def require_packages(*names: str) -> None:
@@ -96,7 +101,10 @@ class Graph:
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        providers = [name for name in every[every.index(wanted) :] if name in there]
+        names = [name for name in every[every.index(wanted) :] if name in there]
+        providers = [(name, _OPTIONS.get(name, {})) for name in names]
+        if provider is Provider.TENSORRT:
+            os.environ.setdefault(_NO_TF32, "0")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's errors have no root of their own

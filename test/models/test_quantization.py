@@ -81,7 +81,7 @@ def test_fp8_needs_a_gpu_that_multiplies_in_it(checkpoint):
     ampere = Machine((8, 6), HOPPER.packages)
     with pytest.raises(EngineError, match=r"this one has 8\.6"):
         check_possible(model, "fp8", ampere)
-    with pytest.raises(EngineError, match="pip install kernels"):
+    with pytest.raises(EngineError, match=r"pip install 'transformers\[kernels\]'"):
         check_possible(model, "fp8", Machine((9, 0), frozenset()))
     check_possible(model, "fp8", HOPPER)
 

@@ -25,7 +25,7 @@ def loaded(request, tmp_path_factory) -> LoadedPolicy:
 
     backbone = build("qwen3_vl", tmp_path_factory.mktemp("tiny"))
     torch.manual_seed(1)
-    return new_policy(backbone, spec(request.param), statistics())
+    return new_policy(backbone, spec(request.param), statistics(), device="cpu")
 
 
 def leftover(loaded: LoadedPolicy) -> Leftover:

@@ -51,13 +51,14 @@ def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def policy(request: pytest.FixtureRequest, directories: dict[str, Path]) -> LoadedPolicy:
     kind, variant = request.param
     torch.manual_seed(1)
-    return new_policy(directories[kind], spec(variant), statistics())
+    return new_policy(directories[kind], spec(variant), statistics(), device="cpu")
 
 
 @pytest.fixture
 def single_stream(directories: dict[str, Path]) -> LoadedPolicy:
     torch.manual_seed(1)
-    return new_policy(directories["qwen3_vl"], spec(Variant.SINGLE_STREAM), statistics())
+    shape = spec(Variant.SINGLE_STREAM)
+    return new_policy(directories["qwen3_vl"], shape, statistics(), device="cpu")
 
 
 def drawn_noise(n: int = 2):
@@ -253,7 +254,9 @@ def test_gradient_checkpointing_never_drops_the_prefix_in_silence(single_stream:
 def test_a_backbone_in_16_bits_gives_velocities_in_32(directories: dict[str, Path]):
     for variant in Variant:
         torch.manual_seed(1)
-        policy = new_policy(directories["qwen3_vl"], spec(variant), statistics(), dtype="BF16")
+        policy = new_policy(
+            directories["qwen3_vl"], spec(variant), statistics(), device="cpu", dtype="BF16"
+        )
         told = velocity(policy, LONG, SHORT)
         assert policy.network.vlm.dtype == torch.bfloat16
         assert told.dtype == torch.float32

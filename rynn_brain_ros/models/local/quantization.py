@@ -171,7 +171,10 @@ def _no_fp8(checkpoint: Checkpoint, machine: Machine) -> str:
         major, minor = machine.capability
         return f"{wanted}, and this one has {major}.{minor}{instead}"
     if "kernels" not in machine.packages:
-        return "it needs the package kernels, which loads the GPU's code: pip install kernels"
+        return (
+            "it needs the package kernels, which loads the GPU's code, in a version that "
+            "transformers takes: pip install 'transformers[kernels]'"
+        )
     return ""
 
 
