@@ -29,6 +29,8 @@ class ArmBody:
     """Plans for one arm. ``lacks`` tells what a request's interface does not have here."""
 
     goals: frozenset[type[Goal]] = frozenset({ReachGoal, FollowGoal, PostureGoal, GripGoal})
+    needs_stop = True
+    """Nothing else ends what `outlives_cancel`."""
 
     def __init__(self, profile: RobotProfile, lacks: Callable[[Call], tuple[str, ...]]) -> None:
         assert profile.arm is not None and profile.gripper is not None
@@ -76,6 +78,11 @@ class ArmBody:
         topic = self._arm.stop_topic
         return Publication(topic, STRING, {"data": "stop"}) if topic else None
 
+    def outlives_cancel(self, call: Call) -> bool:
+        """MoveIt's execute_trajectory takes a cancel and carries on, on every distribution
+        (execute_trajectory_action_capability.cpp); only the stop ends it."""
+        return call.type == moveit.EXECUTE_TRAJECTORY
+
     def _first_call(self, goal: Goal, scene: Scene) -> Call:
         arm, limits = self._arm, self._limits
         if isinstance(goal, GripGoal):
@@ -92,15 +99,19 @@ class ArmBody:
         call = self._first_call(goal, self._scene)
         yield from self._recover()
         reply = yield call
+        trajectory = self._trajectory(call, reply)
+        reply = yield moveit.execute_goal(trajectory, self._arm)
+        self._moved(reply, self._arm.execute_action)
+        return (("fraction", 1.0),) if call.is_service else ()
+
+    def _trajectory(self, call: Call, reply: Reply) -> Any:
+        """What was planned. Raises `GoalFailed`."""
         if call.type == moveit.MOVE_GROUP:
-            self._moved(reply, call.server)
-            return ()
+            return moveit.planned(reply, call.server, self._arm)
         trajectory = moveit.checked_path(reply, self._arm)
         if self._lacks(call):
             moveit.slow_down(trajectory, call.request["max_velocity_scaling_factor"])
-        reply = yield moveit.execute_goal(trajectory, self._arm)
-        self._moved(reply, self._arm.execute_action)
-        return (("fraction", 1.0),)
+        return trajectory
 
     def _recover(self) -> Generator[Call, Reply, None]:
         """After a motion that the robot broke off; where this does not succeed nothing moves. A

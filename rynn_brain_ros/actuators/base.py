@@ -24,6 +24,7 @@ class BaseBody:
     """Plans for one driving base."""
 
     goals: frozenset[type[Goal]] = frozenset({DriveGoal, SpinGoal, NavigateGoal, FollowGoal})
+    needs_stop = False
 
     def __init__(self, profile: RobotProfile) -> None:
         assert profile.base is not None
@@ -70,6 +71,10 @@ class BaseBody:
             return Publication(self._base.stop_topic, TWIST, {})
         still = {"header": {"frame_id": self._base.base_frame}}
         return Publication(self._base.stop_topic, TWIST_STAMPED, still)
+
+    def outlives_cancel(self, call: Call) -> bool:
+        """Nav2's servers stand still when they are cancelled."""
+        return False
 
     def _call(self, goal: Goal) -> Call:
         if isinstance(goal, NavigateGoal):

@@ -77,6 +77,8 @@ _CODES = {
 """moveit_msgs/MoveItErrorCodes."""
 _BEFORE_MOTION = frozenset((-1, -2, *range(-22, -9), -26, -27, -28, -31))
 """Codes of a goal that there is no plan for."""
+_PREEMPTED = -7
+"""What ExecuteTrajectory says after a stop."""
 _ENDS = (GoalEventKind.SUCCEEDED, GoalEventKind.ABORTED)
 
 
@@ -152,7 +154,10 @@ def _move_group(
         },
         "world": {"collision_objects": scene.around(arm.base_frame)},
     }
-    options = {"planning_scene_diff": difference, "plan_only": False}
+    # A goal that MoveIt carries out itself loses what is attached in the difference, and on Humble
+    # cannot be cancelled (move_group_capability.cpp, clearSceneRobotState;
+    # move_action_capability.cpp).
+    options = {"planning_scene_diff": difference, "plan_only": True}
     return Call(arm.move_action, MOVE_GROUP, {"request": request, "planning_options": options})
 
 
@@ -221,12 +226,20 @@ def broke_off(reply: Reply) -> bool:
     """Whether a motion that began, or may have, was not carried to its end by the robot."""
     code = getattr(getattr(reply.message, "error_code", None), "val", None)
     ended = reply.kind is GoalEventKind.SUCCEEDED and code == _SUCCESS
-    return reply.kind in _ENDS and not ended and code not in _BEFORE_MOTION
+    return reply.kind in _ENDS and not ended and code not in (*_BEFORE_MOTION, _PREEMPTED)
 
 
 def _told(code: Any) -> str:
     more = str(getattr(code, "message", ""))
     return f"{code_name(code.val)}{f' ({more})' if more else ''}"
+
+
+def planned(reply: Reply, server: str, arm: ArmProfile) -> Any:
+    """The moveit_msgs/RobotTrajectory of a MoveGroup result. Raises `GoalFailed`."""
+    moved(reply, server)
+    trajectory = reply.message.planned_trajectory
+    _check_trajectory(trajectory.joint_trajectory, arm, "planned")
+    return trajectory
 
 
 def checked_path(reply: Reply, arm: ArmProfile) -> Any:
@@ -240,32 +253,32 @@ def checked_path(reply: Reply, arm: ArmProfile) -> Any:
     if not fraction >= arm.min_fraction:
         text = f"only {100 * fraction:.0f} % of the straight path can be done"
         raise rejected(f"{text}; at least {100 * arm.min_fraction:.0f} % are needed", values)
-    _check_trajectory(response.solution.joint_trajectory, arm)
+    _check_trajectory(response.solution.joint_trajectory, arm, "straight")
     return response.solution
 
 
-def _check_trajectory(trajectory: Any, arm: ArmProfile) -> None:
+def _check_trajectory(trajectory: Any, arm: ArmProfile, kind: str) -> None:
     """Refuses a path that a controller could not follow: no points, times that do not grow, a
     number that is none, joints left out. Velocities and accelerations need not be told."""
     points: Sequence[Any] = trajectory.points
     if not points:
-        raise rejected("the straight path has no points")
+        raise rejected(f"the {kind} path has no points")
     joints = len(trajectory.joint_names or arm.joints)
     for p in points:
-        _check_joints("positions", p.positions, (joints,))
-        _check_joints("velocities", p.velocities, (0, joints))
-        _check_joints("accelerations", p.accelerations, (0, joints))
+        _check_joints(kind, "positions", p.positions, (joints,))
+        _check_joints(kind, "velocities", p.velocities, (0, joints))
+        _check_joints(kind, "accelerations", p.accelerations, (0, joints))
     times = [seconds(p.time_from_start) for p in points]
     if any(not later > earlier for earlier, later in itertools.pairwise(times)):
-        raise rejected("the times of the straight path do not grow from point to point")
+        raise rejected(f"the times of the {kind} path do not grow from point to point")
 
 
-def _check_joints(name: str, values: Sequence[float], sizes: tuple[int, ...]) -> None:
+def _check_joints(kind: str, name: str, values: Sequence[float], sizes: tuple[int, ...]) -> None:
     if len(values) not in sizes:
-        text = f"a point of the straight path has {len(values)} {name} for {max(sizes)} joints"
+        text = f"a point of the {kind} path has {len(values)} {name} for {max(sizes)} joints"
         raise rejected(text)
     for value in values:
-        finite(f"one of the {name} of the straight path", value)
+        finite(f"one of the {name} of the {kind} path", value)
 
 
 def seconds(duration: Any) -> float:

@@ -44,6 +44,11 @@ class Body(Protocol):
     @property
     def stop(self) -> Publication | None: ...
 
+    @property
+    def needs_stop(self) -> bool: ...
+
+    def outlives_cancel(self, call: Call) -> bool: ...
+
     def before(self, stage: MotionStage, motion: Motion) -> None: ...
 
     def previews(self, motion: Motion) -> tuple[Call, ...]: ...
@@ -59,6 +64,12 @@ def body_of(profile: RobotProfile, wire: Wire) -> Body:
 
 _MOST_ASTRAY = 8
 """Of a server that never comes back nothing is heard any more."""
+_STOP_EVERY_NS = 50_000_000
+_STOP_FOR_NS = 1_500_000_000
+"""A stop may meet what is not moving yet, or be outvoted: Nav2's velocity smoother repeats the last
+command for a second."""
+_HALT_FOR_NS = 30_000_000_000
+"""No motion of an arm takes longer."""
 
 
 @dataclass
@@ -76,12 +87,13 @@ class _Job:
 
 @dataclass
 class _Astray:
-    """A call that was given up before it ended, and whether its server was there when last looked
-    at."""
+    """A call that was given up before it ended, at ``since_ns``, and whether its server was there
+    when last looked at."""
 
     call_id: str
     call: Call
     is_there: bool
+    since_ns: int
 
 
 class RemoteActuator:
@@ -95,6 +107,7 @@ class RemoteActuator:
         self._calls = 0
         self._has_moved = False
         self._astray: deque[_Astray] = deque(maxlen=_MOST_ASTRAY)
+        self._stop_until_ns = self._stopped_ns = 0
 
     @property
     def name(self) -> str:
@@ -125,6 +138,7 @@ class RemoteActuator:
             self._end(job, GoalEventKind.CANCELLED, "cancelled before anything moved")
         else:
             self._wire.cancel(job.call_id)
+            self._stop_again()
 
     def poll(self) -> tuple[GoalEvent, ...]:
         for call_id, reply in self._wire.replies():
@@ -136,18 +150,52 @@ class RemoteActuator:
         if self._job is not None:
             self._look_after(self._job)
         self._call_back()
+        self._stop_again()
         events, self._events = tuple(self._events), []
         return events
 
     def stop(self) -> None:
-        """Cancels what is in flight and publishes the declared stop; nothing is published before
-        the first goal has been sent. The goal is given up: more replies to it are not waited for.
-        """
+        """Cancels what is in flight and publishes the declared stop, and for a while again with
+        every `poll`; nothing is published before the first goal has been sent. The goal is given
+        up: more replies to it are not waited for."""
         if self._job is not None:
             self._give_up(self._job)
             self._job.plan.close()
             self._job = None
-        if self._has_moved and self._body.stop is not None:
+        if self._has_moved:
+            self._publish_stop()
+            self._stop_until_ns = self._stopped_ns + _STOP_FOR_NS
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `poll` is still to publish the declared stop."""
+        if self._body.stop is None:
+            return False
+        left_ns = self._stop_until_ns - self._now_ns()
+        return 0 < left_ns <= _STOP_FOR_NS or self._is_halting()
+
+    # --- the declared stop -----------------------------------------------------------------------
+
+    def _stop_again(self) -> None:
+        since_ns = self._now_ns() - self._stopped_ns
+        if self.is_stopping and not 0 <= since_ns < _STOP_EVERY_NS:
+            self._publish_stop()
+
+    def _is_halting(self) -> bool:
+        """Whether something was cancelled that a cancel alone does not end."""
+        job, now_ns = self._job, self._now_ns()
+        if job is not None and job.cancelled and self._body.outlives_cancel(job.call):
+            return True
+        return any(
+            given_up.is_there
+            and 0 <= now_ns - given_up.since_ns < _HALT_FOR_NS
+            and self._body.outlives_cancel(given_up.call)
+            for given_up in self._astray
+        )
+
+    def _publish_stop(self) -> None:
+        self._stopped_ns = self._now_ns()
+        if self._body.stop is not None:
             self._wire.publish(self._body.stop)
 
     # --- one call after the other ----------------------------------------------------------------
@@ -161,6 +209,7 @@ class RemoteActuator:
         self._calls += 1
         job.call, job.call_id = call, f"{job.goal_id}/{self._calls}"
         self._has_moved |= not call.is_service
+        self._stop_until_ns = 0  # or it would stop this one
         self._wire.call(job.call_id, call)
         if call.is_service:
             self._accepted(job)
@@ -205,7 +254,8 @@ class RemoteActuator:
         """Its end is not waited for; that it is cancelled is seen to."""
         self._wire.cancel(job.call_id)
         if not job.call.is_service:
-            self._astray.append(_Astray(job.call_id, job.call, self._wire.is_there(job.call)))
+            is_there = self._wire.is_there(job.call)
+            self._astray.append(_Astray(job.call_id, job.call, is_there, self._now_ns()))
 
     def _hear_astray(self, call_id: str, reply: Reply) -> None:
         if reply.kind not in (GoalEventKind.ACCEPTED, GoalEventKind.FEEDBACK):

@@ -40,6 +40,7 @@ _TICK_S = 0.02
 _IDLE_S = 0.05
 _ANSWER_S = 2.0
 """How long who asks for arming waits for the thread."""
+_STAY_S = 2.0
 _END_S = 15.0
 """How long the thread may take to end: a cancelled goal, an engine that is told to stop."""
 
@@ -108,6 +109,8 @@ class Acting:
         self.wire = RosWire(clients)
         self.body: Body = body_of(profile, self.wire)
         self.wire.connect(self.body.servers)
+        if self.body.stop is not None:
+            self.wire.announce(self.body.stop)
         self._stopping = threading.Event()
         self.clock = RosClock(node, self._pump, self._stopping)
         self.actuator = RemoteActuator(self.body, self.wire, self.clock.now_ns)
@@ -128,10 +131,12 @@ class Acting:
 
     @property
     def unheard_stop(self) -> str:
-        """A sentence where the declared stop would reach nobody, though its topic is heard."""
-        stop = self.body.stop
-        told = unheard(self._node, stop.topic, stop.type) if stop is not None else ""
-        return told and f"a stop would not be heard: {told} (stop_type in the robot's profile)"
+        """A sentence where the declared stop would reach nobody."""
+        stop, by_all = self.body.stop, self.body.needs_stop
+        if stop is None:
+            return ""
+        told = unheard(self._node, stop.topic, stop.type, by_all=by_all)
+        return told and f"a stop would not be heard: {told} (the robot profile's stop_topic)"
 
     @property
     def dangers(self) -> tuple[str, ...]:
@@ -205,11 +210,19 @@ class Acting:
             with self._lock:
                 self._task = None
             task.done.set()
+        self._stay_stopped()
         with self._lock:
             left, self._task = self._task, None
         if left is not None:
             left.error = "the node was deactivated before it began"
             left.done.set()
+
+    def _stay_stopped(self) -> None:
+        """The declared stop is published for as long as it takes, also where the node ends."""
+        until_s = time.monotonic() + _STAY_S  # ROS time may stand still
+        while self.actuator.is_stopping and time.monotonic() < until_s:
+            time.sleep(_TICK_S)
+            self.actuator.poll()
 
     def _idle(self) -> None:
         try:

@@ -77,11 +77,14 @@ def crowds(node: Node, topics: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def unheard(node: Node, topic: str, typename: str) -> str:
-    """One sentence where a topic is listened to, and by nobody with this type."""
+def unheard(node: Node, topic: str, typename: str, *, by_all: bool) -> str:
+    """One sentence where nobody listens to messages of this type on a topic; with ``by_all`` also
+    where nobody listens to it at all."""
     ends = node.get_subscriptions_info_by_topic(topic)
-    if not ends or any(end.topic_type == typename for end in ends):
+    if any(end.topic_type == typename for end in ends):
         return ""
+    if not ends:
+        return f"{topic}: nobody listens" if by_all else ""
     takers = sorted({f"{_full_name(end)} takes {end.topic_type}" for end in ends})
     return f"{topic}: {' and '.join(takers)}, and nobody hears {typename}"
 

@@ -11,10 +11,11 @@ from control_msgs.action import FollowJointTrajectory, GripperCommand
 from moveit_msgs.action import ExecuteTrajectory, MoveGroup
 from moveit_msgs.msg import MoveItErrorCodes, RobotState, RobotTrajectory
 from moveit_msgs.srv import ApplyPlanningScene, GetCartesianPath
+from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from rynn_brain_ros.ros.conversion import to_ros
-from rynn_brain_ros.ros.sim_goals import GoalServers, Publish
+from rynn_brain_ros.ros.sim_goals import GoalServers, Job, Publish
 from rynn_brain_ros.sim.live import Cause, Ending
 from rynn_brain_ros.sim.motions import Timed
 from rynn_brain_ros.sim.moveit import PlanError
@@ -31,6 +32,7 @@ from rynn_brain_ros.values import InputError
 
 CONTROLLER = "panda_arm_controller/follow_joint_trajectory"
 GRIPPER = "panda_hand_controller/gripper_cmd"
+STOP = "trajectory_execution_event"
 _USUAL_GRIP_N = 20.0
 _OPENED_M = 0.001
 _CODES = {
@@ -47,7 +49,10 @@ _CODES = {
 def serve_arm(servers: GoalServers, robot: TableRobot) -> None:
     """Opens everything that a client of this robot may ask for."""
     servers.action(MoveGroup, "move_action", "arm", lambda *goal: _MoveGroup(robot, *goal))
-    servers.action(ExecuteTrajectory, "execute_trajectory", "arm", lambda *g: _Execute(robot, *g))
+    stops = _Stops()
+    servers.action(
+        ExecuteTrajectory, "execute_trajectory", "arm", lambda *goal: _Execute(robot, stops, *goal)
+    )
     servers.action(FollowJointTrajectory, CONTROLLER, "arm", lambda *goal: _Follow(robot, *goal))
     servers.action(GripperCommand, GRIPPER, "hand", lambda *goal: _Grip(robot, *goal))
 
@@ -71,15 +76,17 @@ def serve_arm(servers: GoalServers, robot: TableRobot) -> None:
         response.success = True
         return response
 
+    def hear(event: String) -> None:
+        stops.n += event.data == "stop"
+
+    servers.listen(String, STOP, hear)
     servers.service(GetCartesianPath, "compute_cartesian_path", cartesian)
     servers.service(ApplyPlanningScene, "apply_planning_scene", apply_scene)
 
 
-class _MoveGroup:
+class _MoveGroup(Job):
     """Plans, and moves unless ``plan_only``. A start state counts for ``plan_only`` alone: motion
     begins where the arm is, as with move_group itself."""
-
-    allowed_s = math.inf
 
     def __init__(self, robot: TableRobot, goal: Any, publish: Publish) -> None:
         self._robot, self._goal, self._publish = robot, goal, publish
@@ -113,9 +120,6 @@ class _MoveGroup:
         self._robot.arm.follow(goal_id, self._path)
         return None
 
-    def report(self, fraction: float) -> None:
-        pass
-
     def result(self, ending: Ending) -> Any:
         result = MoveGroup.Result(
             trajectory_start=self._start,
@@ -128,13 +132,27 @@ class _MoveGroup:
         return result
 
 
-class _Execute:
-    allowed_s = math.inf
+class _Stops:
+    """How many there were."""
 
-    def __init__(self, robot: TableRobot, goal: Any, publish: Publish) -> None:
-        self._robot, self._goal, self._publish = robot, goal, publish
+    n = 0
+
+
+class _Execute(Job):
+    """As with move_group itself it takes a cancel and carries on; a "stop" that is published while
+    it moves ends it."""
+
+    heeds_cancel = False
+
+    def __init__(self, robot: TableRobot, stops: _Stops, goal: Any, publish: Publish) -> None:
+        self._robot, self._stops, self._goal, self._publish = robot, stops, goal, publish
+        self._stops_before = stops.n
+
+    def is_stopped(self) -> bool:
+        return self._stops.n > self._stops_before
 
     def begin(self, goal_id: str) -> Ending | None:
+        self._stops_before = self._stops.n
         trajectory = self._goal.trajectory.joint_trajectory
         path = read_trajectory(trajectory, self._robot.arm.commanded)
         if isinstance(path, BadTrajectory):
@@ -143,16 +161,11 @@ class _Execute:
         self._robot.arm.follow(goal_id, path)
         return None
 
-    def report(self, fraction: float) -> None:
-        pass
-
     def result(self, ending: Ending) -> Any:
         return ExecuteTrajectory.Result(error_code=_code(ending))
 
 
-class _Follow:
-    allowed_s = math.inf
-
+class _Follow(Job):
     def __init__(self, robot: TableRobot, goal: Any, publish: Publish) -> None:
         self._robot, self._goal, self._publish = robot, goal, publish
         self._path: SampledPath | None = None
@@ -187,11 +200,9 @@ class _Follow:
         )
 
 
-class _Grip:
+class _Grip(Job):
     """``position`` is that of one finger's joint, half of what is between them, as franka_ros2 and
     ros2_controllers have it for this hand. To stop on something is success (``allow_stalling``)."""
-
-    allowed_s = math.inf
 
     def __init__(self, robot: TableRobot, goal: Any, publish: Publish) -> None:
         self._robot, self._command, self._publish = robot, goal.command, publish

@@ -12,7 +12,7 @@ from tf_transformations import euler_from_quaternion, quaternion_from_euler
 
 from rynn_brain_ros import messages
 from rynn_brain_ros.ros.conversion import to_ros
-from rynn_brain_ros.ros.sim_goals import GoalServers, Publish, seconds
+from rynn_brain_ros.ros.sim_goals import GoalServers, Job, Publish, seconds
 from rynn_brain_ros.sim.grid import path_length_m
 from rynn_brain_ros.sim.live import Cause, Ending
 from rynn_brain_ros.sim.robots import RoomRobot, pose_on_map
@@ -35,11 +35,10 @@ def serve_base(servers: GoalServers, robot: RoomRobot) -> None:
         servers.action(type_, name, "base", lambda *goal, job=job: job(robot, *goal))
 
 
-class _Job(ABC):
+class _Job(Job, ABC):
     """``type_`` is the action. What began when, and with which errors it may end."""
 
     type_: Any
-    allowed_s = math.inf
 
     def __init__(self, robot: RoomRobot, goal: Any, publish: Publish) -> None:
         self._robot, self._goal, self._publish = robot, goal, publish
@@ -58,9 +57,6 @@ class _Job(ABC):
     @abstractmethod
     def send(self, goal_id: str) -> None:
         """Raises `TransformError` for a pose that cannot be placed, `InputError` without a way."""
-
-    def report(self, fraction: float) -> None:  # noqa: B027 most have nothing to tell
-        pass
 
     def result(self, ending: Ending) -> Any:
         result = self.type_.Result()

@@ -20,14 +20,20 @@ Publish = Callable[[Any], None]
 
 
 class Job(Protocol):
-    """One goal. `begin` and `report` are called in the world's thread, `result` is not."""
+    """One goal. `begin` and `report` are called in the world's thread, the others are not."""
 
-    allowed_s: float
+    allowed_s: float = math.inf
+    heeds_cancel: bool = True
+
+    def is_stopped(self) -> bool:
+        """Whether it is to end by something else than its client's cancel."""
+        return False
 
     def begin(self, goal_id: str) -> Ending | None:
         """Sends one goal to the actuator, or tells how it ended already."""
 
-    def report(self, fraction: float) -> None: ...
+    def report(self, fraction: float) -> None:
+        """Most have nothing to tell."""
 
     def result(self, ending: Ending) -> Any:
         """The action's result message."""
@@ -37,6 +43,8 @@ MakeJob = Callable[[Any, Publish], Job]
 """Of a goal's message."""
 Answer = Callable[[Any, Any], Any]
 """Of request and response."""
+Hear = Callable[[Any], None]
+"""Takes a message of a topic."""
 
 
 class GoalServers:
@@ -51,6 +59,7 @@ class GoalServers:
         self._live: LiveWorld | None = None
         self._jobs: dict[str, tuple[str, MakeJob]] = {}
         self._answers: dict[str, Answer] = {}
+        self._heard: dict[str, Hear] = {}
         self._servers: dict[str, Any] = {}
 
     def enter(self, live: LiveWorld) -> None:
@@ -61,6 +70,7 @@ class GoalServers:
         self._live = None
         self._jobs.clear()
         self._answers.clear()
+        self._heard.clear()
 
     def action(self, type_: Any, name: str, lane: str, make: MakeJob) -> None:
         """``make`` gets the goal's message."""
@@ -73,6 +83,19 @@ class GoalServers:
         self._answers[name] = answer
         if name not in self._servers:
             self._servers[name] = self._service(type_, name)
+
+    def listen(self, type_: Any, name: str, hear: Hear) -> None:
+        """``hear`` gets the messages of a topic, in a callback."""
+        self._heard[name] = hear
+        if name not in self._servers:
+            self._servers[name] = self._subscription(type_, name)
+
+    def _subscription(self, type_: Any, name: str) -> Any:
+        def take(message: Any) -> None:
+            if name in self._heard:
+                self._heard[name](message)
+
+        return self._node.create_subscription(type_, name, take, 10, callback_group=self._group)
 
     def _action_server(self, type_: Any, name: str) -> ActionServer:
         async def execute(handle: Any) -> Any:
@@ -90,7 +113,7 @@ class GoalServers:
             lane, make = there
             job = make(handle.request, publish)
             ending = await self._carry_out(lane, job, handle)
-            _finish(handle, ending)
+            _finish(job, handle, ending)
             if ending.cause is not Cause.DONE:
                 self._node.get_logger().info(f"{name}: {ending.cause.value}: {ending.text}")
             return job.result(ending)
@@ -127,7 +150,7 @@ class GoalServers:
             begin=job.begin,
             end=ended.set_result,
             report=job.report,
-            is_cancelled=lambda: bool(handle.is_cancel_requested),
+            is_cancelled=lambda: job.is_stopped() or _is_cancelled(job, handle),
             allowed_s=job.allowed_s or math.inf,
         )
         live = self._live
@@ -154,10 +177,14 @@ class GoalServers:
         return waiting
 
 
-def _finish(handle: Any, ending: Ending) -> None:
+def _is_cancelled(job: Job, handle: Any) -> bool:
+    return job.heeds_cancel and bool(handle.is_cancel_requested)
+
+
+def _finish(job: Job, handle: Any, ending: Ending) -> None:
     if ending.cause is Cause.DONE:
         handle.succeed()
-    elif handle.is_cancel_requested:
+    elif _is_cancelled(job, handle):
         handle.canceled()
     else:
         handle.abort()

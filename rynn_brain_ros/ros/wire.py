@@ -49,6 +49,11 @@ class RosWire:
         """``servers`` are types by name. Nobody is waited for."""
         self._servers = self._clients.connect(servers)
 
+    def announce(self, publication: Publication) -> None:
+        """Who hears its topic meets this node now: what is published on a topic in the moment that
+        it is made may be heard by nobody."""
+        self._clients.publisher(publication.topic, get_message(publication.type))
+
     def close(self) -> None:
         """A goal that is only taken after that is cancelled: nobody follows it any more."""
         self._closed = True

@@ -126,3 +126,4 @@ def ends(kind: GoalEventKind, **fields: Any) -> Callable[[PlayedWire], None]:
 
 
 SUCCESS = {"error_code": {"val": 1}}
+PLANNED = {**SUCCESS, "planned_trajectory": straight_path()["solution"]}

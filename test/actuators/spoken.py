@@ -127,6 +127,7 @@ SPOKEN: dict[str, dict[str, str]] = {
     },
     "moveit_msgs/msg/MoveGroup_Result": {
         "error_code": "moveit_msgs/MoveItErrorCodes",
+        "planned_trajectory": "moveit_msgs/RobotTrajectory",
     },
     "moveit_msgs/msg/MoveItErrorCodes": {
         "val": "int32",

@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from interfaces import filled, part
-from played_wire import ACCEPTED, DOWN, SUCCESS, Played, ends, ok, straight_path, tcp
+from played_wire import (
+    ACCEPTED,
+    DOWN,
+    PLANNED,
+    SUCCESS,
+    Played,
+    ends,
+    ok,
+    straight_path,
+    tcp,
+)
 
 from rynn_brain_ros.actuators import GoalFailed, Reply, read_profile
 from rynn_brain_ros.actuators.moveit import cartesian_request, code_name, pose_goal, posture_goal
@@ -83,7 +93,7 @@ def test_the_request_names_group_time_workspace_and_a_difference_of_states():
     assert request.workspace_parameters.header.frame_id == "panda_link0"
     assert options.planning_scene_diff.is_diff
     assert options.planning_scene_diff.robot_state.is_diff
-    assert not options.plan_only
+    assert options.plan_only, "MoveIt drops what is attached from goals that it carries out itself"
 
 
 def test_a_posture_is_asked_joint_by_joint():
@@ -221,10 +231,22 @@ def test_a_hand_that_gripped_nothing_and_opens_holds_nothing():
 # --- what MoveIt answers ------------------------------------------------------------------------
 
 
-def test_a_free_motion_is_one_goal_of_move_group():
+def test_a_free_motion_is_planned_and_then_executed():
+    arm = Played()
+    event = arm.carry_out(ReachGoal(tcp()), ok(**PLANNED), ok(**SUCCESS))
+    assert event.kind is GoalEventKind.SUCCEEDED
+    assert arm.wire.servers == ["move_action", "execute_trajectory"]
+    executed = arm.wire.requests[1].trajectory.joint_trajectory.points
+    assert [p.time_from_start.sec for p in executed] == [0, 1, 2]
+
+
+def test_a_plan_without_points_is_not_executed():
     arm = Played()
     event = arm.carry_out(ReachGoal(tcp()), ok(**SUCCESS))
-    assert event.kind is GoalEventKind.SUCCEEDED
+    assert (event.kind, event.text) == (
+        GoalEventKind.REJECTED,
+        "the planned path has no points",
+    )
     assert arm.wire.servers == ["move_action"]
 
 
@@ -315,26 +337,33 @@ def test_an_unknown_code_is_told_as_its_number():
     assert code_name(-4711) == "error -4711"
 
 
+RECOVERY = "action_server/error_recovery"
+MOTION = ("move_action", "execute_trajectory")
+BROKEN_OFF = ends(GoalEventKind.ABORTED, error_code={"val": -4})
+
+
 def test_after_a_failed_motion_the_robot_recovers_first_where_that_is_configured():
     arm = Played("franka_fr3")
     pose = ReachGoal(tcp(frame="fr3_link0"))
-    arm.carry_out(pose, ends(GoalEventKind.ABORTED, error_code={"val": -4}))
-    event = arm.carry_out(pose, ok(), ok(**SUCCESS))
+    arm.carry_out(pose, ok(**PLANNED), BROKEN_OFF)
+    event = arm.carry_out(pose, ok(), ok(**PLANNED), ok(**SUCCESS))
     assert event.kind is GoalEventKind.SUCCEEDED
-    recovery = "action_server/error_recovery"
-    assert arm.wire.servers == ["move_action", recovery, "move_action"]
-    arm.carry_out(pose, ok(**SUCCESS))
-    assert arm.wire.servers.count(recovery) == 1
+    assert arm.wire.servers == [*MOTION, RECOVERY, *MOTION]
+    arm.carry_out(pose, ok(**PLANNED), ok(**SUCCESS))
+    assert arm.wire.servers.count(RECOVERY) == 1
 
 
-RECOVERY = "action_server/error_recovery"
-BROKEN_OFF = ends(GoalEventKind.ABORTED, error_code={"val": -4})
+def test_after_a_stop_there_is_nothing_to_recover_from():
+    arm, pose = Played("franka_fr3"), ReachGoal(tcp(frame="fr3_link0"))
+    arm.carry_out(pose, ok(**PLANNED), ends(GoalEventKind.ABORTED, error_code={"val": -7}))
+    arm.carry_out(pose, ok(**PLANNED), ok(**SUCCESS))
+    assert arm.wire.servers == [*MOTION, *MOTION]
 
 
 def broken_off() -> tuple[Played, ReachGoal]:
     """An arm whose last motion the robot broke off, and a goal for it."""
     arm, goal = Played("franka_fr3"), ReachGoal(tcp(frame="fr3_link0"))
-    arm.carry_out(goal, BROKEN_OFF)
+    arm.carry_out(goal, ok(**PLANNED), BROKEN_OFF)
     return arm, goal
 
 
@@ -343,16 +372,16 @@ def test_where_the_robot_does_not_recover_nothing_moves(kind: GoalEventKind):
     arm, goal = broken_off()
     event = arm.carry_out(goal, ends(kind))
     assert (event.kind, f"{RECOVERY} {kind.value}" in event.text) == (kind, True)
-    assert arm.wire.servers == ["move_action", RECOVERY]
+    assert arm.wire.servers == [*MOTION, RECOVERY]
 
 
 def test_a_robot_that_refused_to_recover_is_tried_and_recovers_if_it_breaks_off_again():
     """It may have had nothing to recover from, and must not be refused for good."""
     arm, goal = broken_off()
     arm.carry_out(goal, ends(GoalEventKind.ABORTED))
-    arm.carry_out(goal, BROKEN_OFF)
-    arm.carry_out(goal, ok(), ok(**SUCCESS))
-    assert arm.wire.servers[2:] == ["move_action", RECOVERY, "move_action"]
+    arm.carry_out(goal, ok(**PLANNED), BROKEN_OFF)
+    arm.carry_out(goal, ok(), ok(**PLANNED), ok(**SUCCESS))
+    assert arm.wire.servers[3:] == [*MOTION, RECOVERY, *MOTION]
 
 
 def test_a_recovery_that_was_cancelled_is_done_before_the_next_motion():
@@ -364,14 +393,14 @@ def test_a_recovery_that_was_cancelled_is_done_before_the_next_motion():
     arm.wire.end(GoalEventKind.CANCELLED)
     assert arm.last().kind is GoalEventKind.CANCELLED
     arm.send(goal)
-    assert arm.wire.servers == ["move_action", RECOVERY, RECOVERY]
+    assert arm.wire.servers == [*MOTION, RECOVERY, RECOVERY]
 
 
 def test_where_no_plan_was_found_there_is_nothing_to_recover_from():
     arm, goal = Played("franka_fr3"), ReachGoal(tcp(frame="fr3_link0"))
     arm.carry_out(goal, ends(GoalEventKind.ABORTED, error_code={"val": -1}))
-    arm.carry_out(goal, ok(**SUCCESS))
-    assert arm.wire.servers == ["move_action", "move_action"]
+    arm.carry_out(goal, ok(**PLANNED), ok(**SUCCESS))
+    assert arm.wire.servers == ["move_action", *MOTION]
 
 
 def test_feedback_is_passed_on_with_moveits_state():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from interfaces import part
-from played_wire import ACCEPTED, SUCCESS, Played, place, straight_path, tcp
+from played_wire import ACCEPTED, PLANNED, SUCCESS, Played, place, straight_path, tcp
 
 from rynn_brain_ros.actuators import Reply
 from rynn_brain_ros.planning.goals import GoalTimeouts, GoalTracker
@@ -34,6 +34,9 @@ def test_a_goal_is_accepted_reported_and_done_in_this_order(arm: Played):
     assert arm.kinds() == []
     arm.wire.say(ACCEPTED)
     assert arm.kinds() == [K.ACCEPTED]
+    arm.wire.end(**PLANNED)
+    assert arm.kinds() == []
+    arm.wire.say(ACCEPTED)
     arm.wire.end(**SUCCESS)
     assert arm.kinds() == [K.SUCCEEDED]
     assert arm.kinds() == []
@@ -128,6 +131,80 @@ def test_a_cancel_of_another_goal_does_nothing(arm: Played):
     assert arm.wire.cancelled == []
 
 
+def moving(arm: Played) -> str:
+    """The id of the call that moves it."""
+    arm.send(REACH)
+    arm.wire.say(ACCEPTED)
+    arm.wire.end(**PLANNED)
+    arm.poll()
+    arm.wire.say(ACCEPTED)
+    arm.poll()
+    return arm.wire.calls[-1][0]
+
+
+def stops_in(arm: Played, seconds: float) -> int:
+    """How often the declared stop is published, looked at fifty times a second."""
+    before = len(arm.wire.published)
+    for _ in range(round(seconds * 50)):
+        arm.now_ns += 20_000_000
+        arm.poll()
+    return len(arm.wire.published) - before
+
+
+def test_an_arm_that_moves_is_told_to_stop_with_the_cancel_and_until_it_has_ended(arm: Played):
+    """MoveIt takes the cancel of what it executes, and carries on."""
+    call_id = moving(arm)
+    assert arm.wire.published == []
+    arm.actuator.cancel("g")
+    assert arm.wire.cancelled == [call_id]
+    assert len(arm.wire.published) == 1
+    assert stops_in(arm, 1.0) >= 10
+    arm.wire.end(K.ABORTED, error_code={"val": -7})
+    arm.poll()
+    assert stops_in(arm, 1.0) == 0
+
+
+def test_an_arm_that_was_given_up_is_told_to_stop_until_it_ends_or_its_server_is_gone(arm: Played):
+    moving(arm)
+    arm.actuator.stop()
+    assert stops_in(arm, 3.0) >= 30
+    arm.wire.there = set()
+    assert stops_in(arm, 1.0) == 0
+    arm.wire.there = None
+    assert stops_in(arm, 1.0) >= 10
+    assert stops_in(arm, 40.0) < 800, "no motion takes that long"
+    assert stops_in(arm, 1.0) == 0
+
+
+def test_a_plan_that_was_cancelled_is_not_executed_though_moveit_made_it(arm: Played):
+    arm.send(REACH)
+    arm.wire.say(ACCEPTED)
+    arm.poll()
+    arm.actuator.cancel("g")
+    arm.wire.end(**PLANNED)
+    assert arm.kinds() == [K.CANCELLED]
+    assert arm.wire.servers == ["move_action"]
+    assert arm.wire.published == []
+
+
+def test_a_base_is_told_to_stand_still_for_longer_than_nav2_repeats_a_command():
+    base = Played("mobile_base")
+    base.send(DriveGoal(0.3))
+    base.actuator.stop()
+    assert stops_in(base, 1.4) >= 20
+    stops_in(base, 0.2)
+    assert stops_in(base, 1.0) == 0
+    assert not base.actuator.is_stopping
+
+
+def test_a_stop_does_not_reach_into_the_next_goal():
+    base = Played("mobile_base")
+    base.send(DriveGoal(0.3))
+    base.actuator.stop()
+    base.send(DriveGoal(0.3), "next")
+    assert stops_in(base, 1.0) == 0
+
+
 def test_a_call_that_is_taken_after_it_was_given_up_is_cancelled(arm: Played):
     arm.send(REACH)
     call_id = arm.wire.calls[0][0]
@@ -219,7 +296,7 @@ def test_a_server_that_hangs_times_out_and_is_stopped(arm: Played):
     pass_time(arm, tracker, 30)
     assert arm.end.cause is Cause.LOST_SERVER  # type: ignore[attr-defined]
     assert "not done within 20 s" in arm.end.text  # type: ignore[attr-defined]
-    assert [stop.topic for stop in arm.wire.published] == ["trajectory_execution_event"]
+    assert {stop.topic for stop in arm.wire.published} == {"trajectory_execution_event"}
 
 
 def test_a_talking_server_that_falls_silent_is_lost_and_stopped():
@@ -229,4 +306,4 @@ def test_a_talking_server_that_falls_silent_is_lost_and_stopped():
     base.wire.say(ACCEPTED)
     pass_time(base, tracker, 30)
     assert base.end.cause is Cause.LOST_SERVER  # type: ignore[attr-defined]
-    assert [stop.topic for stop in base.wire.published] == ["cmd_vel"]
+    assert {stop.topic for stop in base.wire.published} == {"cmd_vel"}

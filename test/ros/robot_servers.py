@@ -12,6 +12,7 @@ from typing import Any
 from control_msgs.action import GripperCommand
 from geometry_msgs.msg import Twist
 from moveit_msgs.action import ExecuteTrajectory, MoveGroup
+from moveit_msgs.msg import RobotTrajectory
 from moveit_msgs.srv import GetCartesianPath
 from nav2_msgs.action import BackUp, DriveOnHeading, FollowPath, NavigateToPose, Spin
 from played_robot import PlayedTable
@@ -92,13 +93,19 @@ class LiveTable(PlayedTable):
 @dataclass
 class Behaviour:
     """What a server makes of its goals: ``well``, ``reject``, ``abort``, ``hang`` (until it is
-    cancelled) or ``deaf`` (for good)."""
+    cancelled, and what executes until a stop is published) or ``deaf`` (for good)."""
 
     name: str = "well"
     goals: list[Any] = field(default_factory=list)
     cancels: int = 0
 
 
+PATH = {
+    "joint_trajectory": {
+        "points": [{"positions": [0.1 * k] * 7, "time_from_start": {"sec": k}} for k in range(3)]
+    }
+}
+"""moveit_msgs/RobotTrajectory."""
 ACTIONS: dict[str, Any] = {
     "move_action": MoveGroup,
     "execute_trajectory": ExecuteTrajectory,
@@ -121,7 +128,7 @@ class RobotServers(Node):
         self.order: list[str] = []
         self.stops: list[Any] = []
         self._ending = threading.Event()
-        self._waypoints: list[Any] = []
+        self._planned: Any = None
         self.fraction = 1.0
         self.does = {name: Behaviour() for name in ACTIONS}
         self.servers = {name: self._serve(name, ACTIONS[name]) for name in self.does}
@@ -166,12 +173,16 @@ class RobotServers(Node):
 
     def _execute(self, name: str, does: Behaviour, handle: Any) -> Any:
         result = ACTIONS[name].Result()
-        hangs = does.name in ("hang", "deaf")
-        while hangs and not self._ending.is_set() and not handle.is_cancel_requested:
+        hangs, executes = does.name in ("hang", "deaf"), name == "execute_trajectory"
+
+        def is_ended() -> bool:
+            return bool(self.stops) if executes else handle.is_cancel_requested
+
+        while hangs and not self._ending.is_set() and not is_ended():
             time.sleep(0.01)  # another thread asks for the cancel
         if hangs:
             _code(result, -7)
-            if handle.is_cancel_requested:
+            if handle.is_cancel_requested and not executes:
                 handle.canceled()
             return result
         if does.name == "abort":
@@ -186,26 +197,26 @@ class RobotServers(Node):
 
     def _cartesian(self, request: Any, response: Any) -> Any:
         self.order.append("compute_cartesian_path")
-        self._waypoints = list(request.waypoints)
-        points = [{"positions": [0.1 * k] * 7, "time_from_start": {"sec": k}} for k in range(3)]
-        solution = {"joint_trajectory": {"points": points}}
-        answer = {"solution": solution, "fraction": self.fraction, "error_code": {"val": 1}}
+        last = request.waypoints[-1]
+        self._planned = ReachGoal(tool_at(last.position, last.orientation), straight=True)
+        answer = {"solution": PATH, "fraction": self.fraction, "error_code": {"val": 1}}
         return to_ros(GetCartesianPath.Response, answer)
 
     # --- what the goals do to the world ----------------------------------------------------------
 
-    def move(self, goal: Any, result: Any) -> None:
+    def plan(self, goal: Any, result: Any) -> None:
+        assert goal.planning_options.plan_only
+        result.planned_trajectory = to_ros(RobotTrajectory, PATH)
         (wanted,) = goal.request.goal_constraints
         if wanted.joint_constraints:
-            self.world.do(PostureGoal())
+            self._planned = PostureGoal()
             return
         position, orientation = wanted.position_constraints[0], wanted.orientation_constraints[0]
         place = position.constraint_region.primitive_poses[0].position
-        self.world.do(ReachGoal(tool_at(place, orientation.orientation)))
+        self._planned = ReachGoal(tool_at(place, orientation.orientation))
 
     def follow(self, goal: Any, result: Any) -> None:
-        poses = tuple(tool_at(pose.position, pose.orientation) for pose in self._waypoints)
-        self.world.do(ReachGoal(poses[-1], straight=True))
+        self.world.do(self._planned)
 
     def grip(self, goal: Any, result: Any) -> None:
         told = self.world.do(GripGoal(2 * goal.command.position, goal.command.max_effort))
@@ -213,7 +224,7 @@ class RobotServers(Node):
 
 
 DO: dict[str, Callable[[RobotServers, Any, Any], None]] = {
-    "move_action": RobotServers.move,
+    "move_action": RobotServers.plan,
     "execute_trajectory": RobotServers.follow,
     "panda_hand_controller/gripper_cmd": RobotServers.grip,
 }

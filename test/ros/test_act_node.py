@@ -80,10 +80,10 @@ def test_a_pick_and_place_is_carried_out_and_confirmed(graphs: Callable[..., Gra
     assert graph.robot.order[:6] == [
         GRIPPER,
         "move_action",
+        "execute_trajectory",
         "compute_cartesian_path",
         "execute_trajectory",
         GRIPPER,
-        "compute_cartesian_path",
     ]
 
 
@@ -114,9 +114,11 @@ def test_where_nobody_would_hear_it_stop_nothing_moves(
     assert not told.success
     assert told.message == (
         "a stop would not be heard: halt: /user takes geometry_msgs/msg/TwistStamped, and nobody "
-        "hears std_msgs/msg/String (stop_type in the robot's profile)"
+        "hears std_msgs/msg/String (the robot profile's stop_topic)"
     )
-    graph.wait_until(lambda: told.message in graph.status[-1].problems, "its status")
+    graph.wait_until(
+        lambda: any(told.message in each.problems for each in graph.status), "its status"
+    )
     hears = graph.user.create_subscription(String, "halt", lambda _: None, 10)
     graph.wait_until(lambda: not graph.act.acting.dangers, "one that hears it")
     assert graph.arm().success

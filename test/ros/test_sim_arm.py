@@ -37,11 +37,12 @@ from rynn_brain_ros.srv import Ground  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState  # noqa: E402
 from shape_msgs.msg import SolidPrimitive  # noqa: E402
 from sim_graph import SimGraph  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectoryPoint  # noqa: E402
 
 from rynn_brain_ros import messages  # noqa: E402
 from rynn_brain_ros.ros.brain_node import BrainNode  # noqa: E402
-from rynn_brain_ros.ros.sim_arm import CONTROLLER, GRIPPER  # noqa: E402
+from rynn_brain_ros.ros.sim_arm import CONTROLLER, GRIPPER, STOP  # noqa: E402
 from rynn_brain_ros.sim.panda import JOINTS, READY  # noqa: E402
 
 FAST = {"realtime_factor": 4.0, "picture_rate": 1.0}
@@ -320,6 +321,32 @@ def test_cancelling_in_mid_motion_stops_the_arm_where_it_is(at_ready: SimGraph) 
     first = [state.position[0] for state in states]
     assert READY[0] < first[0] < goal[0] - 0.1
     assert max(first) - min(first) < 0.002
+
+
+def test_what_is_executed_goes_on_in_spite_of_a_cancel_until_a_stop_is_published(
+    at_ready: SimGraph,
+) -> None:
+    """As with move_group itself."""
+    slow = to_joints(READY + np.array((1.5, 0, 0, 0, 0, 0, 0)))
+    slow.request.max_velocity_scaling_factor = 0.1
+    slow.planning_options.plan_only = True
+    stop = at_ready.client.create_publisher(String, STOP, 10)
+    _, plan = at_ready.do(MoveGroup, "move_action", slow)
+    states = at_ready.listen(JointState, "/joint_states")
+
+    def turned_rad() -> float:
+        return float(states[-1].position[0] - READY[0]) if states else 0.0
+
+    goal = ExecuteTrajectory.Goal(trajectory=plan.planned_trajectory)
+    handle = at_ready.send(ExecuteTrajectory, "execute_trajectory", goal)
+    at_ready.wait_until(lambda: turned_rad() > 0.05, "motion")
+    at_ready.result_of(handle.cancel_goal_async(), "the cancellation")
+    at_ready.wait_until(lambda: turned_rad() > 0.3, "more of it")
+    stop.publish(String(data="stop"))
+    status, result = at_ready.end_of(handle)
+    assert status == GoalStatus.STATUS_ABORTED
+    assert result.error_code.val == MoveItErrorCodes.PREEMPTED
+    assert turned_rad() < 1.4
 
 
 def test_a_newer_goal_takes_the_place_of_the_old_one(at_ready: SimGraph) -> None:
