@@ -21,6 +21,7 @@ SPOKEN: dict[str, dict[str, str]] = {
     "control_msgs/msg/ParallelGripperCommand_Result": {
         "state": "sensor_msgs/JointState",
         "stalled": "bool",
+        "reached_goal": "bool",
     },
     "franka_msgs/msg/ErrorRecovery_Goal": {},
     "franka_msgs/msg/ErrorRecovery_Result": {},
