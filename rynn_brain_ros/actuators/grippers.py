@@ -61,6 +61,19 @@ def grip_call(goal: GripGoal, gripper: GripperProfile, opens: bool) -> Call:
     return Call(gripper.grasp_action, GRASP, {**motion, "force": force_n, "epsilon": epsilon})
 
 
+def why_unmoved(result: Any) -> str:
+    """Of a GripperCommand that was aborted: why the fingers did not move; empty where something
+    stopped them. franka_gripper tells of fingers that something keeps apart where they are and no
+    more, and of a goal that it does not take nothing at all: a result as it is made."""
+    told = [getattr(result, name, 0.0) for name in ("position", "stalled", "reached_goal")]
+    if any(told):
+        return ""
+    return (
+        "its result is empty, as where nothing moved; is the goal wider than the hand's own "
+        "max_width, which it measures when it is homed?"
+    )
+
+
 class Gripper:
     """What is known of the hand from goal to goal: whether it was homed, and how wide it is."""
 

@@ -13,7 +13,14 @@ from interfaces import filled, part
 from played_wire import ACCEPTED, Played, ends, ok
 
 from rynn_brain_ros.actuators import GoalFailed, Reply
-from rynn_brain_ros.actuators.grippers import GRASP, MOVE, Gripper, grip_call
+from rynn_brain_ros.actuators.grippers import (
+    GRASP,
+    GRIPPER_COMMAND,
+    MOVE,
+    Gripper,
+    grip_call,
+    why_unmoved,
+)
 from rynn_brain_ros.actuators.profile import GripperProfile
 from rynn_brain_ros.values import GoalEvent, GoalEventKind, GripGoal
 
@@ -205,6 +212,24 @@ def test_the_width_that_is_told_is_that_of_the_thing_however_slow_the_fingers(th
 def test_an_abort_whose_result_nobody_filled_has_not_closed_the_hand():
     event = Played("franka_panda").carry_out(GripGoal(0.0), ends(GoalEventKind.ABORTED))
     assert (event.kind, "aborted at 0.0 mm" in event.text) == (GoalEventKind.ABORTED, True)
+
+
+def test_a_result_that_nobody_filled_says_that_the_fingers_did_not_move():
+    """franka_gripper's, of an opening that is wider than the homed hand."""
+    assert "max_width" in why_unmoved(part(GRIPPER_COMMAND, "Result"))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"position": 0.02},  # franka_gripper, where something keeps the fingers apart
+        {"position": 0.02, **STOPPED},  # ros2_controllers
+        {"stalled": True},
+        {"reached_goal": True},
+    ],
+)
+def test_fingers_that_something_stopped_did_move(told: dict[str, Any]):
+    assert why_unmoved(part(GRIPPER_COMMAND, "Result", told)) == ""
 
 
 def test_a_cancelled_grip_is_cancelled():
