@@ -90,6 +90,7 @@ SPOKEN: dict[str, dict[str, str]] = {
         "link_name": "string",
         "waypoints": "geometry_msgs/Pose[]",
         "max_step": "float64",
+        "jump_threshold": "float64",
         "revolute_jump_threshold": "float64",
         "avoid_collisions": "bool",
         "max_velocity_scaling_factor": "float64",
