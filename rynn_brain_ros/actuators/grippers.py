@@ -31,6 +31,14 @@ HOMING = "franka_msgs/action/Homing"
 
 MAX_FORCE_N = 1000.0
 _REACHED_M = 0.003
+_STILL_M = 0.001
+_STILL_ANSWERS = 5
+"""Fingers are still where so many widths in a row are so near to each other. Answers carry no time,
+and the next call goes out when the last is heard: where the robot is looked at every 40 ms, five
+take 160 ms and more, and only fingers slower than 6 mm/s pass for still. Two may be told within
+milliseconds, or before fingers that were told to close have begun to."""
+_MOST_CALLS = 50
+"""Of one goal: 2 s and more for the last 20 mm, and within the time that a grip has."""
 _ENDED_AT = (GoalEventKind.SUCCEEDED, GoalEventKind.ABORTED)
 
 
@@ -51,6 +59,19 @@ def grip_call(goal: GripGoal, gripper: GripperProfile, opens: bool) -> Call:
     # Any width counts as held: what is between the fingers is judged from the width afterwards.
     epsilon = {"inner": gripper.max_width_m, "outer": gripper.max_width_m}
     return Call(gripper.grasp_action, GRASP, {**motion, "force": force_n, "epsilon": epsilon})
+
+
+def why_unmoved(result: Any) -> str:
+    """Of a GripperCommand that was aborted: why the fingers did not move; empty where something
+    stopped them. franka_gripper tells of fingers that something keeps apart where they are and no
+    more, and of a goal that it does not take nothing at all: a result as it is made."""
+    told = [getattr(result, name, 0.0) for name in ("position", "stalled", "reached_goal")]
+    if any(told):
+        return ""
+    return (
+        "its result is empty, as where nothing moved; is the goal wider than the hand's own "
+        "max_width, which it measures when it is homed?"
+    )
 
 
 class Gripper:
@@ -96,11 +117,18 @@ class Gripper:
         self._width_m = self._width_m if math.isnan(width_m) else width_m
 
     def _bring(self, goal: GripGoal, opens: bool) -> Generator[Call, Reply, float]:
-        """One call; the width reached, metres."""
+        """The width reached, metres. ros2_controllers tell that fingers came while they still move,
+        by default 1 cm before each is there. What is between them is known once they are still:
+        until then the same goal is sent again. Fingers that open go on while the arm comes."""
         call = grip_call(goal, self._profile, opens)
-        before_m, self._width_m = self._width_m, math.nan
-        reply = yield call
-        return self._ended(reply, call, goal, before_m)
+        widths_m: list[float] = []
+        while len(widths_m) < _MOST_CALLS:
+            before_m, self._width_m = self._width_m, math.nan
+            reply = yield call
+            widths_m.append(self._ended(reply, call, goal, before_m))
+            if opens or not _may_still_move(reply, widths_m[-1], goal) or _are_still(widths_m):
+                return widths_m[-1]
+        raise _never_still(widths_m[-1], call.server)
 
     def _opening(self, goal: GripGoal) -> bool:
         """Fingers that close do not know whether to press; where it is not known how wide they
@@ -153,11 +181,31 @@ def _untold_width_m(call: Call, goal: GripGoal, before_m: float) -> float:
 def _holds_still(reply: Reply, width_m: float, goal: GripGoal) -> bool:
     """Whether the fingers came where they were to go, or stopped at something in between (some
     drivers call that an abort). A server that says that they came is believed, within its own
-    tolerance: ros2_controllers' is 1 cm for each finger, told while they are still moving."""
+    tolerance."""
     if getattr(reply.message, "reached_goal", False):
         return True
     stopped = reply.kind is GoalEventKind.SUCCEEDED or getattr(reply.message, "stalled", False)
     return bool(stopped) and not _is_too_narrow(width_m, goal)
+
+
+def _may_still_move(reply: Reply, width_m: float, goal: GripGoal) -> bool:
+    """Whether fingers that close have come by their server's tolerance alone."""
+    came = getattr(reply.message, "reached_goal", False)
+    stalled = getattr(reply.message, "stalled", False)
+    return bool(came) and not stalled and width_m > goal.width_m + _REACHED_M
+
+
+def _are_still(widths_m: list[float]) -> bool:
+    newest_m = widths_m[-_STILL_ANSWERS:]
+    return len(newest_m) == _STILL_ANSWERS and max(newest_m) - min(newest_m) <= _STILL_M
+
+
+def _never_still(width_m: float, server: str) -> GoalFailed:
+    text = (
+        f"{server} said {_MOST_CALLS} times that the fingers came, last at {1000 * width_m:.1f} mm "
+        "and not still: make the controller's goal_tolerance smaller (0.001)"
+    )
+    return GoalFailed(GoalEventKind.ABORTED, text, (("width_m", width_m),))
 
 
 def _is_too_narrow(width_m: float, goal: GripGoal) -> bool:

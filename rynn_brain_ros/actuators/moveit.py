@@ -80,6 +80,15 @@ _BEFORE_MOTION = frozenset((-1, -2, *range(-22, -9), -26, -27, -28, -31))
 _PREEMPTED = -7
 """What ExecuteTrajectory says after a stop."""
 _ENDS = (GoalEventKind.SUCCEEDED, GoalEventKind.ABORTED)
+_JUMP_FACTOR = 5.0
+"""Points of a straight path that are so many times as far apart in the joints as they are on
+average end it. Of its thresholds MoveIt's service reads only this one, from Humble to Kilted
+(cartesian_path_service_capability.cpp, CartesianInterpolator::checkRelativeJointSpaceJump); it must
+be above 1, and 0 is off."""
+_MOST_TURN_RAD = 3.0
+"""About the most that a joint turns through on straight lines in a Panda's reach, up to 3 m there
+and back, or while a vessel is tilted: none of 430 such paths at random places needed 3.2. An arm
+that turns over on its way turns one of its joints by about π more."""
 
 
 # --- goals ----------------------------------------------------------------------------------------
@@ -177,6 +186,7 @@ def cartesian_request(goal: ReachGoal | FollowGoal, arm: ArmProfile, scene: Scen
         "link_name": arm.link,
         "waypoints": [_link_pose(pose, arm) for pose in poses],
         "max_step": arm.max_step_m,
+        "jump_threshold": _JUMP_FACTOR if arm.max_joint_jump_rad else 0.0,
         "revolute_jump_threshold": arm.max_joint_jump_rad,
         "avoid_collisions": True,
         **_scaled(goal.speed, arm),
@@ -254,6 +264,8 @@ def checked_path(reply: Reply, arm: ArmProfile) -> Any:
         text = f"only {100 * fraction:.0f} % of the straight path can be done"
         raise rejected(f"{text}; at least {100 * arm.min_fraction:.0f} % are needed", values)
     _check_trajectory(response.solution.joint_trajectory, arm, "straight")
+    if arm.max_joint_jump_rad:
+        _check_turns(response.solution.joint_trajectory, arm)
     return response.solution
 
 
@@ -271,6 +283,22 @@ def _check_trajectory(trajectory: Any, arm: ArmProfile, kind: str) -> None:
     times = [seconds(p.time_from_start) for p in points]
     if any(not later > earlier for earlier, later in itertools.pairwise(times)):
         raise rejected(f"the times of the {kind} path do not grow from point to point")
+
+
+def _check_turns(trajectory: Any, arm: ArmProfile) -> None:
+    """Refuses a path on which the inverse kinematics must have jumped: a joint turns through more
+    than straight lines need. MoveIt spreads the points evenly in time afterwards, so that no two
+    neighbours show it. Between what is lowest and highest, not all the way back and forth: that
+    grows with the path, whose beginning is not known here."""
+    most_rad = _MOST_TURN_RAD + arm.max_joint_jump_rad
+    turns = zip(*(p.positions for p in trajectory.points), strict=True)
+    for joint, angles in zip(trajectory.joint_names or arm.joints, turns, strict=True):
+        turn_rad = max(angles) - min(angles)
+        if turn_rad > most_rad:
+            raise rejected(
+                f"{joint} would turn through {turn_rad:.2f} rad on the straight path, as where the "
+                f"arm turns over on its way; the most is {most_rad:.2f} rad"
+            )
 
 
 def _check_joints(kind: str, name: str, values: Sequence[float], sizes: tuple[int, ...]) -> None:

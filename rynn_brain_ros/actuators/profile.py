@@ -71,7 +71,9 @@ class ArmProfile:
         (0.45, -0.35, 0.35), "where a thing is held out to a person, in the base frame [m]"
     )
     table_m: tuple[float, ...] = setting(
-        (), "table that plans keep clear of: x min, x max, y min, y max, height of its top [m]"
+        (),
+        "table that planned (not straight) motions keep clear of: x min, x max, y min, y max, "
+        "height of its top [m]; put it into MoveIt's own scene for straight paths, too",
     )
     move_action: str = setting("move_action", "moveit_msgs/action/MoveGroup")
     cartesian_service: str = setting("compute_cartesian_path", "moveit_msgs/srv/GetCartesianPath")
@@ -106,7 +108,11 @@ class ArmProfile:
         0.99, "share of a straight path that must be possible before any of it is done", 0.5, 1.0
     )
     max_joint_jump_rad: float = setting(
-        0.5, "largest jump of a joint between two points of a straight path; 0: any [rad]", 0.0, 6.3
+        0.5,
+        "a straight path on which a joint turns through 3 rad and this, as by a jump, is refused "
+        "(MoveIt's service does not obey it, and is told a ratio instead); 0: any [rad]",
+        0.0,
+        6.3,
     )
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 
 from rynn_brain_ros.actuators import Call, Publication, Reply
+from rynn_brain_ros.actuators.grippers import why_unmoved
 from rynn_brain_ros.data.commands import Command as Message
 from rynn_brain_ros.ros.clients import Clients
 from rynn_brain_ros.ros.wire import RosWire
@@ -87,11 +88,21 @@ class PolicyRobot:
     def close(self) -> None:
         self._wire.close()
 
-    def _is_hand_at_rest(self, server: str, reply: Reply) -> bool:
-        """Fingers that something keeps apart: franka_gripper, among others, calls that an abort.
-        What they hold is for the policy to see."""
-        came_to_rest = reply.kind is GoalEventKind.ABORTED and reply.message is not None
-        return came_to_rest and self._types[server] == GRIPPER
+    def _is_hands_abort(self, server: str, reply: Reply) -> bool:
+        aborted = reply.kind is GoalEventKind.ABORTED and reply.message is not None
+        return aborted and self._types[server] == GRIPPER
+
+    def _failure(self, server: str, reply: Reply) -> str:
+        """A sentence; empty for what is no failure. Fingers that something keeps apart are none:
+        franka_gripper, among others, calls that an abort. What they hold is for the policy to see.
+        """
+        ending = _ENDS[reply.kind]
+        words = reply.text or str(getattr(reply.message, "error_string", ""))
+        if self._is_hands_abort(server, reply):
+            words = why_unmoved(reply.message)
+            ending = ending if words else ""
+        told = f": {words}" if words else ""
+        return f"{server}: {ending}{told}" if ending else ""
 
     def _hear(self) -> None:
         for call_id, reply in self._wire.replies():
@@ -101,10 +112,8 @@ class PolicyRobot:
             if self._newest.get(server) != call_id:
                 continue
             del self._newest[server]
-            if _ENDS[reply.kind] and not self._is_hand_at_rest(server, reply):
-                words = reply.text or str(getattr(reply.message, "error_string", ""))
-                told = f": {words}" if words else ""
-                self._failures.append(f"{server}: {_ENDS[reply.kind]}{told}")
+            if failure := self._failure(server, reply):
+                self._failures.append(failure)
 
 
 def _is_goal(message: Message) -> bool:

@@ -32,6 +32,9 @@ _POINT_S = 0.02
 """Points of a trajectory are no closer."""
 _STOP_S = 0.2
 """How long a robot may take to where it was measured when it was stopped."""
+_AT_ONCE_NS = 0
+"""A controller begins what has this stamp when it comes. It drops a trajectory that has ended by
+its own clock, which may be further from ours than a stop lasts."""
 _HASTE = 1.5
 """A controller goes from rest to rest on a cubic: so many times as fast as on average."""
 _ROWS_AT_ONCE = 2
@@ -244,7 +247,7 @@ class Planned:
             return ()
         told = measured if self._told is None else self._told
         end = np.where(self._translator.is_gripper, told, measured)
-        return (self._trajectory(_Plan(end[None], takes_s * 1e9, now_ns)),)
+        return (self._trajectory(_Plan(end[None], takes_s * 1e9, _AT_ONCE_NS)),)
 
     def _way_s(self, end: Floats) -> float:
         """To ``end`` [D] within the limits of velocity. A clock that was set forward looks like a

@@ -21,6 +21,7 @@ SPOKEN: dict[str, dict[str, str]] = {
     "control_msgs/msg/ParallelGripperCommand_Result": {
         "state": "sensor_msgs/JointState",
         "stalled": "bool",
+        "reached_goal": "bool",
     },
     "franka_msgs/msg/ErrorRecovery_Goal": {},
     "franka_msgs/msg/ErrorRecovery_Result": {},
@@ -89,6 +90,7 @@ SPOKEN: dict[str, dict[str, str]] = {
         "link_name": "string",
         "waypoints": "geometry_msgs/Pose[]",
         "max_step": "float64",
+        "jump_threshold": "float64",
         "revolute_jump_threshold": "float64",
         "avoid_collisions": "bool",
         "max_velocity_scaling_factor": "float64",

@@ -13,7 +13,14 @@ from interfaces import filled, part
 from played_wire import ACCEPTED, Played, ends, ok
 
 from rynn_brain_ros.actuators import GoalFailed, Reply
-from rynn_brain_ros.actuators.grippers import GRASP, MOVE, Gripper, grip_call
+from rynn_brain_ros.actuators.grippers import (
+    GRASP,
+    GRIPPER_COMMAND,
+    MOVE,
+    Gripper,
+    grip_call,
+    why_unmoved,
+)
 from rynn_brain_ros.actuators.profile import GripperProfile
 from rynn_brain_ros.values import GoalEvent, GoalEventKind, GripGoal
 
@@ -73,6 +80,9 @@ def test_every_width_of_the_hand_can_be_asked(width: float, force: float):
 # --- what comes back ----------------------------------------------------------------------------
 
 
+STOPPED = {"reached_goal": False, "stalled": True}
+
+
 def width(event: Any) -> float:
     return event.value("width_m")
 
@@ -102,9 +112,6 @@ def test_an_abort_halfway_is_an_abort_with_the_width():
     assert "aborted at 40.0 mm" in event.text
 
 
-STOPPED = {"reached_goal": False, "stalled": True}
-
-
 @pytest.mark.parametrize(
     "end",
     [
@@ -132,9 +139,97 @@ def test_fingers_that_came_by_their_servers_tolerance_have_opened():
     assert (event.kind, width(event)) == (GoalEventKind.SUCCEEDED, pytest.approx(0.056))
 
 
+def came(*fingers_m: float) -> list[Any]:
+    """Goals that end by the tolerance of ros2_controllers, one after the other."""
+    return [ok(position=finger_m, reached_goal=True) for finger_m in fingers_m]
+
+
+def asked(hand: Played) -> list[float]:
+    return [request.command.position for request in hand.wire.requests]
+
+
+def test_fingers_that_were_told_to_be_closed_on_their_way_are_waited_for():
+    hand = Played("franka_panda")
+    event = hand.carry_out(GripGoal(0.0), *came(0.0098, 0.005, 0.001))
+    assert (event.kind, width(event)) == (GoalEventKind.SUCCEEDED, pytest.approx(0.002))
+    assert asked(hand) == [0.0] * 3
+
+
+def test_a_thin_thing_is_held_once_the_fingers_are_still():
+    hand = Played("franka_panda")
+    event = hand.carry_out(GripGoal(0.0), *came(0.0098, 0.006, *[0.005] * 5))
+    assert (event.kind, width(event)) == (GoalEventKind.SUCCEEDED, pytest.approx(0.01))
+    assert len(asked(hand)) == 7
+
+
+def test_fingers_that_have_not_begun_to_close_are_not_taken_for_still():
+    event = Played("franka_panda").carry_out(GripGoal(0.0), *came(*[0.009] * 4, 0.006, 0.0))
+    assert (event.kind, width(event)) == (GoalEventKind.SUCCEEDED, 0.0)
+
+
+def test_fingers_that_stop_at_something_in_the_end_hold_it():
+    stopped = ok(position=0.007, **STOPPED)
+    event = Played("franka_panda").carry_out(GripGoal(0.0), *came(0.0098), stopped)
+    assert (event.kind, width(event)) == (GoalEventKind.SUCCEEDED, pytest.approx(0.014))
+
+
+def test_fingers_that_never_are_still_are_given_up_with_what_to_do():
+    event = Played("franka_panda").carry_out(GripGoal(0.0), *came(*[0.009, 0.008] * 25))
+    assert (event.kind, width(event)) == (GoalEventKind.ABORTED, pytest.approx(0.016))
+    assert "last at 16.0 mm and not still: make the controller's goal_tolerance" in event.text
+
+
+def test_fingers_that_open_are_not_asked_again():
+    hand = Played("franka_panda")
+    hand.carry_out(GripGoal(0.074), *came(0.028))
+    assert asked(hand) == [0.037]
+
+
+def test_a_grip_that_is_cancelled_on_the_way_is_not_asked_again():
+    hand = Played("franka_panda")
+    hand.carry_out(GripGoal(0.0), *came(0.0098))
+    hand.actuator.cancel("g")
+    came(0.006)[0](hand.wire)
+    assert hand.last().kind is GoalEventKind.CANCELLED
+    assert asked(hand) == [0.0] * 2
+
+
+@given(thing_m=st.floats(0.0, 0.08), m_s=st.floats(0.01, 0.5))
+def test_the_width_that_is_told_is_that_of_the_thing_however_slow_the_fingers(thing_m, m_s):
+    """A controller that answers at once, looked at every 40 ms; a stall takes longer than all."""
+    hand = Gripper(COMMAND)
+    plan = hand.plan(GripGoal(0.0))
+    call, width_m = next(plan), max(0.0199, thing_m)
+    told = {} if thing_m < 0.02 else {"stalled": True, "reached_goal": False}
+    with pytest.raises(StopIteration) as done:
+        while True:
+            fields = {"position": width_m / 2, "reached_goal": True, **told}
+            plan.send(Reply(GoalEventKind.SUCCEEDED, part(call.type, "Result", fields)))
+            width_m = max(thing_m, width_m - 0.04 * m_s)
+    assert abs(dict(done.value.value)["width_m"] - thing_m) <= 0.003
+
+
 def test_an_abort_whose_result_nobody_filled_has_not_closed_the_hand():
     event = Played("franka_panda").carry_out(GripGoal(0.0), ends(GoalEventKind.ABORTED))
     assert (event.kind, "aborted at 0.0 mm" in event.text) == (GoalEventKind.ABORTED, True)
+
+
+def test_a_result_that_nobody_filled_says_that_the_fingers_did_not_move():
+    """franka_gripper's, of an opening that is wider than the homed hand."""
+    assert "max_width" in why_unmoved(part(GRIPPER_COMMAND, "Result"))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"position": 0.02},  # franka_gripper, where something keeps the fingers apart
+        {"position": 0.02, **STOPPED},  # ros2_controllers
+        {"stalled": True},
+        {"reached_goal": True},
+    ],
+)
+def test_fingers_that_something_stopped_did_move(told: dict[str, Any]):
+    assert why_unmoved(part(GRIPPER_COMMAND, "Result", told)) == ""
 
 
 def test_a_cancelled_grip_is_cancelled():
@@ -282,3 +377,13 @@ def test_a_parallel_gripper_tells_its_width_by_its_joint(state: dict[str, Any]):
 )
 def test_a_parallel_gripper_that_leaves_out_its_joint_tells_no_width(state: dict[str, Any]):
     assert parallel(**state)[0] is GoalEventKind.ABORTED
+
+
+def test_a_parallel_gripper_that_was_told_to_be_closed_on_its_way_is_waited_for():
+    hand = Gripper(PARALLEL)
+    plan = hand.plan(GripGoal(0.0))
+    call = next(plan)
+    for finger_m in (0.009, 0.004):
+        fields = {"state": {"position": [finger_m]}, "reached_goal": True}
+        result = part(call.type, "Result", fields)
+        assert plan.send(Reply(GoalEventKind.SUCCEEDED, result)) == call

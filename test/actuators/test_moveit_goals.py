@@ -25,7 +25,14 @@ from played_wire import (
 )
 
 from rynn_brain_ros.actuators import GoalFailed, Reply, read_profile
-from rynn_brain_ros.actuators.moveit import cartesian_request, code_name, pose_goal, posture_goal
+from rynn_brain_ros.actuators.moveit import (
+    CARTESIAN_PATH,
+    cartesian_request,
+    checked_path,
+    code_name,
+    pose_goal,
+    posture_goal,
+)
 from rynn_brain_ros.actuators.scene import Scene, table_box
 from rynn_brain_ros.geometry import from_matrix, to_matrix
 from rynn_brain_ros.safety import SafetyLimits
@@ -46,6 +53,7 @@ PROFILE = read_profile("franka_panda")
 assert PROFILE.arm is not None
 ARM, LIMITS = PROFILE.arm, SafetyLimits()
 EMPTY = Scene()
+ANY_JUMP = replace(ARM, max_joint_jump_rad=0.0)
 
 
 def goal_of(goal: ReachGoal, scene: Scene = EMPTY) -> Any:
@@ -116,10 +124,16 @@ def test_a_straight_path_is_asked_for_with_small_steps_and_without_jumps():
     sent = filled(call)
     assert [pose.position.z for pose in sent.waypoints] == pytest.approx([0.3034, 0.2034])
     assert (sent.group_name, sent.link_name) == ("panda_arm", "panda_link8")
-    assert (sent.max_step, sent.revolute_jump_threshold) == (0.005, 0.5)
+    assert sent.max_step == 0.005
+    assert (sent.jump_threshold, sent.revolute_jump_threshold) == (5.0, 0.5)
     assert sent.avoid_collisions
     assert sent.start_state.is_diff
     assert sent.max_velocity_scaling_factor == pytest.approx(0.3 * ARM.velocity_scale)
+
+
+def test_where_any_jump_will_do_moveit_looks_for_none():
+    sent = filled(cartesian_request(ReachGoal(tcp(), True), ANY_JUMP, EMPTY))
+    assert (sent.jump_threshold, sent.revolute_jump_threshold) == (0.0, 0.0)
 
 
 finite = st.floats(-2.0, 2.0)
@@ -302,6 +316,38 @@ def test_times_that_do_not_grow_are_rejected():
     answer["solution"]["joint_trajectory"]["points"][2]["time_from_start"]["sec"] = 1
     event = Played().carry_out(ReachGoal(tcp(), True), ok(**answer))
     assert "do not grow" in event.text
+
+
+def turning(*angles: float) -> dict[str, Any]:
+    """A straight path, spread evenly in time, whose fifth joint goes so."""
+    answer = straight_path()
+    answer["solution"]["joint_trajectory"]["points"] = [
+        {"positions": [0.1] * 4 + [angle] + [0.1] * 2, "time_from_start": {"sec": k}}
+        for k, angle in enumerate(angles)
+    ]
+    return answer
+
+
+def test_a_straight_path_on_which_the_arm_turns_over_is_rejected_and_nothing_moves():
+    arm = Played()
+    turned_over = turning(*np.linspace(-1.0, 0.5 + math.pi, 40))
+    event = arm.carry_out(ReachGoal(tcp(), True), ok(**turned_over))
+    assert event.kind is GoalEventKind.REJECTED
+    assert "panda_joint5 would turn through 4.64 rad" in event.text
+    assert arm.wire.servers == ["compute_cartesian_path"]
+
+
+@pytest.mark.parametrize(
+    "angles", [(-1.4, 0.0, 1.4), (-1.0, 1.0, -1.0, 1.0, -1.0)], ids=["far", "there and back"]
+)
+def test_a_long_straight_path_is_carried_out(angles: tuple[float, ...]):
+    event = Played().carry_out(ReachGoal(tcp(), True), ok(**turning(*angles)), ok(**SUCCESS))
+    assert event.kind is GoalEventKind.SUCCEEDED
+
+
+def test_where_any_jump_will_do_the_arm_may_turn_over():
+    response = part(CARTESIAN_PATH, "Response", turning(-1.0, 0.5 + math.pi))
+    assert checked_path(Reply(GoalEventKind.SUCCEEDED, response), ANY_JUMP) is response.solution
 
 
 def test_a_planner_without_scaling_is_slowed_down_afterwards():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,9 @@ pytest.importorskip("mujoco")
 
 from arm_world import ArmOnTable, hand_down
 
+from rynn_brain_ros.actuators import Reply, read_profile
+from rynn_brain_ros.actuators.moveit import cartesian_request, checked_path
+from rynn_brain_ros.actuators.scene import Scene
 from rynn_brain_ros.geometry import to_matrix
 from rynn_brain_ros.sim.kinematics import Kinematics
 from rynn_brain_ros.sim.motions import (
@@ -22,14 +27,19 @@ from rynn_brain_ros.sim.motions import (
     point_to_point,
     straight,
 )
+from rynn_brain_ros.sim.moveit import MoveItPlanner
 from rynn_brain_ros.sim.panda import (
+    BASE_FRAME,
     LOWER,
     MAX_ACCELERATION,
     MAX_JERK,
     MAX_VELOCITY,
     READY,
+    TCP_FRAME,
     UPPER,
 )
+from rynn_brain_ros.sim.trajectories import trajectory_fields
+from rynn_brain_ros.values import FollowGoal, GoalEventKind, RigidTransform
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 LIMITS = (MAX_VELOCITY, MAX_ACCELERATION, MAX_JERK)
@@ -163,3 +173,25 @@ def test_braking_is_shorter_than_going_on():
     stop = braking(path, 0.3 * path.duration_s)
     assert stop.duration_s < 0.4 * path.duration_s
     assert not math.isclose(stop.position(9.0)[0], path.position(9.0)[0], abs_tol=0.1)
+
+
+def as_message(fields: Any) -> Any:
+    return json.loads(json.dumps(fields), object_hook=lambda inner: SimpleNamespace(**inner))
+
+
+@pytest.mark.parametrize("y_m", [-0.3, 0.0, 0.3])
+def test_a_straight_path_is_planned_as_act_asks_for_it_and_is_one_that_act_takes(
+    kinematics: Kinematics, y_m: float
+) -> None:
+    arm = read_profile("franka_panda").arm
+    assert arm is not None
+    goal = FollowGoal((hand_down(0.5, y_m, 0.3), hand_down(0.5, -y_m, 0.1)))
+    state = {"joint_state": {"name": [], "position": []}}
+    kinds = ("joint", "position", "orientation", "visibility")
+    more = {"start_state": state, "path_constraints": {f"{kind}_constraints": [] for kind in kinds}}
+    request = as_message({**cartesian_request(goal, arm, Scene()).request, **more})
+    planner = MoveItPlanner(kinematics, {BASE_FRAME: RigidTransform(BASE_FRAME, TCP_FRAME)}.get)
+    plan = planner.cartesian(request, np.array(READY))
+    solution = {"joint_trajectory": trajectory_fields(plan.path, BASE_FRAME)}
+    answer = {"solution": solution, "fraction": plan.fraction, "error_code": {"val": 1}}
+    checked_path(Reply(GoalEventKind.SUCCEEDED, as_message(answer)), arm)

@@ -198,6 +198,14 @@ def test_a_controllers_topic_is_stopped_where_the_robot_is_measured():
     assert point["positions"] == pytest.approx([a, b, 0.04 * HOME[2]], abs=1e-6)
 
 
+def test_a_controller_whose_clock_is_ahead_does_not_drop_the_stop():
+    """ros2_control drops what has ended by its own clock, and begins a stamp of 0 at once."""
+    flight = Flight(**TOPIC).moving()
+    assert flight.robot.sent[-1].message["header"]["stamp"]["sec"] > 0
+    flight.pilot.disarm("a person disarmed it")
+    assert flight.robot.sent[-1].message["header"]["stamp"] == {"sec": 0, "nanosec": 0}
+
+
 def test_a_loop_that_stood_still_stops_the_robot_where_it_is_now():
     flight = Flight(**TOPIC).moving()
     flight.clock.pass_s(0.8)
