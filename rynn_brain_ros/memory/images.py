@@ -157,6 +157,11 @@ def image_size(image: EncodedImage) -> tuple[int, int]:
     return image.width, image.height
 
 
+def is_rectified(topic: str) -> bool:
+    """By ROS's naming convention: an image_rect has no distortion left, and P describes it."""
+    return topic.removesuffix("/compressed").rsplit("/", 1)[-1].startswith("image_rect")
+
+
 def canonical(image: EncodedImage) -> tuple[bytes, str]:
     """The bytes that every engine sees, and their MIME type.
 
