@@ -158,8 +158,10 @@ def image_size(image: EncodedImage) -> tuple[int, int]:
 
 
 def is_rectified(topic: str) -> bool:
-    """By ROS's naming convention: an image_rect has no distortion left, and P describes it."""
-    return topic.removesuffix("/compressed").rsplit("/", 1)[-1].startswith("image_rect")
+    """By ROS's naming convention: an image_rect has no distortion left, and P describes it. ZED's
+    wrapper has a folder ``rect`` instead."""
+    folder, _, leaf = topic.removesuffix("/compressed").rpartition("/")
+    return leaf.startswith("image_rect") or folder.rpartition("/")[2] == "rect"
 
 
 def canonical(image: EncodedImage) -> tuple[bytes, str]:
