@@ -118,7 +118,7 @@ def cameras_of(
 
     Where an image is there raw and compressed, raw is taken: it is what the sensor gave.
     ``first_encoding`` may tell a topic's encoding (or a CompressedImage's format) from its first
-    message; it is asked only where the name says neither colour nor depth.
+    message; it is asked only where the name says neither colour nor depth for sure.
     """
     topics = tuple(topics)
     groups: dict[str, list[_Candidate]] = defaultdict(list)
@@ -190,9 +190,11 @@ def _is_depth(candidate: _Candidate, first_encoding: Callable[[str], str | None]
     topic = candidate.info.topic
     if topic.endswith("/compressedDepth") or "depth" in f"{candidate.stream}/{candidate.leaf}":
         return True
-    if candidate.stream in ("color", "rgb", "colour") or first_encoding is None:
+    if candidate.stream in ("color", "rgb", "colour"):
         return False
-    encoding = first_encoding(topic) or ""
+    encoding = first_encoding(topic) if first_encoding else None
+    if not encoding:  # so an OAK-D calls its depth, and others both eyes' pictures side by side
+        return candidate.stream == "stereo"
     return "compressedDepth" in encoding or encoding.partition(";")[0] in _DEPTH_ENCODINGS
 
 

@@ -134,6 +134,19 @@ def test_first_message_decides_where_the_name_does_not():
     assert camera.depth_topic == "/oak/stereo/image_raw"
 
 
+@pytest.mark.parametrize(
+    ("encodings", "depth"),
+    [
+        (None, "/c/stereo/image_raw"),
+        ({"/c/rgb/image_raw": "rgb8"}, "/c/stereo/image_raw"),
+        ({"/c/stereo/image_raw": "bgr8"}, None),
+    ],
+)
+def test_stereo_is_depth_where_no_message_says_otherwise(encodings, depth):
+    camera = only("/c/rgb/image_raw", "/c/stereo/image_raw", encodings=encodings)
+    assert (camera.color_topic, camera.depth_topic) == ("/c/rgb/image_raw", depth)
+
+
 def test_several_cameras_are_kept_apart_and_the_most_able_is_first():
     cameras = find_cameras(
         info(
