@@ -17,6 +17,7 @@ import yaml
 
 from rynn_brain_ros.actuators.profile import RobotProfile, profile_names, read_profile
 from rynn_brain_ros.actuators.settings import ActConfig
+from rynn_brain_ros.checking.live_cameras import best_camera
 from rynn_brain_ros.cli import _parser
 from rynn_brain_ros.config import BrainConfig, CameraConfig, configure, settings
 from rynn_brain_ros.data.contract import Contract, Feature
@@ -24,6 +25,7 @@ from rynn_brain_ros.data.known_contracts import find_contract
 from rynn_brain_ros.data.marks import MarkEvent
 from rynn_brain_ros.data.record_config import RecordConfig
 from rynn_brain_ros.data.recording_session import channels
+from rynn_brain_ros.messages import CAMERA_INFO, IMAGE
 from rynn_brain_ros.sim.sensing import CameraStream
 from rynn_brain_ros.values import Cause, RefusalCode
 from rynn_brain_ros.vla.settings import PolicyConfig
@@ -72,6 +74,34 @@ def test_launch_files_have_the_arguments_that_the_guide_gives():
         known = launch_arguments(REPOSITORY / "launch" / words[3])
         given = {word.split(":=")[0] for word in words[4:]}
         assert given <= known, words
+
+
+CAMERAS = GUIDE[GUIDE.index("### Which camera") : GUIDE.index("## Cameras without")]
+
+
+@pytest.mark.parametrize("file", ["brain.launch.py", "act.launch.py"])
+def test_launch_files_have_the_arguments_that_the_table_of_cameras_gives(file: str):
+    rows = re.findall(r"^\| [\w-]+ \|.*\| `([^`]+:=[^`]+)` \|$", CAMERAS, re.MULTILINE)
+    given = {word.split(":=")[0] for row in rows for word in row.split()}
+    assert len(rows) == 4
+    assert given == {"camera", "color_topic", "depth_topic"}
+    assert given <= launch_arguments(REPOSITORY / "launch" / file)
+
+
+def test_topics_in_the_table_of_cameras_are_one_camera_with_depth():
+    pairs = re.findall(r"color_topic:=(\S+) depth_topic:=([^\s`]+)", CAMERAS)
+    assert len(pairs) == 3
+    for pair in pairs:
+        infos = [(f"{topic.rpartition('/')[0]}/camera_info", CAMERA_INFO) for topic in pair]
+        found = best_camera([*((topic, IMAGE) for topic in pair), *infos])
+        assert found is not None and found.can_lift
+        assert (found.color_topic, found.depth_topic) == pair
+
+
+def test_foxgloves_camera_is_the_one_that_the_guide_says():
+    layout = (REPOSITORY / "config" / "foxglove.json").read_text(encoding="utf-8")
+    named = set(re.findall(r'"(/camera/\w+/)\w+', layout))
+    assert named == {f"{name}/" for name in re.findall(r"`(/camera/\w+)/…`", CAMERAS)}
 
 
 def test_the_command_line_understands_what_the_guide_types():

@@ -6,6 +6,7 @@ image_transport, realsense2_camera, the Kinect and Orbbec drivers, zed and Gazeb
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -26,8 +27,11 @@ _STREAMS = frozenset({*_COLOR_STREAMS, *_DEPTH_STREAMS} - {""})
 # CameraInfo's K and D describe the raw image; a rectified one is taken where there is no raw.
 _LEAVES = ("image_raw", "image_color", "image", "image_rect_color", "image_rect", "image_rect_raw")
 
-# What the view node and a replay draw for people.
-_DRAWN = ("annotated", "panel")
+# ZED's wrapper has folders for what others say in the image's name: rgb/color/rect/image.
+_KIND_FOLDERS = re.compile(r"(?<=/)(rgb|left|right)(/color|/gray)?/(rect|raw)$")
+
+# What the view node and a replay draw for people, and what a ZED tells of its depth.
+_NO_PICTURES = ("annotated", "panel", "confidence_map")
 
 _TRANSPORTS = ("/compressedDepth", "/compressed")
 _DEPTH_ENCODINGS = ("16UC1", "32FC1", "mono16")
@@ -86,6 +90,12 @@ class _Candidate:
     def registered(self) -> bool:
         return claims_registered(self.base)
 
+    @property
+    def is_raw_beside_rectified(self) -> bool:
+        """Of ZED's two folders, each with a camera_info, depth belongs to the other one."""
+        kind = _KIND_FOLDERS.search(self.folder)
+        return kind is not None and kind[3] == "raw"
+
 
 def claims_registered(topic: str) -> bool:
     """Whether the name of a depth topic says that its pixels are those of colour."""
@@ -108,18 +118,24 @@ def cameras_of(
 
     Where an image is there raw and compressed, raw is taken: it is what the sensor gave.
     ``first_encoding`` may tell a topic's encoding (or a CompressedImage's format) from its first
-    message; it is asked only where the name says neither colour nor depth.
+    message; it is asked only where the name says neither colour nor depth for sure.
     """
     topics = tuple(topics)
     groups: dict[str, list[_Candidate]] = defaultdict(list)
     for topic in topics:
         if topic.typename in (_IMAGE, _COMPRESSED) and topic.decodable:
             candidate = _candidate(topic)
-            if candidate.leaf not in _DRAWN:
+            if _is_picture(candidate):
                 groups[candidate.camera].append(candidate)
     infos = {t.topic for t in topics if t.typename == _INFO and t.decodable and t.count}
     cameras = [_camera(name, group, infos, first_encoding) for name, group in groups.items()]
     return tuple(sorted(cameras, key=lambda c: (not c.can_lift, not c.can_show, c.name)))
+
+
+def _is_picture(candidate: _Candidate) -> bool:
+    """Neither drawn for people nor the grey copy of a coloured one."""
+    kind = _KIND_FOLDERS.search(candidate.folder)
+    return candidate.leaf not in _NO_PICTURES and (kind is None or kind[2] != "/gray")
 
 
 def _candidate(topic: TopicInfo) -> _Candidate:
@@ -129,6 +145,7 @@ def _candidate(topic: TopicInfo) -> _Candidate:
             base = base.removesuffix(suffix)
             break
     folder, _, leaf = base.rpartition("/")
+    folder = _KIND_FOLDERS.sub(r"\1", folder)
     camera, _, stream = folder.rpartition("/")
     if stream not in _STREAMS:
         camera, stream = folder, ""
@@ -173,9 +190,11 @@ def _is_depth(candidate: _Candidate, first_encoding: Callable[[str], str | None]
     topic = candidate.info.topic
     if topic.endswith("/compressedDepth") or "depth" in f"{candidate.stream}/{candidate.leaf}":
         return True
-    if candidate.stream in ("color", "rgb", "colour") or first_encoding is None:
+    if candidate.stream in ("color", "rgb", "colour"):
         return False
-    encoding = first_encoding(topic) or ""
+    encoding = first_encoding(topic) if first_encoding else None
+    if not encoding:  # so an OAK-D calls its depth, and others both eyes' pictures side by side
+        return candidate.stream == "stereo"
     return "compressedDepth" in encoding or encoding.partition(";")[0] in _DEPTH_ENCODINGS
 
 
@@ -186,6 +205,7 @@ def _best(candidates: Iterable[_Candidate], streams: tuple[str, ...]) -> _Candid
             c.info.count == 0,
             _rank(c.stream, streams),
             not c.registered,
+            c.is_raw_beside_rectified,
             c.compressed,
             _rank(c.leaf, _LEAVES),
             c.info.topic,

@@ -302,6 +302,10 @@ def _depth_fact(camera: CameraTopics) -> Fact:
     """Whether points in the pictures that a brain would look at become places."""
     if camera.depth_registered:
         return Fact("depth", f"{camera.depth_topic}, aligned to colour", True)
+    aligning = "let the driver align it (RealSense: align_depth.enable:=true)"
+    if _has_usable_depth(camera):
+        how = "placed by the camera_info beside it where it is not aligned to colour"
+        return Fact("depth", f"{camera.depth_topic}, {how}", True, f"faster: {aligning}")
     own = (
         f"; or depth_topic:={camera.depth_topic}, with its own camera_info beside it"
         if camera.depth_topic
@@ -311,8 +315,13 @@ def _depth_fact(camera: CameraTopics) -> Fact:
         "depth",
         f"none that is aligned to {camera.color_topic}: it shows points, without places",
         False,
-        f"let the driver align it (RealSense: align_depth.enable:=true){own}",
+        f"{aligning}{own}",
     )
+
+
+def _has_usable_depth(camera: CameraTopics) -> bool:
+    """An Orbbec's aligned depth has the name and the camera_info of any other depth."""
+    return camera.depth_registered or camera.depth_info_topic is not None
 
 
 def _called(environ: Mapping[str, str]) -> str:
@@ -332,7 +341,7 @@ def _commands(
     if camera is not None and not _importable("rynn_brain_ros.msg"):
         yield "colcon build --packages-select rynn_brain_ros && source install/setup.bash"
     elif camera is not None:
-        depth = f" depth_topic:={camera.depth_topic}" if camera.depth_registered else ""
+        depth = f" depth_topic:={camera.depth_topic}" if _has_usable_depth(camera) else ""
         chosen = f" engine:={engine} engine_python:={shlex.quote(sys.executable)}" if engine else ""
         watched = f"color_topic:={camera.color_topic}{depth}{chosen}"
         yield f"ros2 launch rynn_brain_ros brain.launch.py {watched}"

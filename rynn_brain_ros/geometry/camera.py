@@ -119,20 +119,20 @@ class PinholeCamera:
         ``image_rect*`` topics: the info beside them still describes the raw image, and the
         rectified pixels obey P without distortion (sensor_msgs/CameraInfo, field P).
 
+        Eight coefficients of ``plumb_bob`` or ``equidistant`` are read as `_in_their_order` says.
+
         Raises `IntrinsicsError` for a matrix that is zero, NaN, skewed or of no real lens, a size
         of 0, and distortion that is unknown, incomplete or absurdly large.
         """
         matrix: tuple[float, ...] = info.k
-        distortion = info.d if any(info.d) else ()
+        model, distortion = _in_their_order(info.distortion_model, info.d)
         if rectified:
             matrix, distortion = (*info.p[0:3], *info.p[4:7], *info.p[8:11]), ()
         if len(matrix) != 9:
             name, want = ("P", 12) if rectified else ("K", 9)
             raise IntrinsicsError(f"{name} does not have {want} values")
         fx, skew, cx, k10, fy, cy, *last_row = matrix
-        camera = cls(
-            info.width, info.height, fx, fy, cx, cy, distortion, info.distortion_model
-        )  # fmt: skip
+        camera = cls(info.width, info.height, fx, fy, cx, cy, distortion, model)
         if skew != 0 or k10 != 0 or last_row != [0, 0, 1]:
             raise IntrinsicsError(f"{matrix} is not a pinhole matrix without skew")
         return camera
@@ -215,6 +215,21 @@ class PinholeCamera:
                 np.column_stack([ideal, np.ones(len(ideal))]), zero, zero, self.matrix, coefficients
             )
         return np.asarray(pixels, np.float64).reshape(-1, 2)
+
+
+def _in_their_order(model: str, d: tuple[float, ...]) -> tuple[str, tuple[float, ...]]:
+    """The model and its coefficients, none where all are 0.
+
+    Orbbec's driver always writes k1 k2 p1 p2 k3 k4 k5 k6. As ``plumb_bob`` that is
+    ``rational_polynomial``, which adds k4 to k6 to it; an ``equidistant`` lens has k1 to k4 alone.
+    """
+    if not any(d):
+        return model, ()
+    if len(d) == 8 and model == "plumb_bob":
+        return "rational_polynomial", d
+    if len(d) == 8 and model == "equidistant" and not any((*d[2:4], *d[6:8])):
+        return model, (*d[0:2], *d[4:6])
+    return model, d
 
 
 def _ideal(points: ArrayLike) -> Floats:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Protocol
 
+from rynn_brain_ros.memory.images import is_rectified
 from rynn_brain_ros.values import (
     CameraInfo,
     ConfigError,
@@ -47,8 +48,8 @@ class AssemblyConfig:
     Depth belongs to a colour image if its stamp is the nearest and within ``sync_tolerance_s``.
     A colour image waits ``max_wait_s`` for the rest, then goes without. ``depth_registered``
     says whether depth pixels are colour pixels; ``None`` decides by the headers: the same
-    frame_id and, where both infos are known, the same size and K; where ``named_registered`` (a
-    topic's name claims it), only another frame_id and another size or K say otherwise. Where depth
+    frame_id and, where both infos are known, the same lens (size, K and distortion); where
+    ``named_registered`` (a topic's name claims it), only another lens says otherwise. Where depth
     has a camera_info of its own (``expects_depth_info``) that is not decided before it came; the
     name decides after the wait. When more than ``max_pending`` colour images wait, the next poll
     lets the oldest go without the rest; twice as many of a kind are never kept. A clock more than
@@ -375,12 +376,24 @@ class FrameAssembler:
             return self._config.depth_registered
         if depth is None and self._expects_depth_info and not self._config.named_registered:
             return False
-        # Equal intrinsics alone prove nothing: two cameras of one make share them.
-        same_lens = color is None or depth is None or _intrinsics(color) == _intrinsics(depth)
-        if self._config.named_registered:
-            return same_frame or same_lens
-        return same_frame and same_lens
+        same_lens = color is None or depth is None or self._same_lens(color, depth)
+        # Equal lenses alone prove nothing: two cameras of one make share them. Nor does the same
+        # frame: a rectified picture of a camera is in that of its distorted one.
+        return same_lens and (same_frame or self._config.named_registered)
+
+    def _same_lens(self, color: CameraInfo, depth: CameraInfo) -> bool:
+        lens = _intrinsics(depth)
+        if _intrinsics(color) == lens:
+            return True
+        return is_rectified(self._config.camera) and _rectified(color) == lens
 
 
 def _intrinsics(info: CameraInfo) -> tuple[object, ...]:
-    return info.width, info.height, info.k
+    """Coefficients that are all 0 bend nothing, whatever their number and their model's name."""
+    bent = (info.distortion_model, info.d) if any(info.d) else ()
+    return info.width, info.height, info.k, bent
+
+
+def _rectified(info: CameraInfo) -> tuple[object, ...]:
+    """As `_intrinsics`, of the pixels that P describes."""
+    return info.width, info.height, (*info.p[0:3], *info.p[4:7], *info.p[8:11]), ()

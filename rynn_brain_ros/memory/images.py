@@ -157,6 +157,13 @@ def image_size(image: EncodedImage) -> tuple[int, int]:
     return image.width, image.height
 
 
+def is_rectified(topic: str) -> bool:
+    """By ROS's naming convention: an image_rect has no distortion left, and P describes it. ZED's
+    wrapper has a folder ``rect`` instead."""
+    folder, _, leaf = topic.removesuffix("/compressed").rpartition("/")
+    return leaf.startswith("image_rect") or folder.rpartition("/")[2] == "rect"
+
+
 def canonical(image: EncodedImage) -> tuple[bytes, str]:
     """The bytes that every engine sees, and their MIME type.
 

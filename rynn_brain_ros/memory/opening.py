@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rynn_brain_ros.geometry import DepthView, PinholeCamera, camera_or_refusal, register_depth
-from rynn_brain_ros.memory.images import check_depth, decode_color, decode_depth, image_size
+from rynn_brain_ros.memory.images import (
+    check_depth,
+    decode_color,
+    decode_depth,
+    image_size,
+    is_rectified,
+)
 from rynn_brain_ros.values import Frame, ImageError, Refusal, RefusalCode, SelectedFrame
 
 _Key = tuple[tuple[str, int], str]
@@ -124,7 +130,7 @@ def color_camera(frame: Frame) -> PinholeCamera | Refusal:
     """The lens of the frame's colour image; NO_INTRINSICS where it is not known."""
     if frame.camera_info is None:
         return Refusal(RefusalCode.NO_INTRINSICS, f"no camera_info had arrived for {_named(frame)}")
-    return camera_or_refusal(frame.camera_info, rectified=_is_rectified(frame.camera))
+    return camera_or_refusal(frame.camera_info, rectified=is_rectified(frame.camera))
 
 
 def _under_color(view: DepthView, frame: Frame) -> DepthView | Refusal:
@@ -136,8 +142,3 @@ def _under_color(view: DepthView, frame: Frame) -> DepthView | Refusal:
         return depth_camera
     registered = register_depth(view.depth_m, depth_camera, view.camera, frame.T_color_depth)
     return registered if isinstance(registered, Refusal) else DepthView(registered, view.camera)
-
-
-def _is_rectified(topic: str) -> bool:
-    """By ROS's naming convention: an image_rect has no distortion left, and P describes it."""
-    return topic.removesuffix("/compressed").rsplit("/", 1)[-1].startswith("image_rect")

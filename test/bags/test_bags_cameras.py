@@ -43,6 +43,10 @@ def only(*topics: str, encodings=None, empty=()):
          "/camera/depth_registered/image_raw", "/camera/depth_registered/camera_info", True),
         ("/zed/zed_node/rgb/image_rect_color", "/zed/zed_node/rgb/camera_info",
          "/zed/zed_node/depth/depth_registered", "/zed/zed_node/depth/camera_info", True),
+        ("/zed/zed_node/rgb/color/rect/image", "/zed/zed_node/rgb/color/rect/camera_info",
+         "/zed/zed_node/depth/depth_registered", "/zed/zed_node/depth/camera_info", True),
+        ("/camera/left/color/image_raw", "/camera/left/color/camera_info",
+         "/camera/left/depth/image_rect_raw", "/camera/left/depth/camera_info", False),
         ("/c/rgb/image_raw", "/c/rgb/camera_info",
          "/c/depth/image_unregistered", "/c/depth/camera_info", False),
         ("/rgb/image_raw", "/rgb/camera_info",
@@ -130,6 +134,19 @@ def test_first_message_decides_where_the_name_does_not():
     assert camera.depth_topic == "/oak/stereo/image_raw"
 
 
+@pytest.mark.parametrize(
+    ("encodings", "depth"),
+    [
+        (None, "/c/stereo/image_raw"),
+        ({"/c/rgb/image_raw": "rgb8"}, "/c/stereo/image_raw"),
+        ({"/c/stereo/image_raw": "bgr8"}, None),
+    ],
+)
+def test_stereo_is_depth_where_no_message_says_otherwise(encodings, depth):
+    camera = only("/c/rgb/image_raw", "/c/stereo/image_raw", encodings=encodings)
+    assert (camera.color_topic, camera.depth_topic) == ("/c/rgb/image_raw", depth)
+
+
 def test_several_cameras_are_kept_apart_and_the_most_able_is_first():
     cameras = find_cameras(
         info(
@@ -151,6 +168,47 @@ def test_recording_without_images_has_no_cameras():
 def test_pictures_that_were_drawn_for_people_are_no_cameras():
     drawn = ("/view/annotated", "/view/panel/compressed", "/rynn_brain/annotated/compressed")
     assert only("/front/color/image_raw", *drawn).name == "front"
+
+
+ZED = "/zed/zed_node"
+ZED_TOPICS = (
+    *(f"{ZED}/{lens}/color/rect/image" for lens in ("rgb", "left", "right")),
+    *(f"{ZED}/{lens}/color/rect/camera_info" for lens in ("rgb", "left", "right")),
+    f"{ZED}/rgb/color/rect/image/compressed",
+    f"{ZED}/rgb/gray/rect/image",
+    f"{ZED}/rgb/gray/rect/camera_info",
+    f"{ZED}/depth/depth_registered",
+    f"{ZED}/depth/camera_info",
+    f"{ZED}/confidence/confidence_map",
+)
+
+
+def test_folders_of_zeds_wrapper_are_kinds_of_one_picture():
+    cameras = find_cameras(info(*ZED_TOPICS))
+    assert [camera.name for camera in cameras] == [
+        *("zed/zed_node", "zed/zed_node/left", "zed/zed_node/right")
+    ]
+    best = cameras[0]
+    assert best.color_topic == f"{ZED}/rgb/color/rect/image"
+    assert best.color_info_topic == f"{ZED}/rgb/color/rect/camera_info"
+    assert best.depth_topic == f"{ZED}/depth/depth_registered"
+    assert best.depth_registered and best.problems == ()
+    (variant,) = best.variants
+    assert variant.color_topic == f"{ZED}/rgb/color/rect/image/compressed"
+    assert variant.color_info_topic == best.color_info_topic
+    assert cameras[1].color_info_topic == f"{ZED}/left/color/rect/camera_info"
+
+
+def test_zeds_rectified_picture_is_preferred_since_depth_belongs_to_it():
+    raw = (f"{ZED}/rgb/color/raw/image", f"{ZED}/rgb/color/raw/camera_info")
+    camera = find_cameras(info(*raw, *ZED_TOPICS))[0]
+    assert camera.color_topic == f"{ZED}/rgb/color/rect/image"
+    (variant,) = [v for v in camera.variants if v.color_topic == raw[0]]
+    assert variant.color_info_topic == raw[1]
+
+
+def test_a_grey_camera_of_its_own_is_a_camera():
+    assert only("/gray/image_raw").color_topic == "/gray/image_raw"
 
 
 def test_every_way_to_see_a_camera_is_kept():

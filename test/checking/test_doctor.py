@@ -155,6 +155,33 @@ REALSENSE = (
     "/view/annotated",
     "/view/annotated/compressed",
 )
+OAK = (
+    "/oak/rgb/camera_info",
+    "/oak/rgb/image_raw",
+    "/oak/rgb/image_raw/compressed",
+    "/oak/rgb/image_raw/compressedDepth",
+    "/oak/stereo/camera_info",
+    "/oak/stereo/image_raw",
+    "/oak/stereo/image_raw/compressed",
+    "/oak/stereo/image_raw/compressedDepth",
+)
+ORBBEC = (
+    "/camera/color/camera_info",
+    "/camera/color/image_raw",
+    "/camera/depth/camera_info",
+    "/camera/depth/image_raw",
+    "/camera/left_ir/camera_info",
+    "/camera/left_ir/image_raw",
+)
+ZED = (
+    "/zed/zed_node/depth/camera_info",
+    "/zed/zed_node/depth/depth_registered",
+    "/zed/zed_node/left/color/rect/camera_info",
+    "/zed/zed_node/left/color/rect/image",
+    "/zed/zed_node/rgb/color/rect/camera_info",
+    "/zed/zed_node/rgb/color/rect/image",
+    "/zed/zed_node/rgb/color/rect/image/compressed",
+)
 
 
 @pytest.mark.usefixtures("with_ros")
@@ -180,6 +207,9 @@ def test_camera_topics_lead_to_the_command_that_uses_colour_and_its_aligned_dept
         (("/c/depth_registered/image_raw", "/c/ir/image_raw", "/c/rgb/image_raw"),
          "/c/rgb/image_raw", "/c/depth_registered/image_raw"),
         (("/c/left_ir/image_raw", "/c/image_raw/compressed"), "/c/image_raw/compressed", None),
+        (OAK, "/oak/rgb/image_raw", "/oak/stereo/image_raw"),
+        (ORBBEC, "/camera/color/image_raw", "/camera/depth/image_raw"),
+        (ZED, "/zed/zed_node/rgb/color/rect/image", "/zed/zed_node/depth/depth_registered"),
         (("/mirror/image_raw",), "/mirror/image_raw", None),
     ],
 )  # fmt: skip
@@ -191,8 +221,23 @@ def test_of_several_images_the_coloured_one_is_watched(
 
 
 @pytest.mark.usefixtures("with_ros")
-def test_depth_that_is_not_aligned_is_told_and_left_to_a_person(tmp_path: Path):
+def test_depth_that_nothing_calls_aligned_is_used_with_the_camera_info_beside_it(tmp_path: Path):
     topics = [topic for topic in REALSENSE if "aligned" not in topic]
+    given, found = proposed(tmp_path, *topics)
+    assert given == {
+        "color_topic": "/camera/camera/color/image_raw",
+        "depth_topic": "/camera/camera/depth/image_rect_raw",
+    }
+    depth = fact(found, "depth")
+    assert depth.has is True
+    assert "placed by the camera_info beside it where it is not aligned" in depth.text
+    assert "align_depth.enable:=true" in depth.todo
+
+
+@pytest.mark.usefixtures("with_ros")
+def test_depth_that_nothing_places_is_told_and_left_to_a_person(tmp_path: Path):
+    depth_info = "/camera/camera/depth/camera_info"
+    topics = [topic for topic in REALSENSE if "aligned" not in topic and topic != depth_info]
     given, found = proposed(tmp_path, *topics)
     assert given == {"color_topic": "/camera/camera/color/image_raw"}
     depth = fact(found, "depth")

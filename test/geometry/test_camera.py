@@ -112,6 +112,22 @@ def test_zero_coefficients_are_no_distortion() -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "d", "lens"),
+    [
+        ("plumb_bob", LENSES["rational"][1], "rational"),
+        ("plumb_bob", (*LENSES["barrel"][1], 0, 0, 0), "barrel"),
+        ("equidistant", (-0.01, 0.03, 0, 0, -0.02, 0.004, 0, 0), "fisheye"),
+    ],
+)
+def test_eight_coefficients_are_read_in_the_order_of_orbbecs_driver(
+    model: str, d: tuple[float, ...], lens: str
+) -> None:
+    camera = PinholeCamera.from_info(CameraInfo(640, 480, K, d, model))
+    pixels = [(5.0, 5.0), (600.0, 300.0), (639.0, 479.0)]
+    assert np.allclose(camera.pixel_to_ray(pixels), camera_of(lens).pixel_to_ray(pixels), atol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("info", "word"),
     [
         (CameraInfo(640, 480, (0.0,) * 9), "not calibrated"),
@@ -122,6 +138,9 @@ def test_zero_coefficients_are_no_distortion() -> None:
         (CameraInfo(640, 480, K, (0.1, 0.2, 0.3)), "4 or 5"),
         (CameraInfo(640, 480, K, (0.1,) * 5, "rational_polynomial"), "8 or 12 or 14"),
         (CameraInfo(640, 480, K, (0.1,) * 5, "equidistant"), "has 4"),
+        (CameraInfo(640, 480, K, (0.1,) * 8, "equidistant"), "has 4"),
+        (CameraInfo(640, 480, K, (0.1, 0, 0, 0, 0.1, 0, 1e-9, 0), "equidistant"), "has 4"),
+        (CameraInfo(640, 480, K, (0.1,) * 12), "4 or 5"),
         (CameraInfo(640, 480, K, (0.1, 0.0, 0.0, math.inf)), "infinity"),
         (CameraInfo(640, 480, K, (0.1,) * 4, "mystery"), "unknown distortion model"),
         (CameraInfo(640, 480, (525.0, 3.0, *K[2:])), "skew"),

@@ -627,7 +627,7 @@ _FOCALS = st.one_of(
 _CENTERS = st.one_of(*(st.tuples(each, each) for each in (st.floats(0, 9), st.floats(-9, 9), _ANY)))
 _COEFFICIENT = st.one_of(st.floats(-1, 1), st.floats(-999, 999))
 _LENSES = st.sampled_from(
-    [(name, n) for name, counts in COEFFICIENTS.items() for n in (0, *counts)]
+    [(name, n) for name, counts in COEFFICIENTS.items() for n in {0, 8, *counts}]
 ).flatmap(
     lambda lens: st.tuples(
         st.just(lens[0]),

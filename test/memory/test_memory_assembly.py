@@ -24,6 +24,7 @@ MS = 1_000_000
 DEPTH = raw("16UC1", np.ones((2, 2), np.uint16))
 INFO = CameraInfo(2, 2, (2.0, 0.0, 0.5, 0.0, 2.0, 0.5, 0.0, 0.0, 1.0))
 OTHER_INFO = replace(INFO, k=(3.0, 0.0, 0.5, 0.0, 3.0, 0.5, 0.0, 0.0, 1.0))
+DISTORTED_INFO = replace(INFO, d=(0.1, -0.2, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0))
 UNKNOWN = Refusal(RefusalCode.NO_TRANSFORM, "not yet")
 
 
@@ -202,6 +203,64 @@ def test_same_frame_id_and_another_lens_is_placed_at_the_same_centre() -> None:
     assert frame.T_color_depth == RigidTransform("optical", "optical", stamp_ns=100 * MS)
 
 
+def test_depth_without_distortion_is_placed_under_a_picture_with_it() -> None:
+    """As an OAK-D's: one frame and one K, but colour is distorted and depth rectified."""
+    made = FrameAssembler(AssemblyConfig("oak/rgb/image_raw"), Poses())
+    rectified = replace(DISTORTED_INFO, d=(0.0,) * 8)
+    made.add_color_info(DISTORTED_INFO, 0)
+    made.add_depth_info(rectified, 0)
+    color(made, 100)
+    depth(made, 100)
+    (frame,) = made.poll(100 * MS)
+    assert frame.depth_info == rectified
+    assert frame.T_color_depth == RigidTransform("optical", "optical", stamp_ns=100 * MS)
+
+
+@pytest.mark.parametrize(
+    ("color_info", "depth_info"),
+    [
+        (DISTORTED_INFO, replace(DISTORTED_INFO, frame_id="depth")),
+        (INFO, replace(INFO, d=(0.0,) * 5)),
+        (replace(INFO, d=(0.0,) * 8, distortion_model="rational_polynomial"), INFO),
+    ],
+)
+def test_lenses_that_bend_alike_are_the_same(
+    color_info: CameraInfo, depth_info: CameraInfo
+) -> None:
+    made = FrameAssembler(AssemblyConfig("head"), Poses())
+    made.add_color_info(color_info, 0)
+    made.add_depth_info(depth_info, 0)
+    color(made, 100)
+    depth(made, 100)
+    (frame,) = made.poll(100 * MS)
+    assert frame.depth is not None and frame.depth_info is None
+
+
+def test_the_same_coefficients_of_another_model_are_another_lens() -> None:
+    made = FrameAssembler(AssemblyConfig("head"), Poses())
+    fisheye = replace(INFO, d=(0.1, 0.0, 0.0, 0.0), distortion_model="equidistant")
+    made.add_color_info(fisheye, 0)
+    made.add_depth_info(replace(fisheye, distortion_model="plumb_bob"), 0)
+    color(made, 100)
+    depth(made, 100)
+    (frame,) = made.poll(100 * MS)
+    assert frame.depth_info is not None
+
+
+@pytest.mark.parametrize(("depth_info", "registered"), [(INFO, False), (OTHER_INFO, True)])
+def test_of_a_rectified_picture_the_lens_is_p(depth_info: CameraInfo, registered: bool) -> None:
+    """As an OAK-D's image_rect: the info beside it describes the distorted picture."""
+    made = FrameAssembler(AssemblyConfig("oak/rgb/image_rect"), Poses())
+    p = (3.0, 0.0, 0.5, 0.0, 0.0, 3.0, 0.5, 0.0, 0.0, 0.0, 1.0, 0.0)
+    made.add_color_info(replace(DISTORTED_INFO, p=p), 0)
+    made.add_depth_info(depth_info, 0)
+    color(made, 100)
+    depth(made, 100)
+    (frame,) = made.poll(100 * MS)
+    assert frame.depth is not None
+    assert (frame.depth_info is None) == registered
+
+
 def test_depth_whose_own_lens_is_to_come_waits_for_it() -> None:
     made = assembler(expects_depth_info=True)
     color(made, 100)
@@ -287,10 +346,11 @@ def test_configuration_may_declare_depth_registered() -> None:
     [
         (OTHER_INFO, "depth_optical", False),
         (INFO, "depth_optical", True),
-        (OTHER_INFO, "optical", True),
+        (OTHER_INFO, "optical", False),
+        (DISTORTED_INFO, "optical", False),
     ],
 )
-def test_a_name_that_claims_registered_depth_holds_unless_all_headers_contradict(
+def test_a_name_that_claims_registered_depth_holds_unless_the_lenses_differ(
     info: CameraInfo, frame_id: str, registered: bool
 ) -> None:
     made = assembler(named_registered=True)
