@@ -9,10 +9,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rynn_brain_ros.actuators.calls import Call, Reply, finite, pose_in, scaling, succeeded
+from rynn_brain_ros.actuators.calls import (
+    Call,
+    GoalFailed,
+    Reply,
+    finite,
+    pose_in,
+    scaling,
+    succeeded,
+)
 from rynn_brain_ros.actuators.profile import BaseProfile
 from rynn_brain_ros.messages import MessageDict, point
-from rynn_brain_ros.values import DriveGoal, FollowGoal, NavigateGoal, RigidTransform, SpinGoal
+from rynn_brain_ros.values import (
+    DriveGoal,
+    FollowGoal,
+    GoalEventKind,
+    NavigateGoal,
+    RigidTransform,
+    SpinGoal,
+)
 
 NAVIGATE = "nav2_msgs/action/NavigateToPose"
 THROUGH_POSES = "nav2_msgs/action/NavigateThroughPoses"
@@ -42,6 +57,14 @@ _CODES = {1: "GOAL_REJECTED", 2: "SEND_GOAL_FAILURE"} | {
     first + i: name for first, names in _RANGES for i, name in enumerate(names)
 }
 """The same number means the same on every distribution that knows it."""
+_TAKEN = (
+    "aborted without a reason: another goal has probably taken its place, "
+    "or else Nav2's own log has the reason"
+)
+_HUMBLE = (
+    "aborted, and Nav2 on Humble never tells a reason: another goal may have taken its place, "
+    "or it failed; Nav2's own log has it"
+)
 
 
 def navigate_call(goal: NavigateGoal, base: BaseProfile) -> Call:
@@ -89,8 +112,16 @@ def spin_call(goal: SpinGoal, base: BaseProfile) -> Call:
 
 
 def arrived(reply: Reply, server: str) -> None:
-    """Raises `GoalFailed` unless the goal succeeded, with Nav2's own reason."""
-    succeeded(reply, server, error_of(reply.message))
+    """Raises `GoalFailed` unless the goal succeeded, with Nav2's own reason.
+
+    Nav2 ends a goal whose place another one takes as ABORTED, with an empty result. Nothing may
+    then be asked again: it would take the base back from whoever took it.
+    """
+    reason = error_of(reply.message)
+    if reply.kind is GoalEventKind.ABORTED and not reason:
+        told = _TAKEN if hasattr(reply.message, "error_code") else _HUMBLE
+        raise GoalFailed(GoalEventKind.PREEMPTED, f"{server} {told}")
+    succeeded(reply, server, reason)
 
 
 def error_of(result: Any) -> str:
