@@ -157,6 +157,11 @@ def test_arriving_is_success():
         (DriveGoal(0.3), 721, "TIMEOUT"),
         (DriveGoal(-0.3), 714, "COLLISION_AHEAD"),
         (NavigateGoal(place()), 9002, "TF_ERROR"),
+        (NavigateGoal(place()), 206, "GOAL_OCCUPIED"),
+        (NavigateGoal(place()), 208, "NO_VALID_PATH"),
+        (FollowGoal((place(),)), 309, "NO_VIAPOINTS_GIVEN"),
+        (NavigateGoal(place()), 503, "SMOOTHED_PATH_IN_COLLISION"),
+        (NavigateGoal(place()), 505, "INVALID_PATH"),
         (NavigateGoal(place()), 31, "error 31"),
     ],
 )
