@@ -115,7 +115,8 @@ def drive_call(goal: DriveGoal, base: BaseProfile) -> Call:
 
 
 def spin_call(goal: SpinGoal, base: BaseProfile) -> Call:
-    """Counter-clockwise positive; checked for collisions as drives are."""
+    """Counter-clockwise positive. Nav2's Spin looks no farther ahead than it has turned already, so
+    at first nowhere: what stands beside the base is for the gate to know."""
     angle_rad = finite("the angle", goal.angle_rad)
     turning_s = abs(angle_rad) / (base.turn_rad_s * scaling(goal.speed, 1.0))
     request = {"target_yaw": angle_rad, "time_allowance": _allowance(turning_s)}
