@@ -215,7 +215,7 @@ class BaseProfile:
     )  # fmt: skip
     stop_topic: str = setting("cmd_vel", "topic that standing still is published on; or empty")
     stop_type: str = setting(
-        "twist", "its type: twist (Humble, Jazzy) or twist_stamped (later)",
+        "twist", "its type: twist (Humble, Jazzy) or twist_stamped (Kilted and later)",
         choices=("twist", "twist_stamped"),
     )  # fmt: skip
 
