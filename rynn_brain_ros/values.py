@@ -895,6 +895,8 @@ class GoalEventKind(str, Enum):
     CANCELLED = "cancelled"
     LOST = "lost"
     """The server that had the goal is gone."""
+    PREEMPTED = "preempted"
+    """Somebody else's goal has taken its place."""
 
     @property
     def is_final(self) -> bool:

@@ -9,10 +9,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rynn_brain_ros.actuators.calls import Call, Reply, finite, pose_in, scaling, succeeded
+from rynn_brain_ros.actuators.calls import (
+    Call,
+    GoalFailed,
+    Reply,
+    finite,
+    pose_in,
+    scaling,
+    succeeded,
+)
 from rynn_brain_ros.actuators.profile import BaseProfile
 from rynn_brain_ros.messages import MessageDict, point
-from rynn_brain_ros.values import DriveGoal, FollowGoal, NavigateGoal, RigidTransform, SpinGoal
+from rynn_brain_ros.values import (
+    DriveGoal,
+    FollowGoal,
+    GoalEventKind,
+    NavigateGoal,
+    RigidTransform,
+    SpinGoal,
+)
 
 NAVIGATE = "nav2_msgs/action/NavigateToPose"
 THROUGH_POSES = "nav2_msgs/action/NavigateThroughPoses"
@@ -27,11 +42,22 @@ _FOLLOW = (
     *("UNKNOWN", "INVALID_CONTROLLER", "TF_ERROR", "INVALID_PATH", "PATIENCE_EXCEEDED"),
     *("FAILED_TO_MAKE_PROGRESS", "NO_VALID_CONTROL", "CONTROLLER_TIMED_OUT", "TIMEOUT"),
 )
+_PLAN = (
+    *("UNKNOWN", "INVALID_PLANNER", "TF_ERROR", "START_OUTSIDE_MAP", "GOAL_OUTSIDE_MAP"),
+    *("START_OCCUPIED", "GOAL_OCCUPIED", "TIMEOUT", "NO_VALID_PATH"),
+)
+_SMOOTH = (
+    *("UNKNOWN", "INVALID_SMOOTHER", "TIMEOUT", "SMOOTHED_PATH_IN_COLLISION"),
+    *("FAILED_TO_SMOOTH_PATH", "INVALID_PATH"),
+)
 _NAVIGATE = ("UNKNOWN", "FAILED_TO_LOAD_BEHAVIOR_TREE", "TF_ERROR", "TIMEOUT")
 _TURN = ("UNKNOWN", "TIMEOUT", "TF_ERROR", "COLLISION_AHEAD")
 _BACK_UP = ("UNKNOWN", "TIMEOUT", "TF_ERROR", "INVALID_INPUT", "COLLISION_AHEAD")
 _RANGES: tuple[tuple[int, tuple[str, ...]], ...] = (
     (100, _FOLLOW),
+    (200, _PLAN),
+    (300, (*_PLAN, "NO_VIAPOINTS_GIVEN")),
+    (500, _SMOOTH),
     (700, _TURN),
     (710, _BACK_UP),
     (720, (*_TURN, "INVALID_INPUT")),
@@ -42,6 +68,14 @@ _CODES = {1: "GOAL_REJECTED", 2: "SEND_GOAL_FAILURE"} | {
     first + i: name for first, names in _RANGES for i, name in enumerate(names)
 }
 """The same number means the same on every distribution that knows it."""
+_TAKEN = (
+    "aborted without a reason: another goal has probably taken its place, "
+    "or else Nav2's own log has the reason"
+)
+_HUMBLE = (
+    "aborted, and Nav2 on Humble never tells a reason: another goal may have taken its place, "
+    "or it failed; Nav2's own log has it"
+)
 
 
 def navigate_call(goal: NavigateGoal, base: BaseProfile) -> Call:
@@ -81,7 +115,8 @@ def drive_call(goal: DriveGoal, base: BaseProfile) -> Call:
 
 
 def spin_call(goal: SpinGoal, base: BaseProfile) -> Call:
-    """Counter-clockwise positive; checked for collisions as drives are."""
+    """Counter-clockwise positive. Nav2's Spin looks no farther ahead than it has turned already, so
+    at first nowhere: what stands beside the base is for the gate to know."""
     angle_rad = finite("the angle", goal.angle_rad)
     turning_s = abs(angle_rad) / (base.turn_rad_s * scaling(goal.speed, 1.0))
     request = {"target_yaw": angle_rad, "time_allowance": _allowance(turning_s)}
@@ -89,8 +124,16 @@ def spin_call(goal: SpinGoal, base: BaseProfile) -> Call:
 
 
 def arrived(reply: Reply, server: str) -> None:
-    """Raises `GoalFailed` unless the goal succeeded, with Nav2's own reason."""
-    succeeded(reply, server, error_of(reply.message))
+    """Raises `GoalFailed` unless the goal succeeded, with Nav2's own reason.
+
+    Nav2 ends a goal whose place another one takes as ABORTED, with an empty result. Nothing may
+    then be asked again: it would take the base back from whoever took it.
+    """
+    reason = error_of(reply.message)
+    if reply.kind is GoalEventKind.ABORTED and not reason:
+        told = _TAKEN if hasattr(reply.message, "error_code") else _HUMBLE
+        raise GoalFailed(GoalEventKind.PREEMPTED, f"{server} {told}")
+    succeeded(reply, server, reason)
 
 
 def error_of(result: Any) -> str:

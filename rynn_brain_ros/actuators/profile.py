@@ -208,7 +208,11 @@ class BaseProfile:
         "what is in the way",
         choices=("follow_path", "through_poses"),
     )
-    behavior_tree: str = setting("", "behavior tree of navigation; empty: Nav2's default")
+    behavior_tree: str = setting(
+        "", "behavior tree of navigation, a path on bt_navigator's machine, for "
+        "navigate_through_poses, too; empty: Nav2's default, which as a recovery turns (1.57 rad) "
+        "and backs up (0.30 m) by itself, several times: the gate does not see that",
+    )  # fmt: skip
     controller_id: str = setting("", "controller that follows paths; empty: Nav2's default")
     speed_m_s: float = setting(0.3, "speed of drives at a goal's full speed [m/s]", 0.01, 5.0)
     turn_rad_s: float = setting(
@@ -217,7 +221,7 @@ class BaseProfile:
     )  # fmt: skip
     stop_topic: str = setting("cmd_vel", "topic that standing still is published on; or empty")
     stop_type: str = setting(
-        "twist", "its type: twist (Humble, Jazzy) or twist_stamped (later)",
+        "twist", "its type: twist (Humble, Jazzy) or twist_stamped (Kilted and later)",
         choices=("twist", "twist_stamped"),
     )  # fmt: skip
 

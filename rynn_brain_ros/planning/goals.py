@@ -128,6 +128,7 @@ _FINAL_CAUSES = {
     GoalEventKind.ABORTED: Cause.ABORTED,
     GoalEventKind.CANCELLED: Cause.CANCELLED,
     GoalEventKind.LOST: Cause.LOST_SERVER,
+    GoalEventKind.PREEMPTED: Cause.PREEMPTED,
 }
 
 

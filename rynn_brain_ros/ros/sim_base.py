@@ -60,6 +60,8 @@ class _Job(Job, ABC):
 
     def result(self, ending: Ending) -> Any:
         result = self.type_.Result()
+        if ending.cause is Cause.PREEMPTED:  # by that, and ABORTED, Nav2's clients know it
+            return result
         # Not every distribution has these, nor every code.
         if ending.cause is not Cause.DONE and hasattr(result, "error_code"):
             result.error_code = getattr(type(result), self.error(ending), 0)

@@ -110,8 +110,9 @@ class SafetyLimits:
         3.2, "largest turn on the spot, either way [rad]", 0.0, 10.0, tighter="lower"
     )
     robot_width_m: float = setting(
-        0.4, "diameter of the driving base [m]", 0.01, 10.0, tighter="higher"
-    )
+        0.4, "diameter of the circle around every corner of the driving base, which is what it "
+        "sweeps when it turns [m]", 0.01, 10.0, tighter="higher",
+    )  # fmt: skip
     robot_height_m: float = setting(
         0.6, "height of the driving robot above the ground [m]", 0.01, 10.0, tighter="higher"
     )

@@ -138,18 +138,26 @@ class GroundMemory:
         """How far along the base's x axis the nearest remembered obstacle or drop is within a strip
         of ``width_m``; infinite where there is none. Raises `TransformError` where it is told in
         another fixed frame."""
+        x, y = self._barred_in_base(T_base_fixed).T
+        return float(np.min(x[(x > 0) & (np.abs(y) < width_m / 2)], initial=math.inf))
+
+    def around_m(self, T_base_fixed: RigidTransform) -> float:
+        """How far from the base's middle the nearest remembered obstacle or drop is, on any side;
+        infinite where there is none. Raises `TransformError` as `ahead_m`."""
+        return float(np.min(np.hypot(*self._barred_in_base(T_base_fixed).T), initial=math.inf))
+
+    def _barred_in_base(self, T_base_fixed: RigidTransform) -> Places:
+        """[N, 2]"""
         barred = self._barred
         if not barred:
-            return math.inf
+            return np.empty((0, 2))
         if T_base_fixed.child != self._fixed:
             raise TransformError(
                 f"the ground is remembered in {self._fixed!r}, the base's pose is told in "
                 f"{T_base_fixed.child!r}: look again"
             )
         places = _centers(barred)
-        in_base = apply(T_base_fixed, np.column_stack([places, np.zeros(len(places))]))
-        ahead = in_base[(in_base[:, 0] > 0) & (np.abs(in_base[:, 1]) < width_m / 2), 0]
-        return float(ahead.min()) if len(ahead) else math.inf
+        return apply(T_base_fixed, np.column_stack([places, np.zeros(len(places))]))[:, :2]
 
     def clearance_m(self, xy_fixed_m: Point2) -> float:
         """From a place to the nearest remembered obstacle or drop, or ground that has no depth;

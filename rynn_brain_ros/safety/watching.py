@@ -104,13 +104,18 @@ def corridor(j: Judgement) -> Finding:
     """Every straight drive is seen to be free, with room for the base itself and its clearance;
     and so is every place to navigate to. The way there is the navigation's own business.
 
-    Turns before a drive are counted in: the way is looked for where the robot will then head.
+    Turns before a drive are counted in: the way is looked for where the robot will then head. Where
+    it turns, nothing may be known to stand within the circle that it sweeps; where it has driven to
+    before, that drive looked after it.
     """
     navigations = [s.goal for s in j.stages if isinstance(s.goal, NavigateGoal)]
     if navigations and len(j.stages) > 1:
         return _blocked("the way after a navigation cannot be seen yet")
     if navigations:
         return _place_to_stand(j, navigations[0])
+    in_the_way_m = _beside_turn_m(j)
+    if not in_the_way_m >= j.limits.robot_width_m / 2:
+        return _blocked(f"something was seen {in_the_way_m:.2f} m from the base's middle: no turn")
     if not any(isinstance(stage.goal, DriveGoal) for stage in j.stages):
         return passed("corridor", "no straight drive")
     newest = j.situation.newest
@@ -177,6 +182,15 @@ def _remembered_m(j: Judgement, T_at_base: RigidTransform, width_m: float) -> fl
     if ground is None or T_base_fixed is None:
         return math.inf
     return ground.ahead_m(compose(T_at_base, T_base_fixed), width_m)
+
+
+def _beside_turn_m(j: Judgement) -> float:
+    """How near to the middle of a base that is to turn something is known to stand."""
+    ground, T_base_fixed = j.situation.ground, j.situation.T_base_fixed
+    turns = any(isinstance(stage.goal, SpinGoal) for stage in j.stages)
+    if not turns or ground is None or T_base_fixed is None:
+        return math.inf
+    return ground.around_m(T_base_fixed)
 
 
 def _blocked(found: str) -> Finding:

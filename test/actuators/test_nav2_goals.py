@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from interfaces import filled
-from played_wire import Played, ends, ok, place
+from played_wire import ACCEPTED, Played, ends, ok, place
 
-from rynn_brain_ros.actuators import Call, GoalFailed
+from rynn_brain_ros.actuators import Call, GoalFailed, Reply
 from rynn_brain_ros.actuators.distributions import fitted, missing
 from rynn_brain_ros.actuators.moveit import CARTESIAN_PATH
 from rynn_brain_ros.actuators.nav2 import (
@@ -157,6 +157,11 @@ def test_arriving_is_success():
         (DriveGoal(0.3), 721, "TIMEOUT"),
         (DriveGoal(-0.3), 714, "COLLISION_AHEAD"),
         (NavigateGoal(place()), 9002, "TF_ERROR"),
+        (NavigateGoal(place()), 206, "GOAL_OCCUPIED"),
+        (NavigateGoal(place()), 208, "NO_VALID_PATH"),
+        (FollowGoal((place(),)), 309, "NO_VIAPOINTS_GIVEN"),
+        (NavigateGoal(place()), 503, "SMOOTHED_PATH_IN_COLLISION"),
+        (NavigateGoal(place()), 505, "INVALID_PATH"),
         (NavigateGoal(place()), 31, "error 31"),
     ],
 )
@@ -167,8 +172,32 @@ def test_an_abort_names_nav2s_code(goal: Any, code: int, name: str):
     assert event.text.endswith(f"{name}: stuck")
 
 
+GOALS = (NavigateGoal(place()), FollowGoal((place(),)), SpinGoal(1.0), DriveGoal(0.3))
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_an_abort_without_a_reason_means_that_another_goal_has_the_base(goal: Any):
+    event = Played("mobile_base").carry_out(goal, ends(GoalEventKind.ABORTED))
+    assert event.kind is GoalEventKind.PREEMPTED
+    assert "another goal has probably taken its place" in event.text
+
+
+def test_a_reason_in_words_alone_is_a_reason():
+    end = ends(GoalEventKind.ABORTED, error_msg="stuck")
+    event = Played("mobile_base").carry_out(NavigateGoal(place()), end)
+    assert event.kind is GoalEventKind.ABORTED
+    assert event.text.endswith("aborted: stuck")
+
+
 def test_humble_tells_nothing_and_that_is_told():
-    assert error_of(SimpleNamespace(result=None)) == ""
+    told_nothing = SimpleNamespace(result=None)
+    assert error_of(told_nothing) == ""
+    base = Played("mobile_base")
+    base.send(NavigateGoal(place()))
+    base.wire.say(ACCEPTED, Reply(GoalEventKind.ABORTED, told_nothing))
+    event = base.last()
+    assert event.kind is GoalEventKind.PREEMPTED
+    assert "Nav2 on Humble never tells a reason" in event.text
 
 
 def test_standing_still_is_published_as_the_declared_stop():

@@ -289,6 +289,29 @@ def test_a_server_that_never_takes_the_goal_times_out(arm: Played):
     assert "did not take the goal" in arm.end.text  # type: ignore[attr-defined]
 
 
+def test_a_base_that_another_goal_took_is_preempted_and_left_to_it():
+    base = Played("mobile_base")
+    tracker = tracked(base)
+    tracker.start(NavigateGoal(place()), base.now_ns)
+    base.wire.say(ACCEPTED)
+    base.wire.end(K.ABORTED)
+    pass_time(base, tracker, 1)
+    assert base.end.cause is Cause.PREEMPTED  # type: ignore[attr-defined]
+    assert (base.wire.cancelled, base.wire.published) == ([], [])
+
+
+def test_a_base_that_was_to_stop_anyway_keeps_its_reason():
+    base = Played("mobile_base")
+    tracker = tracked(base)
+    tracker.start(NavigateGoal(place()), base.now_ns)
+    base.wire.say(ACCEPTED)
+    pass_time(base, tracker, 0.1)
+    tracker.cancel(Cause.STALE, base.now_ns)
+    base.wire.end(K.ABORTED)
+    pass_time(base, tracker, 1)
+    assert base.end.cause is Cause.STALE  # type: ignore[attr-defined]
+
+
 def test_a_server_that_hangs_times_out_and_is_stopped(arm: Played):
     tracker = tracked(arm)
     tracker.start(PostureGoal(), arm.now_ns)

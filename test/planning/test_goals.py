@@ -43,6 +43,7 @@ START = 5_000 * S
 ACCEPTED, FEEDBACK = GoalEventKind.ACCEPTED, GoalEventKind.FEEDBACK
 SUCCEEDED, ABORTED = GoalEventKind.SUCCEEDED, GoalEventKind.ABORTED
 REJECTED, CANCELLED, LOST = GoalEventKind.REJECTED, GoalEventKind.CANCELLED, GoalEventKind.LOST
+PREEMPTED = GoalEventKind.PREEMPTED
 TIMEOUTS = GoalTimeouts(accept_s=2.0, silence_s=5.0, cancel_s=3.0, arm_s=30.0, grip_s=10.0)
 HOME, GRIP = PostureGoal(), GripGoal(0.08)
 
@@ -161,6 +162,7 @@ def test_feedback_before_the_acceptance_means_accepted(tracker: GoalTracker, arm
         (ABORTED, Cause.ABORTED),
         (CANCELLED, Cause.CANCELLED),
         (LOST, Cause.LOST_SERVER),
+        (PREEMPTED, Cause.PREEMPTED),
     ],
 )
 def test_what_went_wrong_is_told_by_its_cause(

@@ -223,6 +223,14 @@ def test_an_arrow_that_failed_was_not_driven(room: Room):
     assert turn.answer == "↑"
 
 
+def test_a_base_that_somebody_else_took_is_not_taken_back(room: Room):
+    robot = room.robot("↑↑↑", "↑", settings=with_turns(2))
+    robot.actuator.scripts = [WELL, ending(GoalEventKind.PREEMPTED)]
+    episode = robot.carry_out()
+    assert robot.actuator.said == [FORWARD, FORWARD], "nothing after it, not even a stop"
+    assert (episode.status, episode.cause) == (Status.CANCELLED, "preempted")
+
+
 def test_what_was_refused_is_remembered_with_its_reason():
     room = Room(away_m=0.8)
     _, second, third = driven(room, ["↑↑", "←", "←"]).engine.queries

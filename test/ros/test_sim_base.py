@@ -130,6 +130,19 @@ def test_cancelling_a_drive_stops_the_base(room: SimGraph) -> None:
     assert math.dist(truth(room).xy_m, (x, y)) > 0.1
 
 
+def test_a_drive_whose_place_another_takes_is_aborted_without_a_reason(room: SimGraph) -> None:
+    begun: list[Any] = []
+    goal = NavigateToPose.Goal(pose=on_map(*free_place(room, 1.5)))
+    older = room.send(NavigateToPose, "navigate_to_pose", goal, begun.append)
+    room.wait_until(lambda: len(begun) > 2, "feedback")
+    newer = room.send(NavigateToPose, "navigate_to_pose", goal)
+    status, result = room.end_of(older)
+    assert status == GoalStatus.STATUS_ABORTED
+    assert result == NavigateToPose.Result()
+    status, _ = room.end_of(newer)
+    assert status == GoalStatus.STATUS_SUCCEEDED
+
+
 def test_spin_and_drive_do_what_they_are_told_and_time_out(room: SimGraph) -> None:
     before = truth(room)
     status, _ = room.do(Spin, "spin", Spin.Goal(target_yaw=0.7))

@@ -389,6 +389,32 @@ def test_ground_that_is_remembered_in_another_frame_is_refused_as_such(free_room
     assert code is RefusalCode.NO_TRANSFORM
 
 
+def beside_it(x: float) -> RigidTransform:
+    """``T_base_fixed`` of a base that has turned its side to what it saw ahead of it."""
+    half = math.sqrt(0.5)
+    return invert(RigidTransform("odom", "base_link", (x, 0.0, 0.0), (0.0, 0.0, half, half)))
+
+
+def test_nobody_turns_a_corner_into_what_was_seen_before(free_room: SelectedFrame):
+    """The box is 1.0 m ahead of where it was seen from; the base's corners sweep 0.2 m."""
+    turn, ground = SpinGoal(0.5, 0.5), watched(BOX)
+    near, far = beside_it(0.85), beside_it(0.75)
+    assert driving(turn, now=free_room, T_base_fixed=far, ground=ground) is None
+    code = driving(turn, now=free_room, T_base_fixed=near, ground=ground)
+    assert code is RefusalCode.OBSTACLE
+    assert driving(turn, now=free_room, T_base_fixed=near) is None, "nothing is remembered"
+
+
+def test_what_stands_behind_is_in_the_way_of_a_turn_and_of_no_drive(free_room: SelectedFrame):
+    ground, there = GroundMemory(), (0.85, 0.0, 0.0)
+    facing_back = RigidTransform("odom", "base_link", there, (0.0, 0.0, 1.0, 0.0))
+    ground.see(DepthView(depth_of(BOX), CAMERA), camera_pose(), facing_back, STRIP)
+    creep, turn = DriveGoal(0.02, 0.5), SpinGoal(0.1, 0.5)
+    assert driving(creep, now=free_room, ground=ground) is None
+    for goals in ((turn,), (creep, turn)):
+        assert driving(*goals, now=free_room, ground=ground) is RefusalCode.OBSTACLE
+
+
 # --- places to navigate to ------------------------------------------------------------------------
 
 THERE = NavigateGoal(RigidTransform("odom", "base_link", (1.0, 0.0, 0.0)), 0.5)

@@ -117,6 +117,14 @@ def test_it_is_still_there_when_the_robot_turns_back(d: tuple[float, ...]):
     assert memory.ahead_m(invert(base_at(0.0)), 0.1) == pytest.approx(1.6, abs=0.08)
 
 
+def test_what_is_behind_a_robot_that_turned_away_is_still_around_it():
+    memory = GroundMemory()
+    memory.see(seen(1.6), mounted(), base_at(0.0), STRIP)
+    for yaw in (0.0, 1.0, math.pi):
+        assert memory.around_m(invert(base_at(1.0, yaw))) == pytest.approx(0.6, abs=0.08)
+    assert GroundMemory().around_m(invert(base_at(0.0))) == math.inf
+
+
 def test_open_ground_leaves_nothing_behind():
     memory = GroundMemory()
     memory.see(seen(None), mounted(), base_at(0.0), STRIP)
