@@ -413,6 +413,8 @@ def test_the_simulator_may_serve_what_its_source_serves():
     services = set(re.findall(r'servers\.service\(\w+, "(\w+)"', source))
     served = allowed("sim", "services", "reply") - own("sim", allowed("sim", "services", "reply"))
     assert {name.lstrip("/") for name in served} == services
+    listened = re.findall(r"servers\.listen\(\w+, ([A-Z]+),", source)
+    assert {f"/{constants[name]}" for name in listened} == allowed("sim", "topics", "subscribe")
 
 
 def test_the_simulator_may_publish_its_cameras():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import Any
 
 from control_msgs.action import FollowJointTrajectory, GripperCommand
@@ -50,9 +51,8 @@ def serve_arm(servers: GoalServers, robot: TableRobot) -> None:
     """Opens everything that a client of this robot may ask for."""
     servers.action(MoveGroup, "move_action", "arm", lambda *goal: _MoveGroup(robot, *goal))
     stops = _Stops()
-    servers.action(
-        ExecuteTrajectory, "execute_trajectory", "arm", lambda *goal: _Execute(robot, stops, *goal)
-    )
+    make = partial(_Execute, robot, stops)
+    servers.action(ExecuteTrajectory, "execute_trajectory", "arm", make)
     servers.action(FollowJointTrajectory, CONTROLLER, "arm", lambda *goal: _Follow(robot, *goal))
     servers.action(GripperCommand, GRIPPER, "hand", lambda *goal: _Grip(robot, *goal))
 
