@@ -198,7 +198,7 @@ class Pointers(nn.Module):  # type: ignore[misc]
         b, at = torch.tensor([a[0] for a in asked]), torch.tensor([a[1] for a in asked])
         query = self.asking[which](hidden[b, at])
         keys = self.showing[which](hidden)
-        logits = torch.einsum("nd,nld->nl", query, keys[b]) / 8
+        logits = _compared(query[:, None], keys[:, :, None], b)[:, 0] / 8
         before = torch.arange(visual.shape[1]) < at[:, None]
         logits = logits.masked_fill(~(visual[b] & before), -1e9)
         nothing = (query @ self.nothing[which])[:, None] / 8
@@ -339,12 +339,20 @@ class Speaker:
         q = _turned(q[:, heads], cos[b, at][:, None], sin[b, at][:, None])
         k = attention.k_norm(attention.k_proj(h).view(n, length, -1, attention.head_dim))
         k = _turned(k[:, :, heads], cos[:, :, None], sin[:, :, None])
-        scores = torch.einsum("nhd,nlhd->nhl", q, k[b]) * attention.scaling
+        scores = _compared(q, k, b) * attention.scaling
         scores = scores.masked_fill(~batch.sees(b, at)[:, None], -1e9).log_softmax(-1)
         where = torch.from_numpy(np.stack([look[2] for look in looks]))
         if gaze.evenly:
             return unevenness(scores, where)
         return -scores.masked_fill(~where[:, None], -1e9).logsumexp(-1).mean()
+
+
+def _compared(q: torch.Tensor, k: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Products [n, heads, L] of ``q`` [n, heads, d] with ``k`` [B, L, heads, d], each with those of
+    its row ``b`` [n], in rows' order: keys are not copied for each."""
+    parts = q.split(b.bincount(minlength=len(k)).tolist())
+    products = [torch.einsum("nhd,lhd->nhl", q, k) for q, k in zip(parts, k, strict=True)]
+    return torch.cat(products)
 
 
 def unevenness(scores: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
