@@ -12,7 +12,7 @@ from rynn_brain_ros.data.commands import Command as Message
 from rynn_brain_ros.ros.clients import Clients
 from rynn_brain_ros.ros.wire import RosWire
 from rynn_brain_ros.values import GoalEventKind
-from rynn_brain_ros.vla.sending import GRIPPER
+from rynn_brain_ros.vla.sending import HANDS
 
 _ENDS = {
     GoalEventKind.SUCCEEDED: "",
@@ -90,7 +90,7 @@ class PolicyRobot:
 
     def _is_hands_abort(self, server: str, reply: Reply) -> bool:
         aborted = reply.kind is GoalEventKind.ABORTED and reply.message is not None
-        return aborted and self._types[server] == GRIPPER
+        return aborted and self._types[server] in HANDS.values()
 
     def _failure(self, server: str, reply: Reply) -> str:
         """A sentence; empty for what is no failure. Fingers that something keeps apart are none:

@@ -22,12 +22,15 @@ from rynn_brain_ros.values import ConfigError
 from rynn_brain_ros.vla.actions import PartKind, matrix_from_rot6d, rot6d_from_matrix
 from rynn_brain_ros.vla.chunks import RuntimeSpec
 from rynn_brain_ros.vla.runner import Command
-from rynn_brain_ros.vla.settings import Output, PolicyConfig
+from rynn_brain_ros.vla.settings import Hand, Output, PolicyConfig
 from rynn_brain_ros.vla.values import Floats
 
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 FOLLOW = "control_msgs/action/FollowJointTrajectory"
-GRIPPER = "control_msgs/action/GripperCommand"
+HANDS = {
+    Hand.GRIPPER_COMMAND: "control_msgs/action/GripperCommand",
+    Hand.PARALLEL: "control_msgs/action/ParallelGripperCommand",
+}
 _POINT_S = 0.02
 """Points of a trajectory are no closer."""
 _STOP_S = 0.2
@@ -97,7 +100,8 @@ def servers_of(config: PolicyConfig) -> dict[str, str]:
     """Actions that goals go to: types by name."""
     if config.output == Output.CONTRACT.value:
         return {}
-    hand = {config.gripper_action: GRIPPER} if config.gripper_action else {}
+    of_hand = HANDS[Hand(config.gripper_kind)]
+    hand = {config.gripper_action: of_hand} if config.gripper_action else {}
     is_goal = config.output == Output.ACTION.value
     return {**({config.follow_action: FOLLOW} if is_goal else {}), **hand}
 
@@ -298,8 +302,12 @@ class Planned:
         self._wants_open = wants_open
         assert hand.gripper is not None
         position = hand.gripper.open if wants_open else hand.gripper.closed
-        goal = {"command": {"position": position, "max_effort": self._config.gripper_effort}}
-        return [Message(self._config.gripper_action, GRIPPER, goal)]
+        kind, effort = Hand(self._config.gripper_kind), self._config.gripper_effort
+        command: dict[str, Any] = {"position": position, "max_effort": effort}
+        if kind is Hand.PARALLEL:
+            joint = hand.select[0].removeprefix(_POSITION)
+            command = {"name": [joint], "position": [position], "effort": [effort]}
+        return [Message(self._config.gripper_action, HANDS[kind], {"command": command})]
 
 
 def _check_joints(source: Source) -> None:

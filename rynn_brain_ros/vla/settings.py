@@ -26,6 +26,13 @@ class Output(str, Enum):
     """The same as a goal of FollowJointTrajectory."""
 
 
+class Hand(str, Enum):
+    """Of which kind the goals of a hand are; named as in a robot's file."""
+
+    GRIPPER_COMMAND = "gripper_command"
+    PARALLEL = "parallel_gripper"
+
+
 @dataclass(frozen=True)
 class PolicyConfig:
     """Which policy drives which robot, and how far it may."""
@@ -59,8 +66,14 @@ class PolicyConfig:
     )
     gripper_action: str = setting(
         "",
-        "trajectories: control_msgs/GripperCommand of the hand, such as "
-        "panda_hand_controller/gripper_cmd; empty: its joint is one of the controller's",
+        "trajectories: action of the hand, such as panda_hand_controller/gripper_cmd; empty: its "
+        "joint is one of the controller's",
+    )
+    gripper_kind: str = setting(
+        Hand.GRIPPER_COMMAND.value,
+        "of gripper_action: control_msgs GripperCommand or ParallelGripperCommand (all that "
+        "ros2_controllers serve since Kilted)",
+        choices=tuple(hand.value for hand in Hand),
     )
     gripper_effort: float = setting(20.0, "of gripper_action, at most [N]", 0.0, 1000.0)
     max_velocity: str = setting("0.5", f"per second, {_FOR_ALL}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 from asking import Asking
-from control_msgs.action import FollowJointTrajectory, GripperCommand
+from control_msgs.action import FollowJointTrajectory, GripperCommand, ParallelGripperCommand
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from policy_parts import CONTRACT_TEXT, HOME, ScriptedPolicy, ramp, spec_for
@@ -69,14 +69,23 @@ class Robot(Node):
             callback_group=ReentrantCallbackGroup(),
         )
 
-    def serve_hand(self) -> None:
-        """Fingers that something keeps apart, told as franka_gripper tells it."""
-        ActionServer(self, GripperCommand, "/hand/gripper_action", self._grip)
+    def serve_hand(self, kind: str = "gripper_command") -> None:
+        """Fingers that something keeps apart, told as franka_gripper or ros2_controllers do."""
+        if kind == "gripper_command":
+            ActionServer(self, GripperCommand, "/hand/gripper_action", self._grip)
+        else:
+            ActionServer(self, ParallelGripperCommand, "/hand/gripper_action", self._grip_parallel)
 
     def _grip(self, handle: Any) -> Any:
         self.grips.append(handle.request.command.position)
         handle.abort()
         return GripperCommand.Result(position=0.02)
+
+    def _grip_parallel(self, handle: Any) -> Any:
+        (position,) = handle.request.command.position
+        self.grips.append(position)
+        handle.abort()
+        return ParallelGripperCommand.Result(state=JointState(position=[0.02]), stalled=True)
 
     def close(self) -> None:
         self._ending.set()

@@ -174,11 +174,13 @@ def test_a_controllers_goal_is_replaced_and_at_the_end_cancelled(
     assert len(running.robot.goals) == n
 
 
-def test_fingers_that_hold_something_are_no_failure(graph: Callable[..., Graph]) -> None:
-    running = graph(dry_run=False, gripper_action="hand/gripper_action", **GOALS)
+@pytest.mark.parametrize("kind", ["gripper_command", "parallel_gripper"])
+def test_fingers_that_hold_something_are_no_failure(graph: Callable[..., Graph], kind: str) -> None:
+    hand = {"gripper_action": "hand/gripper_action", "gripper_kind": kind}
+    running = graph(dry_run=False, **hand, **GOALS)
     running.policy.answer = lambda seen: np.tile([*HOME[:2], 0.0], (HORIZON, 1))
     running.robot.serve()
-    running.robot.serve_hand()
+    running.robot.serve_hand(kind)
     running.bring_up()
     running.wait_until(lambda: running.arm().success, "the servers")
     running.wait_until(lambda: running.robot.grips, "a goal of the hand")

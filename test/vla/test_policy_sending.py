@@ -21,13 +21,13 @@ from rynn_brain_ros.vla.normalization import compute, provenance_of
 from rynn_brain_ros.vla.runner import RunnerConfig
 from rynn_brain_ros.vla.sending import (
     FOLLOW,
-    GRIPPER,
+    HANDS,
     TRAJECTORY,
     Translator,
     sending_of,
     servers_of,
 )
-from rynn_brain_ros.vla.settings import PolicyConfig
+from rynn_brain_ros.vla.settings import Hand, PolicyConfig
 
 FILE = Path(__file__).resolve().parents[2] / "config" / "policy.yaml"
 TOPIC = {"output": "trajectory_topic", "controller": "arm"}
@@ -290,18 +290,16 @@ def test_a_controllers_goal_is_stopped_by_its_cancel_alone():
     assert (flight.robot.n_cancels, len(flight.robot.sent)) == (1, n)
 
 
-def test_the_hand_is_told_when_it_is_to_open_or_to_close_and_not_between():
-    opening = [0.5]
-    flight = Flight(
-        lambda seen: np.tile([0.0, 1.0, opening[0]], (HORIZON, 1)), gripper_action="hand", **GOALS
-    )
+@pytest.mark.parametrize("kind", Hand)
+def test_the_hand_is_told_when_it_is_to_open_or_to_close_and_not_between(kind: Hand):
+    opening, hand = [0.5], {"gripper_action": "hand", "gripper_kind": kind.value}
+    flight = Flight(lambda seen: np.tile([0.0, 1.0, opening[0]], (HORIZON, 1)), **hand, **GOALS)
     flight.pilot.arm()
     told = []
     for wanted in (0.5, 1.0, 0.5, 0.0, 0.5):
         opening[0] = wanted
         flight.fly(8)
-        hand = [m for m in flight.robot.sent if m.type == GRIPPER]
-        told.append([m.message["command"]["position"] for m in hand])
+        told.append(hand_goals(flight))
     assert told == [[], [0.04], [0.04], [0.04, 0.0], [0.04, 0.0]]
     arm = next(m for m in flight.robot.sent if m.type == FOLLOW)
     assert arm.message["trajectory"]["joint_names"] == ["a", "b"]
@@ -321,8 +319,11 @@ def carrying(**settings) -> Flight:
 
 
 def hand_goals(flight: Flight) -> list[float]:
-    hand = [message for message in flight.robot.sent if message.type == GRIPPER]
-    return [message.message["command"]["position"] for message in hand]
+    """The positions that its one joint was told."""
+    commands = [m.message["command"] for m in flight.robot.sent if m.type in HANDS.values()]
+    for parallel in (command for command in commands if "name" in command):
+        assert (parallel["name"], len(parallel["effort"])) == (["finger"], 1)
+    return [np.atleast_1d(command["position"])[0] for command in commands]
 
 
 def rearmed(flight: Flight) -> Flight:
@@ -382,8 +383,10 @@ def test_only_goals_need_servers():
     assert servers_of(PolicyConfig(**TOPIC)) == {}
     assert servers_of(PolicyConfig(**GOALS, **hand)) == {
         "arm/follow_joint_trajectory": FOLLOW,
-        "hand": GRIPPER,
+        "hand": HANDS[Hand.GRIPPER_COMMAND],
     }
+    parallel = PolicyConfig(**GOALS, **hand, gripper_kind="parallel_gripper")
+    assert servers_of(parallel)["hand"] == HANDS[Hand.PARALLEL]
 
 
 # --- settings ------------------------------------------------------------------------------------
