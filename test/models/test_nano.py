@@ -48,7 +48,7 @@ def test_it_points_into_the_named_thing_on_tables_it_never_saw(nano: Engine, ask
 
 
 def test_it_chooses_the_newest_frame_that_shows_the_thing(nano: Engine):
-    found = summary(ask_all(nano, held_out("film", SEED, 60)))
+    found = summary(ask_all(nano, held_out("film", SEED, 40)))
     assert found["valid"] >= 0.95
     assert found["frame_right"] >= 0.85
     assert found["point_inside"] >= 0.85
