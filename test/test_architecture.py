@@ -20,6 +20,7 @@ CORE = {
     "files": VALUES_ONLY,
     "config": VALUES_ONLY,
     "extras": set(),
+    "interrupts": set(),
     "listening": VALUES_ONLY,
     "workers": VALUES_ONLY,
     "geometry": VALUES_ONLY,

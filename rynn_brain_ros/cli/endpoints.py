@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from rynn_brain_ros.cli.common import INTERRUPTED, path, say
+from rynn_brain_ros.interrupts import Interrupt
 from rynn_brain_ros.values import InputError
 
 
@@ -51,9 +52,9 @@ def _wait_for_eof() -> None:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[Interrupt]:
     """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
-    stop = threading.Event()
+    stop = Interrupt()
 
     def ask(number: int, frame: FrameType | None) -> None:
         if stop.is_set():

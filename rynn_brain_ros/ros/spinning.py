@@ -15,6 +15,8 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from rynn_brain_ros.interrupts import Interrupt
+
 N = TypeVar("N", bound=Node)
 _LAST_CALLBACKS_S = 5.0
 """Humble's executor waits for callbacks that only it could go on with."""
@@ -43,7 +45,7 @@ def spin_together(
     twice, from itself and from ros2 launch.
     """
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    ending, failed, released = threading.Event(), threading.Event(), threading.Event()
+    ending, failed, released = Interrupt(), threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
     nodes, spinning = [make() for make in makes], executor()
@@ -67,7 +69,7 @@ def spin_together(
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    while not ending.wait(0.2):
+    while not ending.wait(1.0):
         pass  # so that Python gets to see signals
     for node in nodes:
         release(node)
