@@ -73,10 +73,9 @@ class ArmBody:
         return {name: type_ for name, type_ in names.items() if name} | self._gripper.servers
 
     @property
-    def stop(self) -> Publication | None:
+    def stop(self) -> Publication:
         """The declared stop, beside cancelling what is in flight."""
-        topic = self._arm.stop_topic
-        return Publication(topic, STRING, {"data": "stop"}) if topic else None
+        return Publication(self._arm.stop_topic, STRING, {"data": "stop"})
 
     def outlives_cancel(self, call: Call) -> bool:
         """MoveIt's execute_trajectory takes a cancel and carries on, on every distribution

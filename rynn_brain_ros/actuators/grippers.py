@@ -62,11 +62,11 @@ def grip_call(goal: GripGoal, gripper: GripperProfile, opens: bool) -> Call:
 
 
 def why_unmoved(result: Any) -> str:
-    """Of a GripperCommand that was aborted: why the fingers did not move; empty where something
-    stopped them. franka_gripper tells of fingers that something keeps apart where they are and no
-    more, and of a goal that it does not take nothing at all: a result as it is made."""
+    """Of a goal of control_msgs that was aborted: why the fingers did not move; empty where
+    something stopped them. franka_gripper tells of fingers that something keeps apart where they
+    are and no more, and of a goal that it does not take nothing at all: a result as it is made."""
     told = [getattr(result, name, 0.0) for name in ("position", "stalled", "reached_goal")]
-    if any(told):
+    if any(told) or any(getattr(getattr(result, "state", None), "position", ())):
         return ""
     return (
         "its result is empty, as where nothing moved; is the goal wider than the hand's own "

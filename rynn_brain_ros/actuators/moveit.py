@@ -78,7 +78,8 @@ _CODES = {
 _BEFORE_MOTION = frozenset((-1, -2, *range(-22, -9), -26, -27, -28, -31))
 """Codes of a goal that there is no plan for."""
 _PREEMPTED = -7
-"""What ExecuteTrajectory says after a stop."""
+"""What ExecuteTrajectory says after a stop, whoever asked for it, and where another goal took the
+joints' controller."""
 _ENDS = (GoalEventKind.SUCCEEDED, GoalEventKind.ABORTED)
 _JUMP_FACTOR = 5.0
 """Points of a straight path that are so many times as far apart in the joints as they are on
@@ -223,9 +224,13 @@ def code_name(code: int) -> str:
 
 
 def moved(reply: Reply, server: str) -> None:
-    """Raises `GoalFailed` unless MoveGroup or ExecuteTrajectory says SUCCESS."""
+    """Raises `GoalFailed` unless MoveGroup or ExecuteTrajectory says SUCCESS. An arm that somebody
+    stopped is left to them: nothing may then be tried again."""
     code = getattr(reply.message, "error_code", None)
     said = "" if code is None else _told(code)
+    if reply.kind is GoalEventKind.ABORTED and code is not None and code.val == _PREEMPTED:
+        text = f"{server} aborted: {said}: the arm was stopped, or its controller got another goal"
+        raise GoalFailed(GoalEventKind.PREEMPTED, text)
     succeeded(reply, server, said)
     if code is None or code.val != _SUCCESS:
         text = f"{server} ended well and yet says {said or 'no error code'}"

@@ -69,8 +69,8 @@ _CODES = {1: "GOAL_REJECTED", 2: "SEND_GOAL_FAILURE"} | {
 }
 """The same number means the same on every distribution that knows it."""
 _TAKEN = (
-    "aborted without a reason: another goal has probably taken its place, "
-    "or else Nav2's own log has the reason"
+    "aborted without a reason: another goal took its place, or Nav2 could not begin (is the robot "
+    "localised? is there such a behavior tree?), which its own log tells"
 )
 _HUMBLE = (
     "aborted, and Nav2 on Humble never tells a reason: another goal may have taken its place, "

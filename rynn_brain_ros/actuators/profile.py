@@ -82,7 +82,9 @@ class ArmProfile:
         "", "franka_msgs/action/ErrorRecovery, run before the motion after a failed one; or empty"
     )
     stop_topic: str = setting(
-        "trajectory_execution_event", "std_msgs/String topic that 'stop' is published on; or empty"
+        "trajectory_execution_event",
+        "std_msgs/String topic that 'stop' is published on: MoveIt carries on with what it "
+        "executes until it hears that",
     )
     pipeline_id: str = setting("", "MoveIt's planning pipeline; empty: its default")
     planner_id: str = setting("", "planner of that pipeline; empty: its default")
@@ -119,8 +121,8 @@ class ArmProfile:
         for name in ("links", "touch_links", "joints"):
             _names(name, getattr(self, name))
         _frames(self, "base_frame", "tool_frame", "link")
-        _servers(self, "move_action", "cartesian_service", "execute_action")
-        _servers(self, "recovery_action", "stop_topic", or_empty=True)
+        _servers(self, "move_action", "cartesian_service", "execute_action", "stop_topic")
+        _servers(self, "recovery_action", or_empty=True)
         if not self.group:
             raise ConfigError("setting 'group' is empty: name MoveIt's planning group")
         if len(self.links) < 2:

@@ -87,13 +87,13 @@ class _Job:
 
 @dataclass
 class _Astray:
-    """A call that was given up before it ended, at ``since_ns``, and whether its server was there
-    when last looked at."""
+    """A call that was given up before it ended, and whether its server was there when last looked
+    at. Until ``until_ns`` it may still move the robot."""
 
     call_id: str
     call: Call
     is_there: bool
-    since_ns: int
+    until_ns: int
 
 
 class RemoteActuator:
@@ -121,6 +121,8 @@ class RemoteActuator:
         try:
             if self._job is not None:
                 raise rejected(f"goal '{self._job.goal_id}' is still in flight; cancel it first")
+            if self._is_halting():
+                raise rejected("a motion that was stopped may go on: its end is not told yet")
             plan = self._body.plan(goal)
             call = next(plan)
         except GoalFailed as no:
@@ -188,7 +190,7 @@ class RemoteActuator:
             return True
         return any(
             given_up.is_there
-            and 0 <= now_ns - given_up.since_ns < _HALT_FOR_NS
+            and 0 < given_up.until_ns - now_ns <= _HALT_FOR_NS
             and self._body.outlives_cancel(given_up.call)
             for given_up in self._astray
         )
@@ -254,8 +256,8 @@ class RemoteActuator:
         """Its end is not waited for; that it is cancelled is seen to."""
         self._wire.cancel(job.call_id)
         if not job.call.is_service:
-            is_there = self._wire.is_there(job.call)
-            self._astray.append(_Astray(job.call_id, job.call, is_there, self._now_ns()))
+            is_there, until_ns = self._wire.is_there(job.call), self._now_ns() + _HALT_FOR_NS
+            self._astray.append(_Astray(job.call_id, job.call, is_there, until_ns))
 
     def _hear_astray(self, call_id: str, reply: Reply) -> None:
         if reply.kind not in (GoalEventKind.ACCEPTED, GoalEventKind.FEEDBACK):
@@ -264,11 +266,13 @@ class RemoteActuator:
 
     def _call_back(self) -> None:
         """A cancel that was sent while its server was out of reach is lost, and the server goes on:
-        it is told again as soon as it is back."""
+        it is told again as soon as it is back. One that was started anew knows of nothing, and
+        tells no end."""
         for given_up in self._astray:
             was_there, given_up.is_there = given_up.is_there, self._wire.is_there(given_up.call)
             if given_up.is_there and not was_there:
                 self._wire.cancel(given_up.call_id)
+                given_up.until_ns = min(given_up.until_ns, self._now_ns() + _STOP_FOR_NS)
 
     # --- events ----------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ from rclpy.qos import (
 from rynn_brain_ros.data.contract import Channel
 from rynn_brain_ros.data.recording_session import is_static
 
+_ONLOOKERS = ("_ros2cli", "rosbag2", "rqt", "rosbridge", "foxglove_bridge")
+"""How the nodes of tools are named that show or record whatever is published."""
 _ENDLESS_S = 1e6
 """What no deadline looks like: each middleware has its own largest number."""
 
@@ -79,8 +81,12 @@ def crowds(node: Node, topics: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 def unheard(node: Node, topic: str, typename: str, *, by_all: bool) -> str:
     """One sentence where nobody listens to messages of this type on a topic; with ``by_all`` also
-    where nobody listens to it at all."""
-    ends = node.get_subscriptions_info_by_topic(topic)
+    where nobody listens to it at all. Who only looks is nobody."""
+    ends = [
+        end
+        for end in node.get_subscriptions_info_by_topic(topic)
+        if not end.node_name.startswith(_ONLOOKERS)
+    ]
     if any(end.topic_type == typename for end in ends):
         return ""
     if not ends:

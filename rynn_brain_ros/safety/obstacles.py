@@ -142,31 +142,30 @@ class GroundMemory:
         return float(np.min(x[(x > 0) & (np.abs(y) < width_m / 2)], initial=math.inf))
 
     def around_m(self, T_base_fixed: RigidTransform) -> float:
-        """How far from the base's middle the nearest remembered obstacle or drop is, on any side;
-        infinite where there is none. Raises `TransformError` as `ahead_m`."""
-        return float(np.min(np.hypot(*self._barred_in_base(T_base_fixed).T), initial=math.inf))
+        """How far from the base's middle the nearest remembered obstacle or drop may begin, on any
+        side; infinite where there is none. Raises `TransformError` as `ahead_m`."""
+        barred = self._barred_from(T_base_fixed)
+        x, y, _ = invert(T_base_fixed).translation_m
+        return _gap_m(barred, (x, y))
 
-    def _barred_in_base(self, T_base_fixed: RigidTransform) -> Places:
-        """[N, 2]"""
+    def _barred_from(self, T_base_fixed: RigidTransform) -> set[int]:
         barred = self._barred
-        if not barred:
-            return np.empty((0, 2))
-        if T_base_fixed.child != self._fixed:
+        if barred and T_base_fixed.child != self._fixed:
             raise TransformError(
                 f"the ground is remembered in {self._fixed!r}, the base's pose is told in "
                 f"{T_base_fixed.child!r}: look again"
             )
-        places = _centers(barred)
+        return barred
+
+    def _barred_in_base(self, T_base_fixed: RigidTransform) -> Places:
+        """[N, 2]"""
+        places = _centers(self._barred_from(T_base_fixed))
         return apply(T_base_fixed, np.column_stack([places, np.zeros(len(places))]))[:, :2]
 
     def clearance_m(self, xy_fixed_m: Point2) -> float:
         """From a place to the nearest remembered obstacle or drop, or ground that has no depth;
         infinite where there is none."""
-        unfit = self._unfit
-        if not unfit:
-            return math.inf
-        gaps = np.abs(_centers(unfit) - xy_fixed_m) - _CELL_M / 2
-        return float(np.hypot(*np.maximum(gaps, 0.0).T).min())
+        return _gap_m(self._unfit, xy_fixed_m)
 
     def seen_share(self, xy_fixed_m: Point2, radius_m: float) -> float:
         """How much of a disc, 0…1, was seen to be free ground."""
@@ -269,6 +268,12 @@ def _cells(numbers: Iterable[int]) -> Cells:
 
 def _centers(numbers: Iterable[int]) -> Places:
     return np.asarray((_cells(numbers) + 0.5) * _CELL_M)
+
+
+def _gap_m(numbers: Iterable[int], xy_fixed_m: Point2) -> float:
+    """From a place to the nearest side of these cells; infinite where there are none."""
+    gaps = np.abs(_centers(numbers) - xy_fixed_m) - _CELL_M / 2
+    return float(np.min(np.hypot(*np.maximum(gaps, 0.0).T), initial=math.inf))
 
 
 def _disc(radius_m: float) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from rynn_brain_ros.actuators.grippers import (
     GRASP,
     GRIPPER_COMMAND,
     MOVE,
+    PARALLEL_GRIPPER,
     Gripper,
     grip_call,
     why_unmoved,
@@ -230,6 +231,12 @@ def test_a_result_that_nobody_filled_says_that_the_fingers_did_not_move():
 )
 def test_fingers_that_something_stopped_did_move(told: dict[str, Any]):
     assert why_unmoved(part(GRIPPER_COMMAND, "Result", told)) == ""
+
+
+@pytest.mark.parametrize("told", [{"state": {"position": [0.02]}}, {"stalled": True}])
+def test_fingers_of_a_parallel_gripper_that_something_stopped_did_move(told: dict[str, Any]):
+    assert why_unmoved(part(PARALLEL_GRIPPER, "Result", told)) == ""
+    assert "max_width" in why_unmoved(part(PARALLEL_GRIPPER, "Result"))
 
 
 def test_a_cancelled_grip_is_cancelled():

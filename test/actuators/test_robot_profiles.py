@@ -207,6 +207,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path):
         (arm("move_action: move action"), "'move_action' is 'move action'"),
         (arm("cartesian_service: a//b"), "'cartesian_service' is 'a//b'"),
         (arm("stop_topic: 1st"), "'stop_topic' is '1st'"),
+        (arm("stop_topic: ''"), "'stop_topic' is ''; it must be a name in ROS"),
         (arm().replace("gripper: {}", "gripper: {action: ''}"), "'action' is ''"),
         (
             arm().replace("gripper: {}", "gripper: {kind: franka, grasp_action: ''}"),
@@ -228,7 +229,7 @@ def test_what_is_wrong_is_told_with_file_and_key(text: str, why: str, tmp_path: 
 @pytest.mark.parametrize(
     "text",
     [
-        arm("recovery_action: ''", "stop_topic: ''", "move_action: /left/move_action"),
+        arm("recovery_action: ''", "move_action: /left/move_action"),
         arm("execute_action: ~/execute", "postures: {ready: [0, 0, 0, 0, 0, 0, 6.2832]}"),
         arm("base_frame: left/base", links="[left/base, left/hand]"),
         arm().replace("gripper: {}", "gripper: {kind: franka, action: ''}"),

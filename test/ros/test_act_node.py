@@ -30,6 +30,7 @@ from played_robot import (  # noqa: E402
     played,
     tag,
 )
+from rclpy.node import Node  # noqa: E402
 from robot_servers import COLOR, DEPTH, tool_at  # noqa: E402
 from rynn_brain_ros.action import ExecuteTask  # noqa: E402
 from rynn_brain_ros.msg import GroundingArray, PlanStep  # noqa: E402
@@ -119,9 +120,14 @@ def test_where_nobody_would_hear_it_stop_nothing_moves(
     graph.wait_until(
         lambda: any(told.message in each.problems for each in graph.status), "its status"
     )
+    recorder = Node("rosbag2_recorder")
+    recorder.create_subscription(String, "halt", lambda _: None, 10)
+    graph.wait_until(lambda: graph.user.count_subscribers("halt") == 2, "one that only looks")
+    assert graph.arm().message == told.message
     hears = graph.user.create_subscription(String, "halt", lambda _: None, 10)
     graph.wait_until(lambda: not graph.act.acting.dangers, "one that hears it")
     assert graph.arm().success
+    recorder.destroy_node()
     graph.user.destroy_subscription(hears)
     graph.wait_until(lambda: not graph.act.acting.armed_for_s, "the end of its arming")
 

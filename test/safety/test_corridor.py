@@ -398,7 +398,7 @@ def beside_it(x: float) -> RigidTransform:
 def test_nobody_turns_a_corner_into_what_was_seen_before(free_room: SelectedFrame):
     """The box is 1.0 m ahead of where it was seen from; the base's corners sweep 0.2 m."""
     turn, ground = SpinGoal(0.5, 0.5), watched(BOX)
-    near, far = beside_it(0.85), beside_it(0.75)
+    near, far = beside_it(0.76), beside_it(0.74)
     assert driving(turn, now=free_room, T_base_fixed=far, ground=ground) is None
     code = driving(turn, now=free_room, T_base_fixed=near, ground=ground)
     assert code is RefusalCode.OBSTACLE

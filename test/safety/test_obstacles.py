@@ -125,6 +125,15 @@ def test_what_is_behind_a_robot_that_turned_away_is_still_around_it():
     assert GroundMemory().around_m(invert(base_at(0.0))) == math.inf
 
 
+def test_around_a_robot_a_thing_begins_where_it_may_begin():
+    """Not at the middle of the 5 cm that it was seen in: what turns would touch it before."""
+    memory = GroundMemory()
+    memory.see(seen(1.6), mounted(), base_at(0.0), STRIP)
+    found = {memory.around_m(invert(base_at(1.4, yaw))) for yaw in (0.0, 0.7, math.pi)}
+    assert max(found) == pytest.approx(min(found))
+    assert 0.15 <= max(found) <= 0.2
+
+
 def test_open_ground_leaves_nothing_behind():
     memory = GroundMemory()
     memory.see(seen(None), mounted(), base_at(0.0), STRIP)
