@@ -31,7 +31,7 @@ from rynn_brain_ros.ros.clients import Clients
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.eyes import Eyes
 from rynn_brain_ros.ros.seeing_node import SeeingNode
-from rynn_brain_ros.ros.spinning import spin
+from rynn_brain_ros.ros.spinning import execute, spin
 from rynn_brain_ros.ros.telling import PREVIEW_PATH, PREVIEW_TEXT
 from rynn_brain_ros.ros.vitals import Vitals
 from rynn_brain_ros.srv import Approve
@@ -77,6 +77,7 @@ class ActNode(SeeingNode[ActConfig]):
             execute_callback=self._on_task,
             goal_callback=self._on_goal,
             cancel_callback=self._on_cancel,
+            handle_accepted_callback=execute,
             callback_group=group,
         )
 
@@ -91,8 +92,11 @@ class ActNode(SeeingNode[ActConfig]):
             self.get_logger().warning(problem)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        result = super().on_activate(state)
         acting, engines, config = self.acting, self._engines, self._config
+        if acting is not None and acting.is_alive:
+            self.get_logger().error("cannot activate: the task of before has not ended yet")
+            return TransitionCallbackReturn.FAILURE
+        result = super().on_activate(state)
         if acting is not None and engines is not None:
             acting.start()
             self._vitals = Vitals(
@@ -113,8 +117,9 @@ class ActNode(SeeingNode[ActConfig]):
         """Cancels what is in flight and disarms. Returns when nothing moves any more."""
         self._active = False
         super()._rest(why)
-        if self.acting is not None:
-            self.acting.stop(why)
+        acting = self.acting
+        if acting is not None:
+            acting.stop(why)
 
     def release(self) -> None:
         super().release()

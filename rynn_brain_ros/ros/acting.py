@@ -40,6 +40,10 @@ _TICK_S = 0.02
 _IDLE_S = 0.05
 _ANSWER_S = 2.0
 """How long who asks for arming waits for the thread."""
+_PATIENCE = 5
+_PATIENCE_S = 1.0
+"""ROS time may stand still: whoever waits looks again after so many times as long by the wall, and
+not before this."""
 _STAY_S = 2.0
 _END_S = 15.0
 """How long the thread may take to end: a cancelled goal, an engine that is told to stop."""
@@ -72,9 +76,11 @@ class RosClock:
         return int(self._clock.now().nanoseconds)
 
     def wait(self, seconds: float) -> None:
-        """Returns early where the clock jumps back, or stands still while all is to end."""
+        """Returns early where the clock jumps back, or stands still: somebody may have disarmed the
+        robot meanwhile, and it may go on without a clock."""
         start_ns = self.now_ns()
-        while True:
+        deadline_s = time.monotonic() + max(_PATIENCE_S, _PATIENCE * seconds)
+        while time.monotonic() < deadline_s:
             self._pump()
             passed_s = (self.now_ns() - start_ns) / 1e9
             if not 0 <= passed_s < seconds:
@@ -116,7 +122,7 @@ class Acting:
         self.actuator = RemoteActuator(self.body, self.wire, self.clock.now_ns)
         self._words: deque[tuple[Callable[[], bool], Future[bool]]] = deque()
         self._task: TaskRun | None = None
-        self._lock = threading.Lock()
+        self._lock, self._ending = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
 
     # --- for other threads ------------------------------------------------------------------------
@@ -150,7 +156,14 @@ class Acting:
         links = body.links if isinstance(body, Arm) else ()
         return [link for link in links if link not in known]
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread goes on, perhaps though it was stopped."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
     def start(self) -> None:
+        """Where it is not alive: two threads would move one robot."""
         self.arming.disarm("it has not been armed")
         self._stopping.clear()
         self.stopped_why = ""
@@ -159,19 +172,20 @@ class Acting:
         self._thread.start()
 
     def stop(self, why: str) -> None:
-        """Disarms, ends the task with its goals, and stops looking. May be called twice."""
+        """Disarms, ends the task with its goals, and stops looking. May be called twice, and from
+        two threads: a Ctrl-C may come while the node is being deactivated."""
         self.arming.disarm(why)
         self._stopping.set()
         task = self._task
         if task is not None:
             task.cancel.set()
-        if self._thread is not None:
-            self._thread.join(_END_S)
-            if self._thread.is_alive():
+        with self._ending:
+            if self._thread is not None:
+                self._thread.join(_END_S)
+            if self.is_alive:
                 self._node.get_logger().error(f"the task did not end within {_END_S:g} s")
                 self.actuator.stop()
-            self._thread = None
-        self.eyes.stop()
+            self.eyes.stop()
 
     def close(self) -> None:
         self.stop("the node was shut down")
@@ -180,7 +194,7 @@ class Acting:
     def begin(self, task: TaskRun) -> bool:
         """Whether the task was taken: there is one at a time."""
         with self._lock:
-            if self._task is not None or self._thread is None or self._stopping.is_set():
+            if self._task is not None or not self.is_alive or self._stopping.is_set():
                 return False
             self._task = task
             return True

@@ -74,6 +74,7 @@ class Asked:
     end: Callable[[], None] = _nothing
     cancel: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
+    _once: threading.Lock = field(default_factory=threading.Lock)
     response: Response | None = None
     error: Exception | None = None
     latency_s: float = 0.0
@@ -94,8 +95,10 @@ class Asked:
         self.finish()
 
     def finish(self) -> None:
-        self.done.set()
-        self.end()
+        """May be called twice, and from two threads."""
+        if self._once.acquire(blocking=False):  # for good
+            self.done.set()
+            self.end()
 
 
 class Answering:
@@ -162,6 +165,10 @@ class Answering:
             self._node.get_logger().error(
                 f"the engine goes on {_END_S:g} s after it was told to stop; it is left behind"
             )
+            current = self._current
+            if current is not None:  # or who asked waits for ever, and the process with it
+                current.error = _CancelledError("the brain was deactivated, and its engine goes on")
+                current.finish()
 
     # --- the thread ------------------------------------------------------------------------------
 
@@ -177,8 +184,8 @@ class Answering:
 
     def _answer(self, asked: Asked) -> None:
         started = time.monotonic()
-        asked.begin()
         try:
+            asked.begin()
             asked.response = self._respond(asked)
         except RynnBrainError as error:
             asked.error = error

@@ -8,6 +8,7 @@ It connects: what is asked, seen, parsed and lifted happens in rooms that know n
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
@@ -27,7 +28,7 @@ from rynn_brain_ros.planning import Question
 from rynn_brain_ros.ros.answering import THOUGHTS, Answering, Asked, StaleError
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.ros.seeing_node import SeeingNode
-from rynn_brain_ros.ros.spinning import spin
+from rynn_brain_ros.ros.spinning import execute, spin
 from rynn_brain_ros.ros.vitals import Vitals
 from rynn_brain_ros.srv import Ask, Ground
 from rynn_brain_ros.values import InputError, RefusalCode, RynnBrainError, Task
@@ -205,7 +206,7 @@ class BrainNode(SeeingNode[BrainConfig]):
             asked = _asked(handle.request)
         except InputError as error:
             asked = Asked(Question(""), error=error)
-        asked.begin, asked.hear = handle.execute, hear
+        asked.begin, asked.hear = partial(execute, handle), hear
         self._goals[bytes(handle.goal_id.uuid)] = asked
         try:
             self._put(asked) if asked.error is None else asked.give_up(asked.error)

@@ -111,9 +111,9 @@ class SeeingNode(ManagedNode, Generic[C]):
         """Lets go of everything that `on_configure` took. May be called twice."""
         self._rest("the node was shut down")
         self.eyes = None
-        if self._engines is not None:
-            self._engines.close()
-            self._engines = None
+        engines, self._engines = self._engines, None
+        if engines is not None:
+            engines.close()
 
     # --- what others see ---------------------------------------------------------------------
 

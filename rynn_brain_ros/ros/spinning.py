@@ -6,7 +6,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import rclpy
 from rclpy.exceptions import InvalidHandle
@@ -41,8 +41,8 @@ def spin_together(
     """Until Ctrl-C or SIGTERM, which are how nodes end. Returns the exit status.
 
     A node can still publish, and callbacks run, while ``release`` makes an end of what it does,
-    also where one of them failed. Signals that come then change nothing: a terminal's Ctrl-C comes
-    twice, from itself and from ros2 launch.
+    one node after the other in their order, also where one of them failed. Signals that come then
+    change nothing: a terminal's Ctrl-C comes twice, from itself and from ros2 launch.
     """
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     ending, failed, released = Interrupt(), threading.Event(), threading.Event()
@@ -72,7 +72,11 @@ def spin_together(
     while not ending.wait(1.0):
         pass  # so that Python gets to see signals
     for node in nodes:
-        release(node)
+        try:
+            release(node)
+        except Exception:  # noqa: BLE001  # the others have goals to cancel, too
+            traceback.print_exc()
+            failed.set()
     released.set()
     spinning.shutdown(_LAST_CALLBACKS_S)
     thread.join()
@@ -82,6 +86,17 @@ def spin_together(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # while the interpreter ends
     return int(failed.is_set())
+
+
+def execute(handle: Any) -> None:
+    """Of an action's goal that was taken. rclpy's own looks whether a cancel is wanted and then
+    changes the state; where one comes in between it raises, and now it sees it."""
+    try:
+        handle.execute()
+    except Exception:
+        if not handle.is_cancel_requested:
+            raise
+        handle.execute()
 
 
 def keep_spinning(executor: Executor) -> None:

@@ -25,6 +25,8 @@ NODES = {
     "record": "RecordNode",
     "sim": "SimNode",
 }
+_MOVING = ("act", "policy")
+"""They end first: an engine of another node may take seconds to let go, and a robot moves on."""
 _THREADS_EACH = 6
 
 
@@ -37,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{wrong}: ros2 run rynn_brain_ros together {' '.join(NODES)}\n")
         return 2
     return spin_together(
-        [_class_of(name) for name in names],
+        [_class_of(name) for name in sorted(names, key=lambda name: name not in _MOVING)],
         lambda: MultiThreadedExecutor(num_threads=_THREADS_EACH * len(names)),
         # The context outlives the signal: what is in flight is cancelled through it.
         lambda node: node.release(),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,19 @@ from act_graph import (  # noqa: E402
     making_graphs,
     profile,
 )
+from builtin_interfaces.msg import Time  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
 from mortal import mortal_server  # noqa: E402
 from played_robot import ScriptedEngine  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
 from rynn_brain_ros.action import ExecuteTask  # noqa: E402
 
 from rynn_brain_ros.models import Engines  # noqa: E402
 from rynn_brain_ros.planning.goals import GoalTimeouts  # noqa: E402
+from rynn_brain_ros.ros import acting  # noqa: E402
 from rynn_brain_ros.values import (  # noqa: E402
     EngineError,
 )
@@ -168,6 +172,64 @@ def test_deactivation_stops_what_is_in_flight(graphs: Callable[..., Graph]) -> N
     assert graph.result_of(ending, "the end").result.status == ExecuteTask.Result.STATUS_CANCELLED
     assert graph.act.acting.armed_for_s == 0.0
     assert not graph.send().accepted
+
+
+@pytest.mark.parametrize("word", ["disarm", "cancel"])
+def test_an_arm_is_stopped_though_the_clock_has_fallen_silent(
+    graphs: Callable[..., Graph], word: str
+) -> None:
+    """A simulator's /clock may die before its controllers do."""
+    graph = graphs(use_sim_time=True)
+    clock = graph.user.create_publisher(Clock, "/clock", 10)
+    ticking = graph.user.create_timer(0.02, lambda: clock.publish(Clock(clock=of_the_wall())))
+    graph.robot.does["execute_trajectory"].name = "hang"
+    graph.bring_up(first_pick(graph), timeouts=GoalTimeouts())
+    graph.wait_until(lambda: graph.arm().success, "a clock")
+    handle = graph.send()
+    graph.wait_until(lambda: graph.goals("execute_trajectory"), "the goal")
+    ticking.cancel()
+    if word == "disarm":
+        graph.arm(False)
+    else:
+        graph.result_of(handle.cancel_goal_async())
+    graph.wait_until(lambda: graph.robot.stops, "a stop")
+
+
+def of_the_wall() -> Time:
+    seconds, nanosec = divmod(time.time_ns(), 1_000_000_000)
+    return Time(sec=seconds, nanosec=nanosec)
+
+
+def moving(graph: Graph) -> None:
+    graph.robot.does["execute_trajectory"].name = "hang"
+    graph.bring_up(first_pick(graph), timeouts=GoalTimeouts())
+    graph.arm()
+    graph.send()
+    graph.wait_until(lambda: graph.goals("execute_trajectory"), "the goal")
+
+
+def test_it_is_not_activated_anew_while_its_thread_goes_on(
+    graphs: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two would move one robot."""
+    graph = graphs()
+    moving(graph)
+    monkeypatch.setattr(acting, "_END_S", 0.01)
+    assert graph.transition(Transition.TRANSITION_DEACTIVATE)
+    assert not graph.transition(Transition.TRANSITION_ACTIVATE)
+    graph.wait_until(lambda: not graph.act.acting.is_alive, "its end")
+    assert graph.transition(Transition.TRANSITION_ACTIVATE)
+
+
+def test_two_may_end_it_at_the_same_time(graphs: Callable[..., Graph]) -> None:
+    """As Ctrl-C does while it is being deactivated."""
+    graph = graphs()
+    moving(graph)
+    with ThreadPoolExecutor(2) as both:
+        ends = [both.submit(graph.act.acting.stop, "it ends") for _ in range(2)]
+        assert [end.result(30.0) for end in ends] == [None, None]
+    assert graph.robot.stops
+    assert not graph.act.acting.is_alive
 
 
 @pytest.mark.parametrize("gone", ["camera_on", "with_pose"])

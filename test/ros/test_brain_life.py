@@ -30,6 +30,7 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 
 from rynn_brain_ros.planning import Perception  # noqa: E402
+from rynn_brain_ros.ros.spinning import execute  # noqa: E402
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 PATIENCE_S = 60.0
@@ -188,6 +189,54 @@ def test_several_nodes_live_in_one_process_and_end_by_ctrl_c() -> None:
             process.kill()
     assert process.returncode == 0, said
     assert "Traceback" not in said
+
+
+_ENDING = """
+import os, signal, threading
+from rclpy.node import Node
+from rynn_brain_ros.ros import together
+
+def class_of(name):
+    class Ends(Node):
+        def __init__(self):
+            super().__init__(f"{name}_{os.getpid()}")
+        def release(self):
+            print(name, flush=True)
+            if name == "act":
+                raise ValueError("it does not end well")
+    return Ends
+
+together._class_of = class_of
+threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+raise SystemExit(together.main(["view", "brain", "policy", "act"]))
+"""
+
+
+def test_what_moves_a_robot_ends_first_and_who_fails_at_it_keeps_nobody() -> None:
+    command = [sys.executable, "-c", _ENDING]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout.split() == ["policy", "act", "view", "brain"]
+    assert "it does not end well" in ended.stderr
+    assert ended.returncode == 1
+
+
+class Cancelled:
+    """A goal whose cancel comes between the two things that beginning it does."""
+
+    is_cancel_requested = False
+    begun = 0
+
+    def execute(self) -> None:
+        if not self.is_cancel_requested:
+            self.is_cancel_requested = True
+            raise RuntimeError("goal_handle attempted invalid transition")
+        self.begun += 1
+
+
+def test_a_goal_that_is_cancelled_while_it_begins_is_begun() -> None:
+    goal = Cancelled()
+    execute(goal)
+    assert goal.begun == 1
 
 
 @pytest.mark.parametrize("names", [[], ["brian"], ["brain", "brain"]])

@@ -28,6 +28,7 @@ from rynn_brain_ros.srv import Ask  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
 from rynn_brain_ros.models import ColorBaselineEngine, WorkerEngine  # noqa: E402
+from rynn_brain_ros.ros import answering  # noqa: E402
 from rynn_brain_ros.sim.tabletop import FIXED_FRAME  # noqa: E402
 from rynn_brain_ros.values import Answer, FinishReason, Query  # noqa: E402
 
@@ -194,6 +195,35 @@ def test_deactivation_aborts_the_goal_being_answered_and_the_one_that_waits(grap
     ends = [graph.end_of(handle) for handle in (first, second)]
     assert [end.status for end in ends] == [GoalStatus.STATUS_ABORTED] * 2
     assert ends[1].result.message == "the brain was deactivated"
+
+
+class DeafEngine(ColorBaselineEngine):
+    """Answers when it may, and heeds no cancel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thinking, self.may = threading.Event(), threading.Event()
+
+    def ask(self, query: Query, on_text: Any = None, cancel: Any = None) -> Answer:
+        self.thinking.set()
+        self.may.wait()
+        return super().ask(query)
+
+
+def test_whoever_asks_is_answered_though_the_engine_never_ends(
+    graph: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = DeafEngine()
+    graph.bring_up(engine)
+    graph.show(now_ns())
+    handle = graph.send("the red cube")
+    graph.wait_until(engine.thinking.is_set, "the engine")
+    monkeypatch.setattr(answering, "_END_S", 0.1)
+    assert graph.transition(Transition.TRANSITION_DEACTIVATE)
+    end = graph.end_of(handle)
+    engine.may.set()
+    assert end.status == GoalStatus.STATUS_ABORTED
+    assert end.result.message == "the brain was deactivated, and its engine goes on"
 
 
 def test_an_inactive_brain_takes_no_goal_and_an_unknown_task_says_so(graph: Asking) -> None:
