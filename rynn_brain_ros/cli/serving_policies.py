@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,8 @@ def _serve(options: argparse.Namespace) -> int:
         if asked_to_stop.is_set():
             say_if_heard(STOPPING)
         if not server.stop():
-            say_if_heard("a connection does not end: ending without it")
-            return ENGINE_FAILED
+            say_if_heard("the policy or a connection does not end: ending without it")
+            os._exit(ENGINE_FAILED)
         if not asked_to_stop.is_set():
             raise EngineError("the server ended by itself; the lines above say why")
     return DONE
