@@ -338,6 +338,22 @@ def test_a_server_that_is_frozen_is_a_named_error_even_while_pictures_are_sent(t
             process.kill()
 
 
+def test_closing_a_client_while_it_connects_anew_leaves_no_connection(serve, ask, monkeypatch):
+    server, opened = serve(ScriptedPolicy()), PolicyClient._opening
+    client = ask(server)
+    client._drop()  # as after an answer that did not come
+
+    def opened_and_closed(self):
+        client.close()
+        return opened(self)
+
+    monkeypatch.setattr(PolicyClient, "_opening", opened_and_closed)
+    with pytest.raises(EngineError, match="was closed"):
+        client.infer(seeing())
+    assert client._link is None
+    eventually(lambda: server.n_clients == 0)
+
+
 def test_another_policy_at_the_same_address_is_refused(serve, ask):
     first = serve(ScriptedPolicy())
     client, port = ask(first), int(first.url.rpartition(":")[2])
