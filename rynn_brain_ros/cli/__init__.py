@@ -36,6 +36,7 @@ from rynn_brain_ros.cli.common import (
     INTERRUPTED,
     NOT_WRITTEN,
     READER_GONE,
+    discard,
     exit_code,
     say,
 )
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        _discard_output()
+        discard(sys.stdout)
         return READER_GONE
     except RynnBrainError as error:
         say(f"rynn-brain: {error}")
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _NO_ROOM:  # not 1, which says that answers drifted
             say(f"rynn-brain: {error}")
             return BAD_INPUT
-        _discard_output()
+        discard(sys.stdout)
         say(f"rynn-brain: cannot write the output: {error.strerror}")
         return NOT_WRITTEN
     except RuntimeError as error:
@@ -86,11 +87,6 @@ def _open_closed_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
-
-
-def _discard_output() -> None:
-    """Else Python tries once more to write it at its own end, and complains."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -18,11 +18,12 @@ from rynn_brain_ros.cli.common import (
     DONE,
     DRIFTED,
     INTERRUPTED,
+    STOPPING,
     path,
     progress_bar,
     refuse_without,
     said,
-    say,
+    say_if_heard,
 )
 from rynn_brain_ros.demo import (
     ARM_LOOKS,
@@ -37,6 +38,7 @@ from rynn_brain_ros.demo import (
     write_evaluation,
 )
 from rynn_brain_ros.extras import pip_install
+from rynn_brain_ros.interrupts import Interrupt
 from rynn_brain_ros.models import ENGINES_SPELLINGS, open_engines
 from rynn_brain_ros.models.local import missing_packages
 from rynn_brain_ros.planning.executive import Approve
@@ -167,14 +169,15 @@ class _Stop:
     """The first Ctrl-C stops the robot and the run ends as it should; the second one kills."""
 
     def __init__(self) -> None:
-        self.cancel = threading.Event()
+        self.cancel = Interrupt()
         self._is_asking = False
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.cancel.is_set():
             raise KeyboardInterrupt
         self.cancel.set()
-        say("stopping (again to kill)")
+        with suppress(RuntimeError):  # it came in the middle of a line to the same stream
+            say_if_heard(STOPPING)
         if self._is_asking:
             raise KeyboardInterrupt  # else the reading would go on
 

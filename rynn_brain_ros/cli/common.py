@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -15,6 +17,7 @@ from rynn_brain_ros.values import EngineError, InputError, OutputError, RynnBrai
 
 DONE, DRIFTED, BAD_INPUT, ENGINE_FAILED, NOT_WRITTEN = 0, 1, 2, 3, 4
 INTERRUPTED, READER_GONE = 130, 141
+STOPPING = "stopping (again to kill)"
 
 
 def exit_code(error: RynnBrainError) -> int:
@@ -26,6 +29,20 @@ def exit_code(error: RynnBrainError) -> int:
 def say(text: str) -> None:
     """To people, on standard error: standard output is for results."""
     print(text, file=sys.stderr)
+
+
+def say_if_heard(text: str) -> None:
+    """For what is said on the way to something that must be done even where nobody listens any
+    more, as after the death of a parent."""
+    try:
+        say(text)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Else Python tries once more to write what is left at its own end, and complains."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

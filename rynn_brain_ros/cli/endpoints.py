@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from rynn_brain_ros.cli.common import INTERRUPTED, path, say
+from rynn_brain_ros.cli.common import INTERRUPTED, path
 from rynn_brain_ros.interrupts import Interrupt
 from rynn_brain_ros.values import InputError
 
@@ -53,14 +53,17 @@ def _wait_for_eof() -> None:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Interrupt]:
-    """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
+    """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once.
+
+    Whoever waits for it says so: a handler that prints may fail where standard error is broken, or
+    interrupt somebody who prints, and what it raises would come out of the wait.
+    """
     stop = Interrupt()
 
     def ask(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             os._exit(INTERRUPTED)
         stop.set()
-        say("stopping (again to kill)")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -8,7 +8,15 @@ import os
 import sys
 import threading
 
-from rynn_brain_ros.cli.common import DONE, ENGINE_FAILED, progress_bar, progress_lines, say
+from rynn_brain_ros.cli.common import (
+    DONE,
+    ENGINE_FAILED,
+    STOPPING,
+    progress_bar,
+    progress_lines,
+    say,
+    say_if_heard,
+)
 from rynn_brain_ros.cli.endpoints import (
     add_endpoint_arguments,
     stop_at_eof,
@@ -89,8 +97,10 @@ def _serve(options: argparse.Namespace) -> int:
             say(f"{engine.info.model} at {server.url}" + ", for those with the token" * bool(token))
             while not asked_to_stop.wait(_LOOK_S) and server.running and not server.trouble:
                 pass
+            if asked_to_stop.is_set():
+                say_if_heard(STOPPING)
             if not server.stop(options.grace):
-                say("the engine does not stop: ending without it")
+                say_if_heard("the engine does not stop: ending without it")
                 os._exit(ENGINE_FAILED)
             if server.trouble:  # whoever supervises this process starts another
                 raise EngineError(server.trouble)

@@ -5,10 +5,19 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
-from rynn_brain_ros.cli.common import DONE, ENGINE_FAILED, path, refuse_without, say
+from rynn_brain_ros.cli.common import (
+    DONE,
+    ENGINE_FAILED,
+    STOPPING,
+    path,
+    refuse_without,
+    say,
+    say_if_heard,
+)
 from rynn_brain_ros.cli.endpoints import (
     add_endpoint_arguments,
     stop_at_eof,
@@ -84,9 +93,11 @@ def _serve(options: argparse.Namespace) -> int:
         say(f"{_described(policy)} at {server.url}" + ", for those with the token" * bool(token))
         while not asked_to_stop.wait(_LOOK_S) and server.running:
             pass
+        if asked_to_stop.is_set():
+            say_if_heard(STOPPING)
         if not server.stop():
-            say("a connection does not end: ending without it")
-            return ENGINE_FAILED
+            say_if_heard("the policy or a connection does not end: ending without it")
+            os._exit(ENGINE_FAILED)
         if not asked_to_stop.is_set():
             raise EngineError("the server ended by itself; the lines above say why")
     return DONE

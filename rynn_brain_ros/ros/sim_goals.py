@@ -14,6 +14,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from rynn_brain_ros.sim.live import Cause, Ending, Errand, LiveWorld
+from rynn_brain_ros.values import InputError
 
 Publish = Callable[[Any], None]
 """Takes a feedback message."""
@@ -140,7 +141,12 @@ class GoalServers:
             if live is None or answer is None:
                 self._node.get_logger().warning(f"{name}: nothing is simulated now")
                 return response  # as it comes it says that nothing was done
-            return await self._awaited(live.call(lambda: answer(request, response)))
+            try:
+                answered = live.call(lambda: answer(request, response))
+            except InputError as error:  # the world broke: the node lives on until it is made anew
+                self._node.get_logger().warning(f"{name}: {error}")
+                return response
+            return await self._awaited(answered)
 
         return self._node.create_service(type_, name, callback, callback_group=self._group)
 

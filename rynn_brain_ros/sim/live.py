@@ -237,7 +237,12 @@ class LiveWorld:
         return self._behind_s
 
     def submit(self, lane: str, errand: Errand) -> None:
-        self._running.lanes[lane].submit(errand)
+        """Ends it as stopped, at once, where the world is closed."""
+        with self._changed:
+            if not self._is_closing:
+                self._running.lanes[lane].submit(errand)
+                return
+        errand.end(Ending(Cause.STOPPED, _CLOSED))
 
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Done in the world's thread, between two steps. Raises `InputError` once it is closed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import socket
 import struct
+import threading
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class _Link:
 
 
 class PolicyClient:
-    """A `chunks.Policy`. Of one thread at a time; `close` may come from any.
+    """A `chunks.Policy`. Of one thread at a time; `close` may come from any, and is for good.
 
     ``url`` is ``ws://host:port``, or ``wss://`` where a proxy in front adds TLS: a token and the
     pictures go over ``ws://`` as they are. Connects at once, and raises `EngineError` where it
@@ -43,6 +44,9 @@ class PolicyClient:
 
     def __init__(self, url: str, *, token: str = "", timeout_s: float = 2.0) -> None:
         self._url, self._token, self._timeout_s = url, token, timeout_s
+        self._lock = threading.Lock()
+        """Held while the two below change."""
+        self._is_closed = False
         self._link: _Link | None = self._connected()
         self.spec = self._link.spec
 
@@ -56,12 +60,12 @@ class PolicyClient:
             answer = connection.recv(self._timeout_s)
         except TimeoutError as error:
             # What is still to come would be taken for the answer to the next question.
-            self.close()
+            self._drop()
             raise EngineError(
                 f"the policy at {self._url} did not answer within {self._timeout_s:g} s"
             ) from error
         except ConnectionClosed as error:
-            self.close()
+            self._drop()
             raise EngineLostError(
                 f"the policy server at {self._url} went away before its answer: {error}"
             ) from error
@@ -70,20 +74,36 @@ class PolicyClient:
         return chunk_from(unpack(answer), self.spec)
 
     def close(self) -> None:
-        link, self._link = self._link, None
+        with self._lock:
+            self._is_closed = True
+        self._drop()
+
+    def _drop(self) -> None:
+        with self._lock:
+            link, self._link = self._link, None
         if link is not None:
             link.close()
 
     def _at_hand(self) -> _Link:
-        if self._link is None:
+        link = self._link  # `close` may come at any moment
+        if link is None:
             link = self._connected()
             if link.spec != self.spec:
                 link.close()
                 raise PolicyError(
                     f"another policy is served at {self._url} than before: start anew with it"
                 )
-            self._link = link
-        return self._link
+            self._keep(link)
+        return link
+
+    def _keep(self, link: _Link) -> None:
+        """Raises `EngineError` where `close` came meanwhile: nobody else would close this one."""
+        with self._lock:
+            if not self._is_closed:
+                self._link = link
+                return
+        link.close()
+        raise EngineError(f"the client of the policy at {self._url} was closed")
 
     def _connected(self) -> _Link:
         with ExitStack() as opened:

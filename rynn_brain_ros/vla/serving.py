@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -29,6 +29,7 @@ from rynn_brain_ros.vla.wire import MAX_BYTES, metadata_of, pack, request_from, 
 _log = logging.getLogger(__name__)
 _MOST_WORDS = 500
 _CLOSING_S = 5.0
+"""What the connections get to end, and then the policy to finish what it is at."""
 _SCHEMES = frozenset({"api-key", "bearer"})
 """openpi's client shows a key as ``Authorization: Api-Key …``."""
 
@@ -63,6 +64,7 @@ class PolicyServer(ThreadServer):
         self._policy, self._token, self._limits = policy, token, limits or PolicyLimits()
         self._n_clients = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="policy")
+        self._last: Future[bool] | None = None
         self._loop = asyncio.new_event_loop()
         self._server: Server | None = None
         self._start()
@@ -72,13 +74,21 @@ class PolicyServer(ThreadServer):
         return self._n_clients
 
     def stop(self) -> bool:
-        """Closes every connection; what the policy is at goes on, for nobody. False where a
-        connection would not end."""
+        """Closes every connection; what the policy is at is finished, for nobody.
+
+        False where a connection or the policy would not end: this process cannot end by itself
+        then, since Python waits for the policy's thread.
+        """
         if self._server is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._server.close)
         self._thread.join(_CLOSING_S)
-        self._worker.shutdown(wait=False, cancel_futures=True)
-        return not self._thread.is_alive()
+        return self._policy_ends() and not self._thread.is_alive()
+
+    def _policy_ends(self) -> bool:
+        if self._last is None:
+            self._last = self._worker.submit(bool)
+            self._worker.shutdown(wait=False)
+        return bool(wait([self._last], _CLOSING_S).done)
 
     # --- the event loop's ------------------------------------------------------------------------
 

@@ -267,8 +267,10 @@ def test_who_says_nothing_says_no(tmp_path: Path, monkeypatch):
     assert (run.code, moves(run)) == (1, [])
 
 
-@pytest.mark.parametrize("denied", [0, 2])
-def test_ctrl_c_at_the_question_is_a_no_and_ends_the_episode_whole(denied: int, tmp_path: Path):
+@pytest.mark.parametrize(("denied", "heard"), [(0, True), (2, True), (0, False)])
+def test_ctrl_c_at_the_question_is_a_no_and_ends_the_episode_whole(
+    denied: int, heard: bool, tmp_path: Path
+):
     keyboard, terminal = os.openpty()
     arguments = ["demo", "--engine", "color-baseline", "--approve", "step", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "rynn_brain_ros.cli", *arguments]
@@ -282,12 +284,14 @@ def test_ctrl_c_at_the_question_is_a_no_and_ends_the_episode_whole(denied: int, 
                 said += process.stderr.read(1)
             if asked < denied:
                 os.write(keyboard, b"n\n")
+        if not heard:
+            process.stderr.close()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     os.close(keyboard)
     os.close(terminal)
     assert process.returncode == 130
-    assert err == "stopping (again to kill)\n"
+    assert err == "stopping (again to kill)\n" * heard
     assert json.loads(out.splitlines()[-1])["cause"] == "cancelled"
     assert (tmp_path / "report.html").exists()
     assert replay_episode(tmp_path / "run.mcap").drifts == ()
@@ -411,6 +415,41 @@ def test_ctrl_c_stops_the_robot_and_leaves_a_whole_run(tmp_path: Path, monkeypat
     assert (tmp_path / "report.html").exists()
     assert replay_episode(tmp_path / "run.mcap").drifts == ()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+_PRESSED_TWICE = """
+import signal, sys
+from rynn_brain_ros.cli.acting import _stop_on_interrupt
+
+def pressed_again_after(lines):
+    left = lines
+
+    def trace(frame, event, argument):
+        nonlocal left
+        left -= event == "line"
+        if left == 0:
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    with _stop_on_interrupt() as stop:
+        try:
+            sys.settrace(trace)
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+    return stop.cancel.is_set()
+
+print(all(pressed_again_after(lines) for lines in range(1, 30)))
+"""
+
+
+def test_a_second_ctrl_c_at_any_line_of_the_first_ones_handler_is_heard():
+    """That of a `threading.Event` would wait for the lock that the first one holds."""
+    command = [sys.executable, "-c", _PRESSED_TWICE]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert told.stdout == "True\n"
 
 
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path, monkeypatch):

@@ -21,6 +21,7 @@ pytest.importorskip("nav2_msgs", reason="nav2_msgs is not installed")
 
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from moveit_msgs.srv import ApplyPlanningScene  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
@@ -97,6 +98,26 @@ def test_transforms_are_those_of_the_world_that_is_active() -> None:
         assert graph.transition(Transition.TRANSITION_CLEANUP)
         moving.clear()
     assert graph.sim.count_publishers("/tf") == graph.sim.count_publishers("/tf_static") == 1
+    graph.close()
+
+
+def test_services_of_a_world_that_broke_answer_and_it_can_be_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(seconds: float) -> None:
+        raise ZeroDivisionError("oh")
+
+    graph = SimGraph(objects="red cube", picture_rate=1.0)
+    graph.bring_up()
+    assert graph.sim.robot is not None
+    monkeypatch.setattr(graph.sim.robot.world, "step", broken)
+    graph.wait_until(lambda: not graph.sim._is_active, "the end of the world")
+    client = graph.client.create_client(ApplyPlanningScene, "apply_planning_scene")
+    assert not graph.call(client, ApplyPlanningScene.Request()).success
+    assert graph.transition(Transition.TRANSITION_DEACTIVATE)
+    assert graph.transition(Transition.TRANSITION_CLEANUP)
+    graph.bring_up()
+    assert graph.call(client, ApplyPlanningScene.Request()).success
     graph.close()
 
 

@@ -35,6 +35,7 @@ class Command:
         environment = {k: v for k, v in os.environ.items() if k != TOKEN_VARIABLE}
         self.process: Process = subprocess.Popen(
             [sys.executable, "-c", program, *arguments],
+            stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
@@ -113,6 +114,20 @@ def test_what_does_not_end_in_time_is_given_up(command, held):
             question(1), lambda _: server.process.send_signal(signal.SIGTERM)
         )
     assert server.end()[0] == 0
+    assert held.cancelled.wait(PATIENCE_S)
+
+
+def test_whose_parent_dies_gives_up_what_is_under_way_and_ends(command, held):
+    server = command(held.url, "--grace", "0", "--until-eof")
+    held.allow()
+
+    def die(_: str) -> None:
+        server.process.stderr.close()
+        server.process.stdin.close()
+
+    with pytest.raises(EngineError, match="shutting down"):
+        HttpEngine(server.url).ask(question(1), die)
+    assert server.process.wait(PATIENCE_S) == 0
     assert held.cancelled.wait(PATIENCE_S)
 
 

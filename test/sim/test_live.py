@@ -181,6 +181,15 @@ def test_closing_twice_is_fine_and_nothing_is_done_afterwards() -> None:
         world.call(lambda: None)
 
 
+def test_an_errand_for_a_closed_world_ends_as_stopped() -> None:
+    world, base = live()
+    world.close()
+    told = Told(base)
+    world.submit("base", told.errand)
+    assert told.ending.result(timeout=0) == Ending(Cause.STOPPED, "the simulator is closed")
+    assert not told.begun.is_set()
+
+
 def test_a_world_that_cannot_be_made_says_why() -> None:
     def make() -> Running:
         raise InputError("there is no such world")

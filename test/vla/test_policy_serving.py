@@ -262,16 +262,28 @@ def test_a_server_that_stops_in_the_middle_of_a_chunk_is_a_named_loss(serve, ask
         with pytest.raises(EngineLostError, match="went away before its answer") as error:
             client.infer(seeing())
         caught.append(error)
+        policy.allowed.release()
 
     waiting = threading.Thread(target=lose)
     waiting.start()
     assert policy.begun.acquire(timeout=PATIENCE_S)
     assert server.stop()
     waiting.join(PATIENCE_S)
-    policy.allowed.release()
     assert caught
     with pytest.raises(EngineError, match="no policy answers at"):
         client.infer(seeing())
+
+
+def test_a_policy_that_hangs_is_told_and_may_end_later(serve, ask, monkeypatch):
+    monkeypatch.setattr("rynn_brain_ros.vla.serving._CLOSING_S", 1.0)
+    policy = HeldPolicy()
+    server = serve(policy)
+    with pytest.raises(EngineError, match="did not answer within"):
+        ask(server, timeout_s=0.1).infer(seeing())
+    assert not server.stop()
+    assert not server.running
+    policy.allowed.release()
+    assert server.stop()
 
 
 def test_the_loop_holds_when_its_server_dies_in_the_middle_of_a_chunk(serve, ask):
@@ -324,6 +336,22 @@ def test_a_server_that_is_frozen_is_a_named_error_even_while_pictures_are_sent(t
                 client.infer(seeing(images=large))
         finally:
             process.kill()
+
+
+def test_closing_a_client_while_it_connects_anew_leaves_no_connection(serve, ask, monkeypatch):
+    server, opened = serve(ScriptedPolicy()), PolicyClient._opening
+    client = ask(server)
+    client._drop()  # as after an answer that did not come
+
+    def opened_and_closed(self):
+        client.close()
+        return opened(self)
+
+    monkeypatch.setattr(PolicyClient, "_opening", opened_and_closed)
+    with pytest.raises(EngineError, match="was closed"):
+        client.infer(seeing())
+    assert client._link is None
+    eventually(lambda: server.n_clients == 0)
 
 
 def test_another_policy_at_the_same_address_is_refused(serve, ask):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -19,6 +20,7 @@ pytest.importorskip("transformers", reason="the extra model is not installed")
 pytest.importorskip("websockets", reason="the extra policy is not installed")
 pytest.importorskip("msgpack", reason="the extra policy is not installed")
 
+from policy_parts import seeing  # noqa: E402
 from tiny_policies import observation, spec, statistics  # noqa: E402
 
 from rynn_brain_ros.cli import main  # noqa: E402
@@ -80,6 +82,46 @@ def test_it_answers_as_the_policy_does_and_ends_when_told(policy: Path, start: S
     np.testing.assert_allclose(chunk, CheckpointPolicy(load_policy(policy)).infer(SEEN), atol=1e-4)
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_policy_that_hangs_does_not_keep_the_process(heard: bool):
+    program = (
+        "import sys, threading; sys.path.insert(0, sys.argv[1])\n"
+        "from policy_parts import ScriptedPolicy\n"
+        "from rynn_brain_ros.cli import main, serving_policies\n"
+        "def hang(_):\n"
+        "    print('asked', flush=True)\n"
+        "    threading.Event().wait()\n"
+        "serving_policies._open = lambda _: ScriptedPolicy(hang)\n"
+        "sys.exit(main(['serve-policy', 'hung', '--port', '0', '--until-eof']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(Path(__file__).parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        try:
+            url = re.findall(r"ws://\S+:\d+", process.stderr.readline())[0]
+            with (
+                closing(PolicyClient(url, timeout_s=PATIENCE_S)) as client,
+                ThreadPoolExecutor(1) as pool,
+            ):
+                asked = pool.submit(client.infer, seeing())
+                assert process.stdout.readline() == "asked\n"
+                if not heard:
+                    process.stderr.close()
+                process.stdin.close()
+                with pytest.raises(EngineError):
+                    asked.result(PATIENCE_S)
+            assert process.wait(PATIENCE_S) == 3
+            if heard:
+                assert "the policy or a connection does not end" in process.stderr.read()
+        finally:
+            process.kill()
 
 
 def test_how_far_a_chunk_is_bound_to_the_one_before_is_chosen(policy: Path, start: Start):
