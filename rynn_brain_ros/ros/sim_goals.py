@@ -4,6 +4,7 @@ thread, waited for without holding an executor's thread."""
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future as PlainFuture
 from typing import Any, Protocol
@@ -142,11 +143,12 @@ class GoalServers:
                 self._node.get_logger().warning(f"{name}: nothing is simulated now")
                 return response  # as it comes it says that nothing was done
             try:
-                answered = live.call(lambda: answer(request, response))
+                return await self._awaited(live.call(lambda: answer(request, response)))
             except InputError as error:  # the world broke: the node lives on until it is made anew
                 self._node.get_logger().warning(f"{name}: {error}")
-                return response
-            return await self._awaited(answered)
+            except Exception as error:  # noqa: BLE001  # no request may end the node
+                self._node.get_logger().error("".join(traceback.format_exception(error)))
+            return type_.Response()  # this one may be half filled in
 
         return self._node.create_service(type_, name, callback, callback_group=self._group)
 

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -209,7 +210,7 @@ class LiveWorld:
     ) -> None:
         self._factor, self._on_failure = factor, on_failure
         self._changed = threading.Condition()
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[tuple[Callable[[], None], Future[Any]]] = deque()
         self._is_going = self._is_closing = False
         self._shift_ns = 0
         self._behind_s = 0.0
@@ -245,7 +246,8 @@ class LiveWorld:
         errand.end(Ending(Cause.STOPPED, _CLOSED))
 
     def call(self, function: Callable[[], T]) -> Future[T]:
-        """Done in the world's thread, between two steps. Raises `InputError` once it is closed."""
+        """Done in the world's thread, between two steps. Raises `InputError` once it is closed, and
+        so does the future where that happens first."""
         future: Future[T] = Future()
 
         def answer() -> None:
@@ -257,7 +259,7 @@ class LiveWorld:
         with self._changed:
             if self._is_closing:
                 raise InputError(_CLOSED)
-            self._calls.append(answer)
+            self._calls.append((answer, future))
             self._changed.notify_all()
         return future
 
@@ -269,7 +271,7 @@ class LiveWorld:
     def pause(self, text: str) -> None:
         """What moves comes to rest, every errand ends with ``text`` as its reason, and time stops.
         Waits for that."""
-        if self._thread.is_alive():
+        with suppress(InputError):  # in a world that is closed nothing moves
             self.call(lambda: self._come_to_rest(text)).result()
 
     def close(self) -> None:
@@ -296,7 +298,8 @@ class LiveWorld:
         finally:
             with self._changed:
                 self._is_closing = True
-            self._answer_calls()
+            for _, future in self._calls:
+                future.set_exception(InputError(_CLOSED))
             for lane in running.lanes.values():
                 lane.abandon(_CLOSED)
             running.world.close()
@@ -320,7 +323,8 @@ class LiveWorld:
 
     def _answer_calls(self) -> None:
         while self._calls:
-            self._calls.popleft()()
+            answer, _ = self._calls.popleft()
+            answer()
 
     def _pass_time(self, running: Running, due_s: float) -> float:
         """One control period where it is due. Returns when the next one is."""

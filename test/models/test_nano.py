@@ -36,7 +36,7 @@ def nano() -> Engine:
 
 @pytest.fixture(scope="module")
 def asked():
-    return held_out("episode", SEED, 120)
+    return held_out("episode", SEED, 80)
 
 
 def test_it_points_into_the_named_thing_on_tables_it_never_saw(nano: Engine, asked):
@@ -48,14 +48,14 @@ def test_it_points_into_the_named_thing_on_tables_it_never_saw(nano: Engine, ask
 
 
 def test_it_chooses_the_newest_frame_that_shows_the_thing(nano: Engine):
-    found = summary(ask_all(nano, held_out("film", SEED, 40)))
+    found = summary(ask_all(nano, held_out("film", SEED, 24)))
     assert found["valid"] >= 0.95
     assert found["frame_right"] >= 0.85
     assert found["point_inside"] >= 0.85
 
 
 def test_it_takes_the_right_step_on_tables_it_never_saw(nano: Engine):
-    found = evaluate_plans(nano, SEED, 60)
+    found = evaluate_plans(nano, SEED, 40)
     assert found["step_right"] >= 0.75
     assert found["point_inside"] >= 0.9
 

@@ -121,6 +121,24 @@ def test_services_of_a_world_that_broke_answer_and_it_can_be_made_anew(
     graph.close()
 
 
+def test_a_service_that_fails_says_no_and_the_simulator_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = SimGraph(objects="red cube", picture_rate=1.0)
+    graph.bring_up()
+    assert graph.sim.robot is not None
+
+    def fails(_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    client = graph.client.create_client(ApplyPlanningScene, "apply_planning_scene")
+    with monkeypatch.context() as broken:
+        broken.setattr(graph.sim.robot, "apply_scene", fails)
+        assert not graph.call(client, ApplyPlanningScene.Request()).success
+    assert graph.call(client, ApplyPlanningScene.Request()).success
+    graph.close()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -181,6 +181,24 @@ def test_closing_twice_is_fine_and_nothing_is_done_afterwards() -> None:
         world.call(lambda: None)
 
 
+def test_what_is_asked_of_a_world_that_breaks_is_answered_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, _ = live()
+    asked: list[Future[None]] = []
+
+    def broken(seconds: float) -> None:
+        asked.append(world.call(lambda: None))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(world.running.world, "step", broken)
+    world.resume()
+    world.pause("switched off")  # before or after it broke
+    world.close()
+    assert all(isinstance(future.exception(timeout=0), InputError) for future in asked)
+    world.pause("switched off")
+
+
 def test_an_errand_for_a_closed_world_ends_as_stopped() -> None:
     world, base = live()
     world.close()
