@@ -42,7 +42,7 @@ N_DRIVES = 8
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Picture]:
-    return list(islice(room_pictures(seed=4), N_DRIVES * PER_DRIVE))
+    return list(islice(room_pictures(seed=5), N_DRIVES * PER_DRIVE))
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +64,10 @@ def routes(drives: list[list[Truth]]) -> list[tuple[Route, list[Truth]]]:
 
 
 def test_a_seed_always_draws_the_same_rooms(pictures: list[Picture]):
-    again = list(islice(room_pictures(seed=4), 3))
+    again = list(islice(room_pictures(seed=5), 3))
     assert [p.map_png for p in again] == [p.map_png for p in pictures[:3]]
     assert [p.things for p in again] == [p.things for p in pictures[:3]]
-    assert next(room_pictures(seed=5)).map_png != pictures[0].map_png
+    assert next(room_pictures(seed=9)).map_png != pictures[0].map_png
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -53,6 +53,7 @@ from training.nano.judging import FORMS, as_frame, median, overlap, share
 from training.nano.lessons import Exchange, Lesson
 from training.nano.pictures import Picture, picture_of, table_pictures
 from training.nano.rooms import room_pictures
+from training.nano.save import PROVENANCE
 from training.nano.teacher import Teacher
 from training.nano.truth import SeenThing, Truth, truth_of
 
@@ -254,10 +255,16 @@ def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dic
                 found["controls"] = controls(engine, asked)
         found["plans"] = evaluate_plans(engine, seed, count)
         found |= evaluate_tasks(engine, seed, count)
-        found[ROOM] = summary(ask_all(engine, held_out(ROOM, seed, count)))
-        found[ROUTES] = evaluate_routes(engine, seed, count)
+        if _was_taught_rooms(path):
+            found[ROOM] = summary(ask_all(engine, held_out(ROOM, seed, count)))
+            found[ROUTES] = evaluate_routes(engine, seed, count)
     asked = held_out("episode", seed, count)
     return {**found, **{how: quantized(path, how, asked, answers) for how in QUANTIZED}}
+
+
+def _was_taught_rooms(path: Path) -> bool:
+    told = json.loads((path / PROVENANCE).read_text(encoding="utf-8"))
+    return bool(told["recipe"].get("route_share"))
 
 
 def as_taught(loaded: Loaded) -> Loaded:
