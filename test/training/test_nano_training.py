@@ -788,7 +788,7 @@ def test_where_a_plan_answers_it_must_know_what_is_wanted_and_what_is_missing(
     for _ in range(60):
         plan = teacher.plan(0, False, turns[: len(Turn)])
         assert plan is not None
-        row = scribe.plan(plan)
+        row = scribe.talk(plan)
         batch = assemble(scribe, [row], [[turns[picture] for picture, _ in row.frames]])
         for (_, at, wanted), said in zip(batch.wanted, row.said, strict=True):
             words = plan.instruction.lower().split()
@@ -808,7 +808,7 @@ def test_a_plan_is_read_in_the_tokens_that_the_engine_reads(tokenizer, plans: li
     scribe = Scribe(tokenizer)
     for plan in plans:
         whole = chat_tokens(tokenizer, plan.messages())
-        assert without_surplus(scribe, scribe.plan(plan).ids) == whole
+        assert without_surplus(scribe, scribe.talk(plan).ids) == whole
 
 
 def chat_tokens(tokenizer, messages: Sequence[Message]) -> list[int]:
@@ -836,7 +836,7 @@ def test_visual_tokens_are_told_what_holds_their_thing(
 ):
     scribe, found = Scribe(tokenizer), set()
     for plan in plans:
-        row = scribe.plan(plan)
+        row = scribe.talk(plan)
         shown = [turns[picture] for picture, _ in row.frames]
         batch = assemble(scribe, [row], [shown])
         for b, at, holder in batch.held:
@@ -867,10 +867,16 @@ SMALL = Recipe(
     hints=Schedule(2, 3e-3),
     products=Schedule(4, 1e-3),
     kept_lessons=4,
-    plan_share=0.5,
+    lessons=4,
+    plans=2,
+    routes=2,
+    plan_share=0.4,
+    room_share=0.3,
+    route_share=0.3,
     film_shards=1,
     turn_shards=1,
-    scene_shard=24,
+    room_shards=1,
+    scene_shard=40,
     known_pictures=16,
 )
 
@@ -924,6 +930,11 @@ def test_the_model_card_tells_what_was_measured_and_every_recipe(tmp_path: Path)
     assert text.index("Code c2") < text.index('{"seed": 5}') < text.index("code b1")
     assert text.index("code b1") < text.index('{"seed": 1}')
     assert f"{100 * measured['film']['point_inside']:.1f} %" in text
+    ways = {"ways": 3, "all_right": 0.25, "stop_wrong": 0.125}
+    with_rooms = card(
+        {**measured, "room": measured["episode"], "routes": ways}, {**told, "code": "c"}
+    )
+    assert "3 answers on the way to it" in with_rooms and "| 25.0 % |" in with_rooms
     curve = [{"stage": "everything", "step": n, "near": n / 9} for n in range(9)]
     draw_curves(curve, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 2000

@@ -6,7 +6,8 @@ that it never saw.
 Three kinds of pictures: ``episode`` is a table as the demo and `rynn-brain evaluate` set it,
 ``wild`` one as in training (crowded, stacked, in the hand, other lamps and colours), ``film`` the
 newest frames of a table on which things come, go and are moved. Plans are judged turn by turn, and
-free places, ways and counts by themselves, whether the profile says that it knows them or not. Two
+free places, ways, counts, and rooms with the way through them by themselves, whether the profile
+says that it knows them or not. Two
 controls show that it looks: the same questions with the picture of another table, and answers
 scored on another thing than the one asked for. No grammar holds the answers: their form is nano's
 own.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -31,6 +32,8 @@ from rynn_brain_ros.language import parse
 from rynn_brain_ros.models.local.engine import LocalEngine
 from rynn_brain_ros.models.local.loading import Loaded, load
 from rynn_brain_ros.models.profiles import NANO
+from rynn_brain_ros.sim.furnishing import KINDS as FURNITURE
+from rynn_brain_ros.sim.objects import SHAPES
 from rynn_brain_ros.sim.table import TableWorld
 from rynn_brain_ros.sim.table_layout import random_scene
 from rynn_brain_ros.values import (
@@ -43,16 +46,20 @@ from rynn_brain_ros.values import (
 )
 from training.nano.camera import SEEN_PX
 from training.nano.evaluate_plans import evaluate_plans
+from training.nano.evaluate_routes import evaluate_routes
 from training.nano.evaluate_tasks import TAUGHT, evaluate_tasks
 from training.nano.films import PER_FILM, film_pictures
 from training.nano.judging import FORMS, as_frame, median, overlap, share
 from training.nano.lessons import Exchange, Lesson
-from training.nano.pictures import TablePicture, picture_of, table_pictures
+from training.nano.pictures import Picture, picture_of, table_pictures
+from training.nano.rooms import room_pictures
+from training.nano.save import PROVENANCE
 from training.nano.teacher import Teacher
 from training.nano.truth import SeenThing, Truth, truth_of
 
 HELD_OUT_SEED = 900_000
 KINDS = ("episode", "wild", "film")
+ROOM, ROUTES = "room", "routes"
 QUANTIZED = ("none", "int8", "nf4")
 """``none`` is in 16 bits, as it is stored. Layers of its widths cannot be computed in nf4 on a
 processor: their weights are rounded to it, and computed in 16 bits as a GPU does."""
@@ -91,7 +98,9 @@ class Result:
 def held_out(kind: str, seed: int, count: int) -> list[Asked]:
     """``count`` questions about fresh tables of a kind, every fifth about what is not there."""
     pictures, n_frames = _SOURCES[kind](seed), NANO.most_frames if kind == "film" else 1
-    teacher, rng = Teacher(np.random.default_rng((seed, 1))), np.random.default_rng((seed, 2))
+    shapes = FURNITURE if kind == ROOM else SHAPES
+    teacher = Teacher(np.random.default_rng((seed, 1)), shapes=shapes)
+    rng = np.random.default_rng((seed, 2))
     asked: list[Asked] = []
     while len(asked) < count:
         some = list(islice(pictures, PER_FILM if kind == "film" else 1))[-n_frames:]
@@ -102,7 +111,7 @@ def held_out(kind: str, seed: int, count: int) -> list[Asked]:
     return asked[:count]
 
 
-def _episode_pictures(seed: int) -> Iterator[TablePicture]:
+def _episode_pictures(seed: int) -> Iterator[Picture]:
     """What the demo's camera sees before anything is moved."""
     while True:
         scene = random_scene(seed)
@@ -114,7 +123,12 @@ def _episode_pictures(seed: int) -> Iterator[TablePicture]:
         seed += 1
 
 
-_SOURCES = {"episode": _episode_pictures, "wild": table_pictures, "film": film_pictures}
+_SOURCES: Mapping[str, Callable[[int], Iterator[Picture]]] = {
+    "episode": _episode_pictures,
+    "wild": table_pictures,
+    "film": film_pictures,
+    ROOM: room_pictures,
+}
 
 
 def _asked(
@@ -241,13 +255,21 @@ def evaluate(path: Path, count: int, seed: int = HELD_OUT_SEED) -> dict[str, dic
                 found["controls"] = controls(engine, asked)
         found["plans"] = evaluate_plans(engine, seed, count)
         found |= evaluate_tasks(engine, seed, count)
+        if _was_taught_rooms(path):
+            found[ROOM] = summary(ask_all(engine, held_out(ROOM, seed, count)))
+            found[ROUTES] = evaluate_routes(engine, seed, count)
     asked = held_out("episode", seed, count)
     return {**found, **{how: quantized(path, how, asked, answers) for how in QUANTIZED}}
 
 
+def _was_taught_rooms(path: Path) -> bool:
+    told = json.loads((path / PROVENANCE).read_text(encoding="utf-8"))
+    return bool(told["recipe"].get("route_share"))
+
+
 def as_taught(loaded: Loaded) -> Loaded:
     """It can be asked all that it is taught, be it good enough to be known or not."""
-    knows = loaded.profile.knows | TAUGHT
+    knows = loaded.profile.knows | TAUGHT | {Task.NAVIGATE}
     return replace(loaded, profile=replace(loaded.profile, knows=knows))
 
 

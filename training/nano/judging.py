@@ -18,7 +18,7 @@ from rynn_brain_ros.values import (
     Task,
     Trajectory,
 )
-from training.nano.pictures import TablePicture
+from training.nano.pictures import Picture
 
 FORMS: Mapping[Task, type[AnyGrounding]] = {
     Task.AFFORDANCE: Affordance,
@@ -29,7 +29,7 @@ FORMS: Mapping[Task, type[AnyGrounding]] = {
 """Of answers."""
 
 
-def as_frame(picture: TablePicture, number: int) -> SelectedFrame:
+def as_frame(picture: Picture, number: int) -> SelectedFrame:
     color = EncodedImage("rgb8; jpeg compressed bgr8", picture.jpeg, compressed=True)
     return select(Frame("front", number, "front", color))
 

@@ -28,6 +28,8 @@ from rynn_brain_ros.values import (
 
 GENERATION = Generation.V1_0
 ABSTENTION = format_grounding(NoGrounding(None, (), (0, 0), "", abstained=True))
+Shot = tuple[int, bool]
+"""A picture of the pool, and whether it is shown mirrored."""
 Place = tuple[int, int]
 """A frame, and a thing's number."""
 

@@ -34,7 +34,15 @@ from rynn_brain_ros.sim.table_scene import (
 )
 from rynn_brain_ros.sim.tabletop import Thing
 from rynn_brain_ros.values import Point2, RigidTransform, Vector3
-from training.nano.camera import CAMERA_PX, SEEN_PX, table_at
+from training.nano.camera import (
+    CAMERA_PX,
+    SEEN_PX,
+    as_jpeg,
+    as_png,
+    exposed,
+    opened,
+    table_at,
+)
 from training.nano.spots import free_spot, spots_beside
 
 MIN_SEEN_PX = 24
@@ -43,7 +51,6 @@ MIN_SEEN_PX = 24
 _X_M, _Y_M = (0.27, 0.74), (-0.45, 0.45)
 _SOLID = ("cube", "ball", "cylinder")
 _AWAY_M = (0.0, 0.0, -20.0)
-_JPEG_QUALITY = 92
 _SPOTS = 40
 PROBE = Thing("to be put down", "red", "cube", (0.0, 0.0), (0.044, 0.044, 0.044))
 """What a spot beside a thing is free for, where nothing is in the hand."""
@@ -60,6 +67,7 @@ class Seen:
     shape: str
     holder: int
     beside: Point2 | None = None
+    way: str = ""
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -84,24 +92,30 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class TablePicture:
+class Picture:
     """``jpeg`` as the camera sends it, `CAMERA_PX`; ``map_png`` says which thing each pixel of
     `SEEN_PX` shows (uint8, 0 none); ``things`` are all that are in the scene, seen or not."""
 
     jpeg: bytes
     map_png: bytes
     things: tuple[Seen, ...]
-    ground: Ground
 
     def pixels(self) -> NDArray[np.uint8]:
         """RGB as the model is shown it, uint8 [240, 320, 3]."""
-        bgr = _opened(self.jpeg, cv2.IMREAD_COLOR)
+        bgr = opened(self.jpeg, cv2.IMREAD_COLOR)
         small = cv2.resize(bgr[..., ::-1], SEEN_PX, interpolation=cv2.INTER_AREA)
         return np.ascontiguousarray(small)
 
     def numbers(self) -> NDArray[np.uint8]:
         """Which thing each pixel shows, uint8 [240, 320]."""
-        return _opened(self.map_png, cv2.IMREAD_UNCHANGED)
+        return opened(self.map_png, cv2.IMREAD_UNCHANGED)
+
+
+@dataclass(frozen=True)
+class TablePicture(Picture):
+    """A picture of a table."""
+
+    ground: Ground
 
 
 def table_pictures(seed: int, per_table: int = 2) -> Iterator[TablePicture]:
@@ -124,9 +138,9 @@ def picture_of(world: TableWorld) -> TablePicture:
         mask = world.mask("front", thing.name).astype(np.uint8)
         numbers[cv2.resize(mask, SEEN_PX, interpolation=cv2.INTER_NEAREST) > 0] = seen.number
     picture = world.render("front")
-    packed = cv2.imencode(".png", numbers)[1].tobytes()
+    packed = as_png(numbers)
     ground = Ground(dict(enumerate(world.scene.things, start=1)), world.scene.T_base_front)
-    return TablePicture(_jpeg(picture.rgb), packed, tuple(things), ground)
+    return TablePicture(as_jpeg(picture.rgb), packed, tuple(things), ground)
 
 
 # --- a table --------------------------------------------------------------------------------------
@@ -258,8 +272,8 @@ def pictures_of(
             ground = Ground(_standing(data, scene, elsewhere), scene.T_base_front)
             beside = _beside(ground, pose.held or PROBE, geoms == table)
             yield TablePicture(
-                _jpeg(with_grain(_exposed(rgb, rng), rng)),
-                cv2.imencode(".png", _numbers(model, scene, geoms))[1].tobytes(),
+                as_jpeg(with_grain(exposed(rgb, rng), rng)),
+                as_png(_numbers(model, scene, geoms)),
                 tuple(
                     Seen(
                         number,
@@ -363,31 +377,9 @@ def _repaint(model: Any, rng: np.random.Generator) -> None:
         model.geom(name).rgba[:3] = rng.uniform(0.25, 0.9) * rng.uniform(0.9, 1.1, 3)
 
 
-def _exposed(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Brightness, contrast and white balance of another camera; now and then out of focus."""
-    gain = rng.uniform(0.85, 1.15) * rng.uniform(0.96, 1.04, 3)
-    out = np.clip(rgb * gain + rng.uniform(-10, 10), 0, 255).astype(np.uint8)
-    if rng.random() < 0.2:
-        blurred = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.4, 1.2)))
-        return np.ascontiguousarray(blurred, np.uint8)
-    return np.ascontiguousarray(out)
-
-
 def _numbers(model: Any, scene: TableScene, geoms: NDArray[np.int32]) -> NDArray[np.uint8]:
     of_body = np.zeros(model.nbody, np.uint8)
     for number, thing in enumerate(scene.things, start=1):
         of_body[model.body(thing.name).id] = number
     owner = np.append(of_body[model.geom_bodyid], np.uint8(0))  # −1, no geom, is nobody's
     return np.asarray(owner[geoms], np.uint8)
-
-
-def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
-    return cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[
-        1
-    ].tobytes()
-
-
-def _opened(encoded: bytes, flags: int) -> NDArray[np.uint8]:
-    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    assert pixels is not None  # we encoded it
-    return np.asarray(pixels, np.uint8)

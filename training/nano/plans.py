@@ -12,21 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rynn_brain_ros.language import compose, format_grounding
+from rynn_brain_ros.language import format_grounding
 from rynn_brain_ros.sim.objects import PAINT
 from rynn_brain_ros.sim.table_tasks import Relation
 from rynn_brain_ros.values import (
     Affordance,
     Area,
     Box,
-    FrameSet,
-    Message,
-    Query,
     Task,
-    TextPart,
 )
-from rynn_brain_ros.values import Turn as Past
-from training.nano.lessons import ABSTENTION, GENERATION, NO_PICTURE, Mark
+from training.nano.lessons import ABSTENTION, Mark
+from training.nano.talks import Talk, TalkTurn
 from training.nano.teacher import PUT_TO, kinds_in
 from training.nano.truth import SeenThing, Truth
 from training.nano.turns import PLACE, THING, Turn
@@ -87,37 +83,16 @@ _IS_BEYOND, _CONTRARY = 0.15, 0.35
 
 
 @dataclass(frozen=True)
-class PlanTurn:
-    """``place`` is where the thing is: (frame of all that the plan shows, thing's number);
-    ``beside`` where that is seen which it is to go into, onto or beside. ``missing`` is the thing
-    of which the answer says that it is not there."""
+class Plan(Talk):
+    """``relation`` is what the instruction wants, ``None`` what is not taught."""
 
-    frames: tuple[tuple[int, bool], ...]
-    answer: str
-    marks: tuple[Mark, ...]
-    place: tuple[int, int] | None
-    beside: tuple[int, int] | None = None
-    missing: int | None = None
+    task = Task.PLAN
 
-
-@dataclass(frozen=True)
-class Plan:
-    """``nouns`` with their kinds by the number of their thing; ``relation`` is what the instruction
-    wants, ``None`` what is not taught."""
-
-    instruction: str
     relation: Relation | None
-    nouns: Mapping[int, tuple[str, tuple[str, str]]]
-    turns: tuple[PlanTurn, ...]
 
-    def messages(self) -> tuple[Message, ...]:
-        """All, with the last answer; pictures are stand-ins."""
-        shown = [FrameSet((NO_PICTURE,) * len(turn.frames), 10240) for turn in self.turns]
-        pairs = zip(shown, self.turns, strict=True)
-        *past, last = (Past(frames, turn.answer) for frames, turn in pairs)
-        query = Query("q", Task.PLAN, self.instruction, last.frames, history=tuple(past))
-        answer = Message("assistant", (TextPart(last.answer),))
-        return (*compose(query, GENERATION), answer)
+    @property
+    def wanted(self) -> int:
+        return len(TAUGHT) if self.relation is None else TAUGHT.index(self.relation)
 
 
 class PlanTeacher:
@@ -141,15 +116,15 @@ class PlanTeacher:
             return self._declined(first, mirrored, truths)
         if self._rng.random() < _ABSENT:
             return self._absent(first, mirrored, truths, relation)
-        turns: list[PlanTurn] = []
+        turns: list[TalkTurn] = []
         for state in self._states(relation):
             seen = [Turn.MOVING, state] if turns and self._rng.random() < _TWO_FRAMES else [state]
             before = sum(len(turn.frames) for turn in turns)
             said = _Saying(truths, mirrored, relation, shown, state, before, len(seen) - 1)
             frames = tuple((first + picture, mirrored) for picture in seen)
-            turns.append(PlanTurn(frames, *said.answer(), said.beside()))
+            turns.append(TalkTurn(frames, *said.answer(), said.beside()))
         nouns = {number: self._noun(truths, number) for number in (THING, PLACE)}
-        return Plan(self._sentence(relation, nouns), relation, nouns, tuple(turns))
+        return Plan(self._sentence(relation, nouns), nouns, tuple(turns), relation)
 
     def _states(self, relation: Relation) -> list[Turn]:
         """What each turn finds."""
@@ -173,8 +148,8 @@ class PlanTeacher:
         nouns = {missing: (" ".join(kind), kind), PLACE + THING - missing: there}
         answer = f"I see no {' '.join(kind)}. {ABSTENTION}"
         shown = ((first + Turn.BEFORE, mirrored),)
-        turn = PlanTurn(shown, answer, (), None, missing=missing)
-        return Plan(self._sentence(relation, nouns), relation, nouns, (turn,))
+        turn = TalkTurn(shown, answer, (), None, missing=missing)
+        return Plan(self._sentence(relation, nouns), nouns, (turn,), relation)
 
     def _declined(self, first: int, mirrored: bool, truths: Sequence[Truth]) -> Plan:
         """More than it knows, of things that are there."""
@@ -182,8 +157,8 @@ class PlanTeacher:
         kinds = kinds_in(truths[Turn.BEFORE])
         nouns = [" ".join(kinds[n]) for n in self._rng.permutation(len(kinds))]
         nouns = (nouns * 4)[: words.count("{}")]
-        turn = PlanTurn(((first + Turn.BEFORE, mirrored),), DECLINED, (), None)
-        return Plan(self._capitalized(words.format(*nouns)), None, {}, (turn,))
+        turn = TalkTurn(((first + Turn.BEFORE, mirrored),), DECLINED, (), None)
+        return Plan(self._capitalized(words.format(*nouns)), {}, (turn,), None)
 
     def _capitalized(self, text: str) -> str:
         return text[0].upper() + text[1:] if self._rng.random() < 0.4 else text

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.nano.camera import SEEN_PX
-from training.nano.pictures import Seen, TablePicture, table_pictures
+from training.nano.pictures import Picture, Seen, table_pictures
 from training.nano.team import ALONE, Team
 
 
@@ -28,7 +28,7 @@ def draw_pool(
     seed: int,
     shards: range,
     size: int,
-    pictures: Callable[[int], Iterator[TablePicture]] = table_pictures,
+    pictures: Callable[[int], Iterator[Picture]] = table_pictures,
 ) -> None:
     """``shards`` of ``size`` pictures each, those that are not there yet, of ``pictures`` without
     end from a seed."""
@@ -38,7 +38,7 @@ def draw_pool(
             _draw_shard(path, pictures(seed * 1000 + number), size)
 
 
-def _draw_shard(path: Path, pictures: Iterator[TablePicture], size: int) -> None:
+def _draw_shard(path: Path, pictures: Iterator[Picture], size: int) -> None:
     unfinished = path.with_suffix(".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -56,17 +56,21 @@ def _draw_shard(path: Path, pictures: Iterator[TablePicture], size: int) -> None
 
 
 class Pool:
-    """The whole shards of a folder as one sequence, read from disk as they are needed."""
+    """The whole shards of some folders as one sequence, read from disk as they are needed."""
 
-    def __init__(self, folder: Path, team: Team = ALONE) -> None:
+    def __init__(self, *folders: Path, team: Team = ALONE) -> None:
         """Of a ``team`` each has shards of its own."""
-        shards = sorted(path for path in folder.iterdir() if path.suffix != ".part")
-        self.shards = tuple(path.name for path in shards)
-        if len(shards) < team.size:
-            raise FileNotFoundError(
-                f"{folder} holds {len(shards)} shards for {team.size} workers: draw more"
-            )
-        shards = shards[team.rank :: team.size]
+        everybodys: list[Path] = []
+        shards: list[Path] = []
+        for folder in folders:
+            whole = sorted(path for path in folder.iterdir() if path.suffix != ".part")
+            if len(whole) < team.size:
+                raise FileNotFoundError(
+                    f"{folder} holds {len(whole)} shards for {team.size} workers: draw more"
+                )
+            everybodys += whole
+            shards += whole[team.rank :: team.size]
+        self.shards = tuple(path.name for path in everybodys)
         self._images = [np.load(path / "images.npy", mmap_mode="r") for path in shards]
         self._maps = [np.load(path / "maps.npy", mmap_mode="r") for path in shards]
         self._places = [(n, i) for n, maps in enumerate(self._maps) for i in range(len(maps))]

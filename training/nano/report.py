@@ -25,7 +25,15 @@ from rynn_brain_ros.models.profiles import NANO
 from rynn_brain_ros.planning import ask
 from rynn_brain_ros.values import Query
 from rynn_brain_ros.view.overlay import draw
-from training.nano.evaluate import HELD_OUT_SEED, KINDS, QUANTIZED, evaluate, held_out
+from training.nano.evaluate import (
+    HELD_OUT_SEED,
+    KINDS,
+    QUANTIZED,
+    ROOM,
+    ROUTES,
+    evaluate,
+    held_out,
+)
 from training.nano.evaluate_tasks import FRAMES
 from training.nano.evaluate_tasks import KINDS as TASK_KINDS
 from training.nano.save import BEGAN_WITH, PROVENANCE
@@ -59,6 +67,14 @@ _TASK_ROWS = (
     ("abstained_right", "`<no object>`, or 0, where nothing like it is there", "share"),
     ("grounded", "a right box in the reasoning", "share"),
     ("valid", "answers in the right form, no grammar used", "share"),
+)
+_WAY_ROWS = (
+    ("all_right", "the right arrows, all of them", "share"),
+    ("first_right", "the right first arrow", "share"),
+    ("stop_right", "`STOP` where it is arrived", "share"),
+    ("stop_wrong", "`STOP` where it is not", "share"),
+    ("declined_right", "says that it is not there where it is not", "share"),
+    ("declined_wrong", "says so where it is", "share"),
 )
 _QUANTIZED_ROWS = (
     *_ROWS[:4],
@@ -170,6 +186,7 @@ def card(found: Mapping[str, Mapping[str, float]], told: Mapping[str, Any]) -> s
         quantized=_table(quantized, _QUANTIZED_ROWS),
         plans=_plans(found["plans"]),
         tasks=_tasks({kind: found[kind] for kind in TASK_KINDS if kind in found}),
+        rooms=_rooms(found),
         recipe=json.dumps(told["recipe"]),
         began=_began(told.get(BEGAN_WITH)),
     )
@@ -196,6 +213,17 @@ def _tasks(found: Mapping[str, Mapping[str, float]]) -> str:
     shown = f"half about a crowded table, half about {FRAMES} frames of a film"
     told = f"Taught and not known yet, {count} questions of each kind, {shown}:"
     return f"{told}\n\n{_table(found, _TASK_ROWS)}\n\n"
+
+
+def _rooms(found: Mapping[str, Mapping[str, float]]) -> str:
+    """Nothing of what was measured before there were rooms."""
+    if ROOM not in found:
+        return ""
+    room, routes = found[ROOM], found[ROUTES]
+    views = f"Furniture in {int(room['questions'])} views of rooms"
+    ways = f"{int(routes['ways'])} answers on the way to it, each with the true way before it"
+    tables = (_table({"rooms": room}, _ROWS), _table({"ways": routes}, _WAY_ROWS))
+    return f"{views}, and {ways}:\n\n{tables[0]}\n\n{tables[1]}\n\n"
 
 
 def _table(columns: Mapping[str, Mapping[str, float]], rows: Sequence[tuple[str, str, str]]) -> str:

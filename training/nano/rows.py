@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from rynn_brain_ros.models.local.prompt import ImageSpan, Prompt
-from rynn_brain_ros.sim.objects import SHAPES
-from rynn_brain_ros.values import ImagePart, Task
+from rynn_brain_ros.values import Task, TextPart
 from training.nano.camera import SEEN_PX
 from training.nano.lessons import Exchange, Lesson, Mark, Place, opening
 from training.nano.network import TOKEN_PX
-from training.nano.plans import TAUGHT, Plan
-from training.nano.truth import COLORS, Truth
+from training.nano.plans import TAUGHT
+from training.nano.talks import Talk, TalkTurn
+from training.nano.truth import ALL_SHAPES, COLORS, Truth
 from training.nano.words import number_tokens
 
 ROWS, COLUMNS = SEEN_PX[1] // TOKEN_PX, SEEN_PX[0] // TOKEN_PX
@@ -114,7 +114,7 @@ class Scribe:
     """Lessons as rows."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
         self.numbers = number_tokens(tokenizer)
         self._is_number = set(self.numbers)
@@ -131,56 +131,57 @@ class Scribe:
             self._ask(row, exchange, number, lesson.manner.thinking)
         return row
 
-    def plan(self, plan: Plan) -> Row:
+    def talk(self, talk: Talk) -> Row:
         """The whole conversation; nouns stand before the pictures."""
-        row = Row([frame for turn in plan.turns for frame in turn.frames])
-        turns = iter(plan.turns)
+        row = Row(list(talk.frames))
+        turns = iter(talk.turns)
         noun_at: dict[int, int] = {}
-        wanted = len(TAUGHT) if plan.relation is None else TAUGHT.index(plan.relation)
-        for message in plan.messages():
+        for message in talk.messages():
             row.add(self._ids(f"<|im_start|>{message.role}\n"))
             if message.role == "assistant":
-                turn = next(turns)
-                ids = self._told(turn.answer)
-                start = row.add(ids)
-                marks = self._marked(start, ids, turn.marks)
-                places = () if turn.place is None else (turn.place,)
-                row.said.append(
-                    Said(
-                        start,
-                        start + len(ids),
-                        decided=(start,),
-                        marks=marks,
-                        places=places,
-                        beside=turn.beside,
-                        noun_at=dict(noun_at),
-                        missing=turn.missing,
-                        wanted=wanted,
-                    )
-                )
+                self._answer(row, talk, next(turns), noun_at)
                 row.add(self._ids("\n"))
                 continue
             text, index = "", 0
             for part in message.parts:
-                if isinstance(part, ImagePart):
-                    noun_at |= self._write(row, text, plan, index)
-                    index, text = index + 1, ""
-                else:
+                if isinstance(part, TextPart):
                     text += part.text
-            row.add(self._ids("<|im_end|>\n"))
+                    continue
+                noun_at |= self._named(row, text, talk)
+                self._show(row, text, index)
+                index, text = index + 1, ""
+            noun_at |= self._named(row, text, talk)
+            row.add(self._ids(text + "<|im_end|>\n"))
         return row
 
-    def _write(self, row: Row, text: str, plan: Plan, index: int) -> dict[int, int]:
-        """A picture with the words before it; where the nouns among these end, by thing."""
+    def _answer(self, row: Row, talk: Talk, turn: TalkTurn, noun_at: Mapping[int, int]) -> None:
+        ids = self._told(turn.answer)
+        start = row.add(ids)
+        end = start + len(ids)
+        row.said.append(
+            Said(
+                start,
+                end,
+                decided=tuple(range(start, end)) if turn.of_arrows else (start,),
+                marks=self._marked(start, ids, turn.marks),
+                places=() if turn.place is None else (turn.place,),
+                beside=turn.beside,
+                noun_at=dict(noun_at),
+                missing=turn.missing,
+                wanted=talk.wanted,
+            )
+        )
+
+    def _named(self, row: Row, text: str, talk: Talk) -> dict[int, int]:
+        """Where the nouns will end, by thing, when ``text`` is written."""
         found = {}
-        goal = text.find(plan.instruction)
+        goal = text.find(talk.instruction)
         if goal >= 0:
-            for thing, (noun, kind) in plan.nouns.items():
-                end = goal + plan.instruction.index(noun) + len(noun)
+            for thing, (noun, kind) in talk.nouns.items():
+                end = goal + talk.instruction.index(noun) + len(noun)
                 at = len(row.ids) + len(self._ids(text[:end])) - 1
                 row.nouns.append(Noun(at, _kind(kind)))
                 found[thing] = at
-        self._show(row, text, index)
         return found
 
     def _show(self, row: Row, label: str, index: int) -> None:
@@ -224,7 +225,7 @@ class Scribe:
         return tuple(start + n for n in opening) or (start,)
 
     def _told(self, answer: str) -> list[int]:
-        ids: list[int] = self._tokenizer(answer + "<|im_end|>", add_special_tokens=False)[
+        ids: list[int] = self.tokenizer(answer + "<|im_end|>", add_special_tokens=False)[
             "input_ids"
         ]
         return ids
@@ -236,13 +237,13 @@ class Scribe:
 
     def _ids(self, text: str) -> list[int]:
         if text not in self._known:
-            self._known[text] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            self._known[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._known[text]
 
 
 def _kind(kind: tuple[str, str]) -> tuple[int, int]:
     color, shape = kind
-    return (COLORS.index(color) + 1 if color else 0, SHAPES.index(shape) + 1 if shape else 0)
+    return (COLORS.index(color) + 1 if color else 0, ALL_SHAPES.index(shape) + 1 if shape else 0)
 
 
 # --- rows read together ---------------------------------------------------------------------------

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from rynn_brain_ros.sim.objects import SHAPES
 from training.nano.network import TOKEN_PX, Sight, waves
 from training.nano.optimizing import Schedule, Score, Tell, optimize
 from training.nano.pool import Pool
 from training.nano.team import ALONE, Team
-from training.nano.truth import COLORS, SIDES, Truth, truth_of
+from training.nano.truth import ALL_SHAPES, COLORS, SIDES, Truth, truth_of
 
 _CODE = 64
 _N_NUMBERS = 8
@@ -38,7 +37,7 @@ class Heads(nn.Module):  # type: ignore[misc]
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.kinds = nn.Linear(width, len(COLORS) + 1 + len(SHAPES) + 1)
+        self.kinds = nn.Linear(width, len(COLORS) + 1 + len(ALL_SHAPES) + 1)
         self.sides = nn.Linear(width, len(SIDES) + 1)
         self.middles = nn.Linear(width, 1)
         self.places = nn.Linear(width, _N_NUMBERS * _CODE)
@@ -46,7 +45,7 @@ class Heads(nn.Module):  # type: ignore[misc]
         self.register_buffer("codes", torch.from_numpy(codes.astype(np.float32)))
 
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits of colour [n, 7] and shape [n, 7]; codes [n, 8, 64]."""
+        """Logits of colour and of shape [n, what there are and none]; codes [n, 8, 64]."""
         kinds = self.kinds(tokens)
         n_colors = len(COLORS) + 1
         places = self.places(tokens).view(-1, _N_NUMBERS, _CODE)
@@ -136,7 +135,7 @@ def labels_of(
     table = np.zeros((256, 12), np.float32)
     middles = np.zeros(cells.shape, np.float32)
     for item in truth.seen:
-        kind = (COLORS.index(item.thing.color) + 1, SHAPES.index(item.thing.shape) + 1)
+        kind = (COLORS.index(item.thing.color) + 1, ALL_SHAPES.index(item.thing.shape) + 1)
         side, spot = 0, (0.0, 0.0)
         if item.thing.beside is not None:
             side, spot = item.side(flipped) + 1, item.beside(flipped)

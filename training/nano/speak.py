@@ -22,14 +22,13 @@ from torch import nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from rynn_brain_ros.sim.objects import SHAPES
 from training.nano.network import Sight
 from training.nano.optimizing import Schedule, Score, Tell, optimize
 from training.nano.plans import TAUGHT
 from training.nano.pool import Pool
 from training.nano.rows import HOLDERS, N_CELLS, WEIGHTS, Asked, Batch, Look
 from training.nano.team import ALONE, Team
-from training.nano.truth import COLORS, SIDES
+from training.nano.truth import ALL_SHAPES, COLORS, SIDES
 
 KIND_LAYER = 0
 """Behind which the noun's own words are understood."""
@@ -134,7 +133,7 @@ class Pointers(nn.Module):  # type: ignore[misc]
         self.asking = nn.ModuleList(nn.Linear(width, 64) for _ in range(2))
         self.showing = nn.ModuleList(nn.Linear(width, 64) for _ in range(2))
         self.nothing = nn.Parameter(torch.zeros(2, 64))
-        self.kinds = nn.Linear(width, len(COLORS) + 1 + len(SHAPES) + 1)
+        self.kinds = nn.Linear(width, len(COLORS) + 1 + len(ALL_SHAPES) + 1)
         self.frames = nn.Linear(width, MOST_FRAMES)
         self.holders = nn.Linear(width, len(HOLDERS))
         self.wanted = nn.Linear(width, len(TAUGHT) + 1)

@@ -45,6 +45,7 @@ from training.nano.vocabulary import (
     BOX_WORDS,
     COLOR_WORDS,
     COUNT_WORDS,
+    FURNITURE_WORDS,
     POINT_WORDS,
     SHAPE_WORDS,
     TRAJECTORY_WORDS,
@@ -71,6 +72,7 @@ _MOST_TOLD = 5
 """So many are found one by one before they are counted."""
 RISE = 120
 """How far above its ends the way of a thing is, in 1/1000 of the height: about 10 cm."""
+_OTHER_WORDS = SHAPE_WORDS | FURNITURE_WORDS
 _TAGS = {Affordance: "affordance", Box: "object", Area: "area"}
 _UNSEEN = "I do not see it."
 
@@ -117,16 +119,20 @@ class _Missing:
     """What is asked for and in no frame, of one of these shapes: those that could be there, or the
     words alone would tell."""
 
-    shapes: tuple[str, ...]
+    shapes: Sequence[str]
 
 
 class Teacher:
     """Asks about pictures at random; ``shares`` are those of tasks where a lesson has several."""
 
     def __init__(
-        self, rng: np.random.Generator, shares: Mapping[Task, float] = FIND_AND_BOX
+        self,
+        rng: np.random.Generator,
+        shares: Mapping[Task, float] = FIND_AND_BOX,
+        shapes: Sequence[str] = SHAPES,
     ) -> None:
-        self._rng, self._shares = rng, shares
+        """``shapes`` are those that there may be."""
+        self._rng, self._shares, self._shapes = rng, shares, shapes
 
     def lesson(
         self,
@@ -140,7 +146,7 @@ class Teacher:
         asked = []
         for _ in range(n_questions):
             there = self._rng.random() >= p_absent
-            about = _About(self._rng, frames, truths, manner)
+            about = _About(self._rng, frames, truths, manner, self._shapes)
             asked.append(about.exchange(self._task(manner), there))
         return Lesson(tuple(frames), tuple(asked), manner)
 
@@ -161,8 +167,10 @@ class _About:
         frames: Sequence[tuple[int, bool]],
         truths: Sequence[Truth],
         manner: Manner,
+        shapes: Sequence[str],
     ) -> None:
         self._rng, self._frames, self._truths = rng, frames, truths
+        self._shapes = shapes
         self._thinking = manner.thinking
         self._named = manner.thinking or len(frames) > 1
 
@@ -183,7 +191,7 @@ class _About:
         found = self._sighting(lambda _: True) if there else None
         template = self._one_of(words)
         if found is None:
-            return self._absent(task, template, [_Missing(SHAPES)])
+            return self._absent(task, template, [_Missing(self._shapes)])
         if task is Task.AFFORDANCE:
             said = self._told(Affordance, found, [found.point()])
         else:
@@ -387,13 +395,13 @@ class _About:
         others.remove((color, shape))
         draw = self._rng.random()
         if draw < 0.1 and all(shape != other for _, other in others):
-            return self._said(SHAPE_WORDS, shape), ("", shape)
+            return self._said(_OTHER_WORDS, shape), ("", shape)
         if draw > 0.9 and all(color != other for other, _ in others):
             return f"{self._said(COLOR_WORDS, color)} {self._one_of(ANY_SHAPE)}", (color, "")
         return self._full(color, shape)
 
     def _full(self, color: str, shape: str) -> tuple[str, Kind]:
-        noun = f"{self._said(COLOR_WORDS, color)} {self._said(SHAPE_WORDS, shape)}"
+        noun = f"{self._said(COLOR_WORDS, color)} {self._said(_OTHER_WORDS, shape)}"
         return noun, (color, shape)
 
     def _said(self, synonyms: Mapping[str, tuple[str, ...]], word: str) -> str:
@@ -405,7 +413,7 @@ class _About:
         there = {kind for truth in self._truths for kind in kinds_in(truth)}
         free = [kind for kind in product(PAINT, shapes) if kind not in there]
         if not free:  # one of each is there
-            return self._absent_noun(SHAPES)
+            return self._absent_noun(self._shapes)
         colors, forms = {c for c, _ in there}, {s for _, s in there}
         near = [(c, s) for c, s in free if c in colors or s in forms]
         return self._full(*self._one_of(near if near and self._rng.random() < 0.75 else free))

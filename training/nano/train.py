@@ -26,20 +26,25 @@ import numpy as np
 import torch
 
 from rynn_brain_ros.files import write_whole
+from rynn_brain_ros.sim.furnishing import KINDS as FURNITURE
 from rynn_brain_ros.values import Task
 from training.nano.films import PER_FILM, film_pictures
 from training.nano.lessons import POINTING, Manner
 from training.nano.network import Sight, build_network
 from training.nano.optimizing import Schedule, Score, Tell, write_torch
-from training.nano.plans import PER_TABLE, PlanTeacher
+from training.nano.plans import PER_TABLE, Plan, PlanTeacher
 from training.nano.pool import Pool, draw_pool
 from training.nano.products import keep_states, learn_products
+from training.nano.rooms import PER_DRIVE, room_pictures
+from training.nano.routes import RouteTeacher
 from training.nano.rows import COLUMNS, ROWS, Batch, Row, Scribe, assemble
 from training.nano.save import BEGAN_WITH, load_checkpoint, provenance, save_checkpoint
 from training.nano.see import Heads, Parts, Truths, learn_heads, learn_to_see
 from training.nano.speak import MOST_FRAMES, SeenBefore, Speaker, learn_hints, learn_to_speak
+from training.nano.talks import Talk
 from training.nano.teacher import EVERYTHING, FIND_AND_BOX, THOUGHTS, Teacher
 from training.nano.team import ALONE, Team, in_team
+from training.nano.truth import Truth
 from training.nano.turns import turn_pictures
 from training.nano.vocabulary import sentences
 from training.nano.words import build_tokenizer
@@ -54,7 +59,7 @@ as there may be, and frames of two films."""
 _ABSENT = 0.25
 """How often what is asked for is not there."""
 _MOST_QUESTIONS = 12
-TABLES, FILMS, TURNS = "tables", "films", "turns"
+TABLES, FILMS, TURNS, ROOMS = "tables", "films", "turns", "rooms"
 """The pool's folders."""
 
 
@@ -92,10 +97,16 @@ class Recipe:
     thinking_share: float = 0.0
     """How many of these teach it to think first. Such questions are twice as long: half as many are
     asked."""
+    room_share: float = 0.0
+    """How many of those that point are about rooms."""
+    route_share: float = 0.0
+    """Of the last stage's steps, how many teach it to drive."""
+    routes: int = 6
     film_shards: int = 16
     turn_shards: int = 12
+    room_shards: int = 12
     scene_shard: int = 400
-    """Pictures of films and of turns, several of each table."""
+    """Pictures of films, of turns and of rooms, several of each table or room."""
     known_pictures: int = 5000
     """Of the pool, for learning to speak: their visual tokens are kept in memory."""
 
@@ -111,6 +122,7 @@ QUICK = Recipe(
     kept_lessons=10,
     film_shards=2,
     turn_shards=2,
+    room_shards=2,
     scene_shard=40,
     known_pictures=400,
 )
@@ -121,9 +133,11 @@ FURTHER = Recipe(
     film_shards=20,
     turn_shards=16,
     everything=Schedule(1600, 4e-4, 0.02),
-    plan_share=0.3,
+    plan_share=0.25,
     plans=5,
-    counting_share=0.15,
+    counting_share=0.12,
+    room_share=0.2,
+    route_share=0.15,
     known_pictures=6000,
 )
 """For a nano that sees and speaks: films, plans, and everything else that is asked of it."""
@@ -151,9 +165,10 @@ class Run:
     def __init__(self, out: Path, pool: Path, recipe: Recipe, team: Team = ALONE) -> None:
         self.out, self.recipe, self.team = out, recipe, team
         out.mkdir(parents=True, exist_ok=True)
-        self.pool = Pool(pool / TABLES, team)
-        self.films, self.turns = Pool(pool / FILMS, team), Pool(pool / TURNS, team)
-        self.truths = Truths(self.pool)
+        self.pool, self.films, self.turns, self.rooms = (
+            Pool(pool / name, team=team) for name in (TABLES, FILMS, TURNS, ROOMS)
+        )
+        self._looked_at = Pool(pool / TABLES, pool / ROOMS, team=team)
         self.tokenizer = build_tokenizer(sentences())
         self.model = build_network(self.tokenizer, recipe.seed)
         self.sight = Sight(self.model)
@@ -188,7 +203,7 @@ class Run:
     def _save(self, more: Mapping[str, Any]) -> None:
         if not self.team.leads:
             return
-        pools = {TABLES: self.pool, FILMS: self.films, TURNS: self.turns}
+        pools = {TABLES: self.pool, FILMS: self.films, TURNS: self.turns, ROOMS: self.rooms}
         shards = {name: " ".join(pool.shards) for name, pool in pools.items()}
         recipe = {**asdict(self.recipe), "pool": shards}
         told = {**provenance(recipe, self.seconds / 60, self.team.size), **more}
@@ -241,7 +256,7 @@ class Run:
 
     def _parts(self, schedule: Schedule) -> Callable[[int], Parts]:
         chance = Chance(self.recipe.seed, schedule.steps)
-        known = Parts(self.pool, self.truths, chance.rng)
+        known = Parts(self._looked_at, Truths(self._looked_at), chance.rng)
 
         def parts(step: int) -> Parts:
             chance.at(step)
@@ -286,12 +301,23 @@ class Run:
     def _anything(self) -> Callable[[int], Lessons]:
         chance = Chance(self.recipe.seed, 3)
         asking = _Asking(self, chance.rng, EVERYTHING)
-        planning = _Planning(self, chance.rng)
+        recipe, share, rng = self.recipe, self.team.share, chance.rng
+        planner, driver = PlanTeacher(rng), RouteTeacher(rng)
+
+        def plan(first: int, truths: Sequence[Truth]) -> Plan | None:
+            return planner.plan(first, bool(first // PER_TABLE % 2), truths)
+
+        planning = _Talking(self, rng, self.turns, PER_TABLE, plan)
+        driving = _Talking(self, rng, self.rooms, PER_DRIVE, driver.route)
 
         def lessons(step: int) -> Lessons:
             chance.at(step)
-            plans = chance.rng.random() < self.recipe.plan_share
-            return planning.some() if plans else asking.anything()
+            draw = rng.random()
+            if draw < recipe.plan_share:
+                return planning.some(share(recipe.plans))
+            if draw < recipe.plan_share + recipe.route_share:
+                return driving.some(share(recipe.routes))
+            return asking.anything()
 
         return lessons
 
@@ -329,34 +355,51 @@ class Run:
         self.seconds = kept["seconds"]
 
 
+class _Source:
+    """Pictures that are asked about, and who asks: of each scene there are ``per_scene``."""
+
+    def __init__(self, pool: Pool, sight: Sight, teacher: Teacher, per_scene: int = 1) -> None:
+        self.pool, self.teacher, self.per_scene = pool, teacher, per_scene
+        self.truths, self.seen = Truths(pool), SeenBefore(pool, sight)
+
+
 class _Asking:
-    """Questions about single pictures of the tables and about films, of which each is always or
-    never mirrored."""
+    """Questions about single pictures and about films, of which each is always or never
+    mirrored."""
 
     def __init__(self, run: Run, rng: np.random.Generator, shares: Mapping[Task, float]) -> None:
-        self._run, self.rng, self._teacher = run, rng, Teacher(rng, shares)
-        self._tables = SeenBefore(run.pool, run.sight)
-        self._films, self._film_truths = SeenBefore(run.films, run.sight), Truths(run.films)
+        self._run, self.rng = run, rng
+        at_table, in_room = Teacher(rng, shares), Teacher(rng, FIND_AND_BOX, FURNITURE)
+        self._tables = _Source(run.pool, run.sight, at_table)
+        self._films = _Source(run.films, run.sight, at_table, PER_FILM)
+        self._rooms = _Source(run.rooms, run.sight, in_room, PER_DRIVE)
         self.n_known = min(run.recipe.known_pictures, len(run.pool))
         self.n_lessons = run.team.share(run.recipe.lessons)
 
     def anything(self) -> Lessons:
         """One frame or several, asked for one thing or another."""
         manner = self._manner()
+        # There is furniture to be found; nothing is put onto it.
+        in_room = manner is POINTING and self.rng.random() < self._run.recipe.room_share
         if self.rng.random() < _ONE_FRAME:
-            pictures = self.rng.integers(self.n_known, size=self.n_lessons)
-            return self.about_tables(pictures, manner)
+            n_known = len(self._run.rooms) if in_room else self.n_known
+            pictures = self.rng.integers(n_known, size=self.n_lessons)
+            return self._about(self._rooms if in_room else self._tables, pictures, manner)
         # Only the longest films have the highest numbers.
         longest = self.rng.random() < _LONGEST
         n_frames = MOST_FRAMES if longest else int(self.rng.integers(2, MOST_FRAMES + 1))
         n_films = max(1, round(self.n_lessons / n_frames))
-        shown = [self._frames(n_frames) for _ in range(n_films)]
-        return self._lessons(shown, self._film_truths, self._films, manner)
+        source = self._rooms if in_room else self._films
+        shown = [self._frames(source, n_frames) for _ in range(n_films)]
+        return self._lessons(source, shown, manner)
 
-    def about_tables(self, pictures: Iterable[int], manner: Manner = POINTING) -> Lessons:
+    def about_tables(self, pictures: Iterable[int]) -> Lessons:
         """About each of these alone."""
+        return self._about(self._tables, pictures, POINTING)
+
+    def _about(self, source: _Source, pictures: Iterable[int], manner: Manner) -> Lessons:
         shown = [[(int(n), bool(n // 2 % 2))] for n in pictures]
-        return self._lessons(shown, self._run.truths, self._tables, manner)
+        return self._lessons(source, shown, manner)
 
     def _manner(self) -> Manner:
         recipe, draw = self._run.recipe, self.rng.random()
@@ -367,59 +410,57 @@ class _Asking:
         return POINTING
 
     def _lessons(
-        self,
-        shown: Sequence[list[tuple[int, bool]]],
-        truths: Truths,
-        seen: SeenBefore,
-        manner: Manner,
+        self, source: _Source, shown: Sequence[list[tuple[int, bool]]], manner: Manner
     ) -> Lessons:
         run = self._run
         n_questions = round(self.n_lessons * run.recipe.questions / len(shown))
         n_questions = min(n_questions, _MOST_QUESTIONS) // (2 if manner.thinking else 1)
-        known = [[truths[n] for n, _ in frames] for frames in shown]
+        known = [[source.truths[n] for n, _ in frames] for frames in shown]
         rows = [
-            run.scribe.lesson(self._teacher.lesson(some, there, n_questions, _ABSENT, manner))
+            run.scribe.lesson(source.teacher.lesson(some, there, n_questions, _ABSENT, manner))
             for some, there in zip(shown, known, strict=True)
         ]
         batch = assemble(run.scribe, rows, known)
-        return batch, seen(batch.frames)
+        return batch, source.seen(batch.frames)
 
-    def _frames(self, n_frames: int) -> list[tuple[int, bool]]:
-        """Some of a film's pictures in their order, now and then those of two films."""
-        films = self.rng.choice(len(self._run.films) // PER_FILM, 2, replace=False)
+    def _frames(self, source: _Source, n_frames: int) -> list[tuple[int, bool]]:
+        """Some of a scene's pictures in their order, now and then those of two scenes."""
+        per_scene = source.per_scene
+        scenes = self.rng.choice(len(source.pool) // per_scene, 2, replace=False)
         n_first = int(self.rng.integers(1, n_frames)) if self.rng.random() < _TWO_FILMS else 0
         frames: list[tuple[int, bool]] = []
-        for film, count in zip(films, (n_first, n_frames - n_first), strict=True):
-            chosen = sorted(self.rng.choice(PER_FILM, count, replace=False))
-            frames += [(int(film * PER_FILM + n), bool(film % 2)) for n in chosen]
+        for scene, count in zip(scenes, (n_first, n_frames - n_first), strict=True):
+            chosen = sorted(self.rng.choice(per_scene, count, replace=False))
+            frames += [(int(scene * per_scene + n), bool(scene % 2)) for n in chosen]
         return frames
 
 
-class _Planning:
-    """Plans about pictures of turns."""
+class _Talking:
+    """Conversations about the ``per_scene`` pictures of a scene: ``talk`` makes them of the number
+    of the first one and the truths of all."""
 
-    def __init__(self, run: Run, rng: np.random.Generator) -> None:
-        self._run, self._rng = run, rng
-        self._truths, self._teacher = Truths(run.turns), PlanTeacher(rng)
-        self._seen = SeenBefore(run.turns, run.sight)
+    def __init__(
+        self,
+        run: Run,
+        rng: np.random.Generator,
+        pool: Pool,
+        per_scene: int,
+        talk: Callable[[int, Sequence[Truth]], Talk | None],
+    ) -> None:
+        self._run, self._rng, self._talk = run, rng, talk
+        self._per_scene, self._n_scenes = per_scene, len(pool) // per_scene
+        self._truths, self._seen = Truths(pool), SeenBefore(pool, run.sight)
 
-    def some(self) -> Lessons:
-        run, truths = self._run, []
-        rows: list[Row] = []
-        while len(rows) < run.team.share(run.recipe.plans):
-            row = self._row()
-            if row is not None:
-                rows.append(row)
-                truths.append([self._truths[n] for n, _ in row.frames])
-        batch = assemble(run.scribe, rows, truths)
+    def some(self, count: int) -> Lessons:
+        scribe, rows = self._run.scribe, list[Row]()
+        while len(rows) < count:
+            first = int(self._rng.integers(self._n_scenes)) * self._per_scene
+            talk = self._talk(first, [self._truths[first + n] for n in range(self._per_scene)])
+            if talk is not None:
+                rows.append(scribe.talk(talk))
+        truths = [[self._truths[n] for n, _ in row.frames] for row in rows]
+        batch = assemble(scribe, rows, truths)
         return batch, self._seen(batch.frames)
-
-    def _row(self) -> Row | None:
-        table = int(self._rng.integers(len(self._run.turns) // PER_TABLE))
-        first = table * PER_TABLE
-        truths = [self._truths[first + n] for n in range(PER_TABLE)]
-        plan = self._teacher.plan(first, bool(table % 2), truths)
-        return None if plan is None else self._run.scribe.plan(plan)
 
 
 def begin(out: Path, recipe: Recipe, checkpoint: Path | None) -> None:
@@ -457,6 +498,8 @@ def _draw_share(pool: Path, recipe: Recipe, worker: int, workers: int) -> None:
     draw_pool(pool / FILMS, recipe.seed, films, recipe.scene_shard, film_pictures)
     turns = range(worker, recipe.turn_shards, workers)
     draw_pool(pool / TURNS, recipe.seed, turns, recipe.scene_shard, turn_pictures)
+    rooms = range(worker, recipe.room_shards, workers)
+    draw_pool(pool / ROOMS, recipe.seed, rooms, recipe.scene_shard, room_pictures)
 
 
 @dataclass(frozen=True)

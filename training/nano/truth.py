@@ -8,12 +8,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rynn_brain_ros.sim.objects import PAINT
+from rynn_brain_ros.sim.furnishing import KINDS as FURNITURE
+from rynn_brain_ros.sim.objects import PAINT, SHAPES
 from rynn_brain_ros.values import Point2
 from training.nano.network import TOKEN_PX
 from training.nano.pictures import MIN_SEEN_PX, Seen
 
 COLORS = tuple(PAINT)
+ALL_SHAPES = (*SHAPES, *FURNITURE)
+"""Of things on tables and in rooms."""
 _MIN_CELL_PX = 28
 """Of 256: less of a thing in a visual token does not make it that thing's."""
 

@@ -18,6 +18,7 @@ SHAPE_WORDS = {
     "plate": ("dish",),
     "mug": ("cup",),
 }
+FURNITURE_WORDS = {"sofa": ("couch",), "cabinet": ("cupboard",), "shelf": ("bookshelf",)}
 ANY_SHAPE = ("thing", "object", "one")
 POINT_WORDS = (
     "Point to the {}.",

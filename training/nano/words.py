@@ -24,6 +24,8 @@ ADDED = ("<think>", "</think>")
 THINKING = ("I see", "I do not see it.", "#### <answer>", "</answer>", "<counting>", "</counting>")
 """What stands around a thought and an answer that was thought about: spelt in pieces of words, such
 answers are so long that every other one goes wrong somewhere."""
+ARROWS = ("↑", "←", "→", "STOP")
+FURNITURE = ("door", "cabinet", "sofa", "chair", "shelf")
 MERGES = 1400
 
 CHAT_TEMPLATE = r"""{%- for message in messages -%}
@@ -58,7 +60,9 @@ def build_tokenizer(sentences: Iterable[str]) -> Any:
     numbers = [AddedToken(str(n), single_word=True, normalized=False) for n in range(10, 1001)]
     tokenizer.add_tokens(numbers)
     # Last of all: a nano that had none of them has all others under the same numbers.
-    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in THINKING])
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in (*THINKING, *ARROWS)])
+    furniture = [AddedToken(word, single_word=True, normalized=False) for word in FURNITURE]
+    tokenizer.add_tokens(furniture)
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
