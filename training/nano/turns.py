@@ -22,9 +22,9 @@ from training.nano.spots import free_spot, spots_beside
 THING, PLACE = 1, 2
 """Their numbers."""
 _GRIPPABLE = ("cube", "ball", "cylinder")
-_PLACES = ("bowl", "bowl", "plate", "plate", "cube", "cube", "ball", "cylinder", "mug")
+_PLACES = ("bowl", "bowl", "plate", "plate", "cube", "cube", "cube", "ball", "cylinder", "mug")
 _VESSELS = ("bowl", "plate")
-_PUT_INTO, _STACKED = 0.7, 0.5
+_PUT_INTO, _STACKED = 0.7, 0.7
 """How often something is put into or onto one of these, or a block onto a block; else beside it."""
 _EPISODES = 0.7
 """How many tables are set as episodes set them, the others wildly."""
@@ -86,7 +86,7 @@ def _table(rng: np.random.Generator) -> TableScene | None:
 def _kinds(rng: np.random.Generator) -> tuple[Kind, Kind]:
     color, other = (str(c) for c in rng.permutation(list(PAINT))[:2])
     place = str(rng.choice(_PLACES))
-    shapes = ("cube",) if place == "cube" and rng.random() < 0.5 else _GRIPPABLE
+    shapes = ("cube",) if place == "cube" and rng.random() < 0.6 else _GRIPPABLE
     return (color, str(rng.choice(shapes))), (other, place)
 
 
