@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from launch import LaunchContext, LaunchDescriptionEntity
+from rynn_brain_ros.config import unknown
 from rynn_brain_ros.ros.parameter_files import applies, parameters_for, sections
 from rynn_brain_ros.values import ConfigError
 
@@ -57,16 +59,25 @@ def declared(
 ) -> Iterator[LaunchDescriptionEntity]:
     """Arguments with (default, description), and ones that override a parameter where given; and
     ``own_tf``, which every launch file has. A misspelt true or false ends the launch, also where
-    nobody would read it this time."""
+    nobody would read it this time, and so does an argument of the command line that the launch file
+    does not have: launch passes over it, and an approval would only seem to be asked for."""
     every = {**arguments, "own_tf": _OWN_TF}
     every |= {name: ("", f"{text}; empty: params_file's") for name, text in overrides.items()}
     for name, (default, description) in every.items():
         yield DeclareLaunchArgument(name, default_value=default, description=description)
-    yield OpaqueFunction(function=_look_at, args=[[name for name in every if name in _SWITCHES]])
+    yield OpaqueFunction(function=_look_at, args=[list(every)])
 
 
-def _look_at(context: LaunchContext, names: Iterable[str]) -> None:
-    switches(context, names)
+def _look_at(context: LaunchContext, names: Sequence[str]) -> None:
+    switches(context, [name for name in names if name in _SWITCHES])
+    file = Path(context.get_locals_as_dict().get("current_launch_file_path", ""))
+    if file.name not in {Path(word).name for word in sys.argv}:
+        return  # another file was begun, whose arguments these are
+    for word in context.argv:
+        name, separator, _ = word.partition(":=")
+        if separator and name not in names:
+            told = unknown(f"argument of {file.name}", name, names)
+            raise ConfigError(f"{told}; what only a parameter is for goes into params_file")
 
 
 def rehearsed(*entities: LaunchDescriptionEntity) -> list[LaunchDescriptionEntity]:

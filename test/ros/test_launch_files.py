@@ -186,6 +186,54 @@ def test_a_launch_that_is_ended_has_begun_nothing(arguments: list[str], tmp_path
         os.killpg(ended.pid, 0)
 
 
+@pytest.mark.parametrize(
+    ("file", "argument", "sentence"),
+    [
+        ("act", "require_aproval:=true", "did you mean 'require_approval'?"),
+        ("act", "armed_s:=20.0", "what only a parameter is for goes into params_file"),
+        ("brain", "colour_topic:=/c", "unknown argument of brain.launch.py 'colour_topic'"),
+        ("sim", "wrold:=room", "did you mean 'world'?"),
+    ],
+)
+def test_an_argument_that_there_is_not_ends_the_launch(
+    file: str, argument: str, sentence: str, tmp_path: Path
+) -> None:
+    """For launch itself it is none, and the approval would only seem to be asked for."""
+    ended = subprocess.run(
+        ["ros2", "launch", "rynn_brain_ros", f"{file}.launch.py", argument],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ROS_LOG_DIR": str(tmp_path)},
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert sentence in ended.stderr + ended.stdout
+    assert "process started with pid" not in ended.stderr + ended.stdout
+
+
+def test_a_launch_file_that_includes_ours_may_have_arguments_of_its_own(tmp_path: Path) -> None:
+    robot = tmp_path / "robot.launch.py"
+    robot.write_text(
+        "from launch import LaunchDescription\n"
+        "from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown\n"
+        "from launch.substitutions import LaunchConfiguration, PathJoinSubstitution\n"
+        "from launch_ros.substitutions import FindPackageShare\n"
+        "def generate_launch_description():\n"
+        "    ours = [FindPackageShare('rynn_brain_ros'), 'launch', 'act.launch.py']\n"
+        "    act = IncludeLaunchDescription(PathJoinSubstitution(ours), launch_arguments={\n"
+        "        'color_topic': LaunchConfiguration('colour_topic')}.items())\n"
+        "    own = DeclareLaunchArgument('colour_topic')\n"
+        "    return LaunchDescription([own, act, Shutdown()])\n"
+    )
+    subprocess.run(
+        ["ros2", "launch", str(robot), "colour_topic:=/c"],
+        check=True,
+        env={**os.environ, "ROS_LOG_DIR": str(tmp_path)},
+        timeout=60,
+    )
+
+
 # --- parameter files -----------------------------------------------------------------------------
 
 
