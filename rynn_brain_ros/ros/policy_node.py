@@ -279,7 +279,7 @@ def _connected(config: PolicyConfig, runner: RunnerConfig) -> Any:
     except ModuleNotFoundError as error:
         raise InputError(
             f"the policy node needs {error.name}, not installed in ROS's Python: "
-            "pip install websockets msgpack ruckig"
+            "pip install 'websockets>=15' msgpack 'ruckig>=0.12'"
         ) from error
     return PolicyClient(
         config.url, token=config.token(), timeout_s=max(2.0, runner.answer_budget_s)
