@@ -178,7 +178,13 @@ def _verdicts(bag: Path, recorded: Mapping[str, Any]) -> tuple[EngineVerdict, ..
     """The engines' verdicts as they were when the episode was recorded."""
     try:
         return tuple(
-            EngineVerdict(**{**entry, "identity": EngineIdentity(**entry["identity"])})
+            EngineVerdict(
+                **{
+                    **entry,
+                    "identity": EngineIdentity(**entry["identity"]),
+                    "tasks": tuple(entry["tasks"]),
+                }
+            )
             for entry in recorded.get("verdicts", ())
         )
     except (KeyError, TypeError) as error:

@@ -36,13 +36,15 @@ class EngineIdentity:
 @dataclass(frozen=True)
 class EngineVerdict:
     """What a check said of one engine. ``reason`` is why it failed, ``when`` the check's date and
-    time (ISO 8601)."""
+    time (ISO 8601), ``tasks`` are those of the cases that it was asked, as `values.Task` has them,
+    sorted."""
 
     identity: EngineIdentity
     passed: bool
     reason: str
     when: str
     cases: int
+    tasks: tuple[str, ...]
 
 
 def read_verdicts(path: Path) -> tuple[EngineVerdict, ...]:
@@ -68,4 +70,5 @@ def verdict_of(entry: Mapping[str, Any], when: str) -> EngineVerdict:
         *(str(entry[name]) for name in ("engine", "model", "revision", "quantization"))
     )
     reason, cases = "; ".join(map(str, entry["reasons"])), int(entry["numbers"]["cases"])
-    return EngineVerdict(identity, entry["passed"], reason, when, cases)
+    tasks = sorted({str(case["task"]) for case in entry["cases"] if not case["skipped"]})
+    return EngineVerdict(identity, entry["passed"], reason, when, cases, tuple(tasks))

@@ -9,6 +9,7 @@ from rynn_brain_ros.values import (
     RefusalCode,
     Skill,
     Stage,
+    Task,
 )
 
 _WITH_FULL_HAND = frozenset({Skill.PLACE, Skill.POUR, Skill.HAND_OVER})
@@ -37,7 +38,8 @@ def busy(j: Judgement) -> Finding:
 
 
 def engine(j: Judgement) -> Finding:
-    """The engine that answered has passed its check, with this model in this quantization."""
+    """The engine that answered has passed its check, with this model in this quantization; where
+    its answer is a plan, with plans among the cases."""
     if j.limits.engine_verdict == "not_required" or j.limits.dry_run:
         return passed("engine", "dry run" if j.limits.dry_run else "no verdict is required")
     answered = j.proposal.engine
@@ -46,19 +48,30 @@ def engine(j: Judgement) -> Finding:
     else:
         own = sorted((v for v in j.verdicts if v.identity == answered), key=lambda v: v.passed)
         verdict = own[0] if own else None  # one that failed counts more
-        if verdict is not None and verdict.passed:
+        if verdict is not None and verdict.passed and _tells(verdict, j):
             return passed("engine", f"{answered}: passed {verdict.cases} cases on {verdict.when}")
         found = _unchecked(answered, verdict, j.verdicts)
-    todo = "run rynn-brain check-engine ENGINE --cases FILE and name its verdict.json"
+    todo = (
+        "run rynn-brain check-engine ENGINE --cases FILE, with plans among the cases for an arm, "
+        "and name its verdict.json"
+    )
     return refused(
         "engine", RefusalCode.ENGINE_UNCHECKED, found, "an engine that passed its check", todo
     )
+
+
+def _tells(verdict: EngineVerdict, j: Judgement) -> bool:
+    """A base's ways cannot be asked of a recording: nothing is said of them."""
+    return j.proposal.step is None or Task.PLAN.value in verdict.tasks
 
 
 def _unchecked(
     answered: EngineIdentity, own: EngineVerdict | None, others: tuple[EngineVerdict, ...]
 ) -> str:
     """What is wrong with the verdicts, as far as this engine is concerned."""
+    if own is not None and own.passed:
+        asked = ", ".join(own.tasks) or "nothing"
+        return f"{answered} passed its check on {own.when}, asked for {asked} and no plan"
     if own is not None:
         return f"{answered} failed its check on {own.when}: {own.reason}"
     if not others:

@@ -18,11 +18,11 @@ from rynn_brain_ros.safety import (
     read_verdicts,
     tightened,
 )
-from rynn_brain_ros.values import ConfigError, Decision, RefusalCode
+from rynn_brain_ros.values import ConfigError, Decision, RefusalCode, Skill, Step
 
 REQUIRED = replace(LIMITS, engine_verdict="required")
 NF4 = EngineIdentity("local", "RynnBrain-8B", "abc", "nf4")
-PASSED = EngineVerdict(NF4, True, "", "2026-02-01T10:00:00+00:00", 20)
+PASSED = EngineVerdict(NF4, True, "", "2026-02-01T10:00:00+00:00", 20, ("object", "plan"))
 FAILED = replace(PASSED, passed=False, reason="3 of 20 cases failed")
 
 
@@ -74,6 +74,17 @@ def test_where_one_engine_passed_and_failed_it_failed():
     assert "failed" in refusal_text(judge(PASSED, FAILED))
 
 
+def test_a_plan_moves_nothing_where_plans_were_not_among_the_cases():
+    gate = Gate(REQUIRED, verdicts=(replace(PASSED, tasks=("affordance", "object")),))
+    way = replace(PROPOSAL, engine=NF4)
+    assert gate.judge(way, SITUATION).approved
+    step = Step(Skill.PICK, "Pick it up.", grasp=PROPOSAL.targets[0])
+    text = refusal_text(gate.judge(replace(way, step=step), SITUATION))
+    assert "asked for affordance, object and no plan" in text
+    assert "with plans among the cases" in text
+    assert Gate(REQUIRED, verdicts=(PASSED,)).judge(replace(way, step=step), SITUATION).approved
+
+
 def test_an_answer_of_nobody_known_moves_nothing():
     assert "nobody knows" in refusal_text(judge(PASSED, engine=None))
 
@@ -104,6 +115,11 @@ def record(**changes: Any) -> dict[str, Any]:
         "passed": False,
         "reasons": ["3 of 20 cases failed"],
         "numbers": {"cases": 20},
+        "cases": [
+            {"task": "plan", "skipped": False},
+            {"task": "object", "skipped": False},
+            {"task": "count", "skipped": True},
+        ],
     }
     return {
         "format": "rynn_brain_ros.engine_verdict/1",
