@@ -52,7 +52,7 @@ def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         (POINTING, opening + THOUGHT + ANSWER),
         (WONDERING, f"{opening}{THOUGHT}#### It was moved to the right."),
     ]
-    return teach(built, lessons, tmp_path_factory.mktemp("taught"), n_rounds=70)
+    return teach(built, lessons, tmp_path_factory.mktemp("taught"), n_rounds=50)
 
 
 @pytest.fixture(scope="module")
