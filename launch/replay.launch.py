@@ -74,6 +74,6 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=text)
                 for name, (default, text) in ARGUMENTS.items()
             ),
-            *rehearsed(included, OpaqueFunction(function=start)),
+            *rehearsed(included, OpaqueFunction(function=start), known=("bag", *ARGUMENTS)),
         ]
     )

@@ -59,8 +59,7 @@ def declared(
 ) -> Iterator[LaunchDescriptionEntity]:
     """Arguments with (default, description), and ones that override a parameter where given; and
     ``own_tf``, which every launch file has. A misspelt true or false ends the launch, also where
-    nobody would read it this time, and so does an argument of the command line that the launch file
-    does not have: launch passes over it, and an approval would only seem to be asked for."""
+    nobody would read it this time."""
     every = {**arguments, "own_tf": _OWN_TF}
     every |= {name: ("", f"{text}; empty: params_file's") for name, text in overrides.items()}
     for name, (default, description) in every.items():
@@ -70,21 +69,39 @@ def declared(
 
 def _look_at(context: LaunchContext, names: Sequence[str]) -> None:
     switches(context, [name for name in names if name in _SWITCHES])
-    file = Path(context.get_locals_as_dict().get("current_launch_file_path", ""))
-    if file.name not in {Path(word).name for word in sys.argv}:
-        return  # another file was begun, whose arguments these are
-    for word in context.argv:
-        name, separator, _ = word.partition(":=")
-        if separator and name not in names:
-            told = unknown(f"argument of {file.name}", name, names)
-            raise ConfigError(f"{told}; what only a parameter is for goes into params_file")
+    _arguments(context).update(names)
 
 
-def rehearsed(*entities: LaunchDescriptionEntity) -> list[LaunchDescriptionEntity]:
+def _arguments(context: LaunchContext) -> set[str]:
+    """Those of our launch files that have been gone through."""
+    known: set[str] = vars(context).setdefault("rynn_brain_ros_arguments", set())
+    return known
+
+
+def rehearsed(
+    *entities: LaunchDescriptionEntity, known: Sequence[str] = ()
+) -> list[LaunchDescriptionEntity]:
     """With a first one that goes through them, and all that they include, without beginning a
     process: what ends a launch has to end it before, since launch leaves behind what it has begun
-    by then."""
-    return [OpaqueFunction(function=_rehearse, args=[entities]), *entities]
+    by then. So does an argument of the command line that none of our files has: launch passes over
+    it, and an approval would only seem to be asked for. ``known`` are those that were not
+    `declared`."""
+    return [OpaqueFunction(function=_rehearse_all, args=[entities, known]), *entities]
+
+
+def _rehearse_all(
+    context: LaunchContext, entities: Iterable[LaunchDescriptionEntity], own: Sequence[str]
+) -> None:
+    file = Path(context.get_locals_as_dict().get("current_launch_file_path", ""))
+    _rehearse(context, entities)
+    if file.name not in {Path(word).name for word in sys.argv}:
+        return  # another file was begun, whose arguments these are
+    known = sorted(_arguments(context).union(own))
+    for word in context.argv:
+        name, separator, _ = word.partition(":=")
+        if separator and name not in known:
+            told = unknown(f"argument of {file.name}", name, known)
+            raise ConfigError(f"{told}; what only a parameter is for goes into params_file")
 
 
 def _rehearse(context: LaunchContext, entities: Iterable[LaunchDescriptionEntity]) -> None:
