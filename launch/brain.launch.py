@@ -128,6 +128,5 @@ def shown(
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription(
-        [*declared(ARGUMENTS, OVERRIDES | SWITCHES), *rehearsed(OpaqueFunction(function=start))]
-    )
+    arguments = declared(ARGUMENTS, OVERRIDES | SWITCHES)
+    return LaunchDescription(rehearsed(*arguments, OpaqueFunction(function=start)))

@@ -43,4 +43,4 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     arguments = declared(ARGUMENTS, OVERRIDES | SWITCHES)
-    return LaunchDescription([*arguments, *rehearsed(OpaqueFunction(function=start))])
+    return LaunchDescription(rehearsed(*arguments, OpaqueFunction(function=start)))

@@ -14,7 +14,6 @@ import re
 from pathlib import Path
 
 from launch.actions import (
-    DeclareLaunchArgument,
     ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
@@ -24,10 +23,11 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from rynn_brain_ros.bags import BagReader
-from rynn_brain_ros.ros.launching import is_true, rehearsed
+from rynn_brain_ros.ros.launching import declared, is_true, rehearsed
 from rynn_brain_ros.values import ConfigError
 
 ARGUMENTS = {
+    "bag": (None, "the bag: a directory, or a .mcap file"),
     "rate": ("1.0", "how much faster than it was recorded"),
     "loop": ("false", "begin again at the end: the brain forgets, since the clock jumps back"),
     "use_sim_time": ("true", "the bag's time"),
@@ -67,13 +67,5 @@ def generate_launch_description() -> LaunchDescription:
     brain = PathJoinSubstitution([FindPackageShare("rynn_brain_ros"), "launch", "brain.launch.py"])
     arguments = {"use_sim_time": LaunchConfiguration("use_sim_time")}.items()
     included = IncludeLaunchDescription(brain, launch_arguments=arguments)
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument("bag", description="the bag: a directory, or a .mcap file"),
-            *(
-                DeclareLaunchArgument(name, default_value=default, description=text)
-                for name, (default, text) in ARGUMENTS.items()
-            ),
-            *rehearsed(included, OpaqueFunction(function=start), known=("bag", *ARGUMENTS)),
-        ]
-    )
+    parts = (*declared(ARGUMENTS, {}), included, OpaqueFunction(function=start))
+    return LaunchDescription(rehearsed(*parts))

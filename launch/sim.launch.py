@@ -112,6 +112,5 @@ def numeric(name: str, text: str) -> float:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription(
-        [*declared(ARGUMENTS, OVERRIDES), *rehearsed(OpaqueFunction(function=start))]
-    )
+    arguments = declared(ARGUMENTS, OVERRIDES)
+    return LaunchDescription(rehearsed(*arguments, OpaqueFunction(function=start)))

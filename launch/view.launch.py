@@ -93,6 +93,5 @@ def _info(image_topic: str) -> str:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription(
-        [*declared(ARGUMENTS, OVERRIDES | SWITCHES), *rehearsed(OpaqueFunction(function=start))]
-    )
+    arguments = declared(ARGUMENTS, OVERRIDES | SWITCHES)
+    return LaunchDescription(rehearsed(*arguments, OpaqueFunction(function=start)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ _WORDS = {
 }
 _SWITCHES = {
     *("act", "autostart", "dry_run", "joy", "own_tf", "publish_clock", "require_approval"),
-    *("rviz", "use_sim_time", "view"),
+    *("loop", "rviz", "use_sim_time", "view"),
 }
 """Arguments that are true or false."""
 
@@ -57,46 +57,33 @@ _SWITCHES = {
 def declared(
     arguments: Mapping[str, tuple[Any, str]], overrides: Mapping[str, str]
 ) -> Iterator[LaunchDescriptionEntity]:
-    """Arguments with (default, description), and ones that override a parameter where given; and
-    ``own_tf``, which every launch file has. A misspelt true or false ends the launch, also where
-    nobody would read it this time."""
+    """Arguments with (default, description), which must be given where the default is ``None``, and
+    ones that override a parameter where given; and ``own_tf``, which every launch file has. A
+    misspelt true or false ends the launch, also where nobody would read it this time."""
     every = {**arguments, "own_tf": _OWN_TF}
     every |= {name: ("", f"{text}; empty: params_file's") for name, text in overrides.items()}
     for name, (default, description) in every.items():
         yield DeclareLaunchArgument(name, default_value=default, description=description)
-    yield OpaqueFunction(function=_look_at, args=[list(every)])
+    yield OpaqueFunction(function=_look_at, args=[[name for name in every if name in _SWITCHES]])
 
 
-def _look_at(context: LaunchContext, names: Sequence[str]) -> None:
-    switches(context, [name for name in names if name in _SWITCHES])
-    _arguments(context).update(names)
+def _look_at(context: LaunchContext, names: Iterable[str]) -> None:
+    switches(context, names)
 
 
-def _arguments(context: LaunchContext) -> set[str]:
-    """Those of our launch files that have been gone through."""
-    known: set[str] = vars(context).setdefault("rynn_brain_ros_arguments", set())
-    return known
+def rehearsed(*entities: LaunchDescriptionEntity) -> list[LaunchDescriptionEntity]:
+    """All of a launch file, with a first one that goes through it, and all that it includes,
+    without beginning a process: what ends a launch has to end it before, since launch leaves behind
+    what it has begun by then. So does an argument of the command line that nobody declares: launch
+    passes over it, and an approval would only seem to be asked for."""
+    return [OpaqueFunction(function=_rehearse_all, args=[entities]), *entities]
 
 
-def rehearsed(
-    *entities: LaunchDescriptionEntity, known: Sequence[str] = ()
-) -> list[LaunchDescriptionEntity]:
-    """With a first one that goes through them, and all that they include, without beginning a
-    process: what ends a launch has to end it before, since launch leaves behind what it has begun
-    by then. So does an argument of the command line that none of our files has: launch passes over
-    it, and an approval would only seem to be asked for. ``known`` are those that were not
-    `declared`."""
-    return [OpaqueFunction(function=_rehearse_all, args=[entities, known]), *entities]
-
-
-def _rehearse_all(
-    context: LaunchContext, entities: Iterable[LaunchDescriptionEntity], own: Sequence[str]
-) -> None:
+def _rehearse_all(context: LaunchContext, entities: Iterable[LaunchDescriptionEntity]) -> None:
     file = Path(context.get_locals_as_dict().get("current_launch_file_path", ""))
-    _rehearse(context, entities)
+    known = sorted(set(_rehearse(context, entities)))
     if file.name not in {Path(word).name for word in sys.argv}:
         return  # another file was begun, whose arguments these are
-    known = sorted(_arguments(context).union(own))
     for word in context.argv:
         name, separator, _ = word.partition(":=")
         if separator and name not in known:
@@ -104,12 +91,15 @@ def _rehearse_all(
             raise ConfigError(f"{told}; what only a parameter is for goes into params_file")
 
 
-def _rehearse(context: LaunchContext, entities: Iterable[LaunchDescriptionEntity]) -> None:
+def _rehearse(context: LaunchContext, entities: Iterable[LaunchDescriptionEntity]) -> Iterator[str]:
+    """The names of the arguments that are declared on the way."""
     for entity in entities:
+        if isinstance(entity, DeclareLaunchArgument):
+            yield entity.name
         if isinstance(entity, Node):
             _must_be_installed(entity.node_package)
         elif not isinstance(entity, ExecuteProcess):
-            _rehearse(context, entity.visit(context) or ())
+            yield from _rehearse(context, entity.visit(context) or ())
 
 
 def _must_be_installed(package: str) -> None:

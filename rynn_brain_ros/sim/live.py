@@ -210,7 +210,7 @@ class LiveWorld:
     ) -> None:
         self._factor, self._on_failure = factor, on_failure
         self._changed = threading.Condition()
-        self._calls: deque[tuple[Callable[[], None], Future[Any]]] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._is_going = self._is_closing = False
         self._shift_ns = 0
         self._behind_s = 0.0
@@ -249,17 +249,10 @@ class LiveWorld:
         """Done in the world's thread, between two steps. Raises `InputError` once it is closed, and
         so does the future where that happens first."""
         future: Future[T] = Future()
-
-        def answer() -> None:
-            try:
-                future.set_result(function())
-            except BaseException as error:  # noqa: BLE001  # told where it is asked for
-                future.set_exception(error)
-
         with self._changed:
             if self._is_closing:
                 raise InputError(_CLOSED)
-            self._calls.append((answer, future))
+            self._calls.append((function, future))
             self._changed.notify_all()
         return future
 
@@ -323,8 +316,11 @@ class LiveWorld:
 
     def _answer_calls(self) -> None:
         while self._calls:
-            answer, _ = self._calls.popleft()
-            answer()
+            function, future = self._calls.popleft()
+            try:
+                future.set_result(function())
+            except BaseException as error:  # noqa: BLE001  # told where it is asked for
+                future.set_exception(error)
 
     def _pass_time(self, running: Running, due_s: float) -> float:
         """One control period where it is due. Returns when the next one is."""

@@ -88,7 +88,7 @@ class Plan(Talk):
 
     task = Task.PLAN
 
-    relation: Relation | None
+    relation: Relation | None = None
 
     @property
     def wanted(self) -> int:
@@ -124,7 +124,7 @@ class PlanTeacher:
             frames = tuple((first + picture, mirrored) for picture in seen)
             turns.append(TalkTurn(frames, *said.answer(), said.beside()))
         nouns = {number: self._noun(truths, number) for number in (THING, PLACE)}
-        return Plan(self._sentence(relation, nouns), nouns, tuple(turns), relation)
+        return Plan(self._sentence(relation, nouns), nouns, tuple(turns), relation=relation)
 
     def _states(self, relation: Relation) -> list[Turn]:
         """What each turn finds."""
@@ -149,7 +149,7 @@ class PlanTeacher:
         answer = f"I see no {' '.join(kind)}. {ABSTENTION}"
         shown = ((first + Turn.BEFORE, mirrored),)
         turn = TalkTurn(shown, answer, (), None, missing=missing)
-        return Plan(self._sentence(relation, nouns), nouns, (turn,), relation)
+        return Plan(self._sentence(relation, nouns), nouns, (turn,), relation=relation)
 
     def _declined(self, first: int, mirrored: bool, truths: Sequence[Truth]) -> Plan:
         """More than it knows, of things that are there."""
@@ -158,7 +158,7 @@ class PlanTeacher:
         nouns = [" ".join(kinds[n]) for n in self._rng.permutation(len(kinds))]
         nouns = (nouns * 4)[: words.count("{}")]
         turn = TalkTurn(((first + Turn.BEFORE, mirrored),), DECLINED, (), None)
-        return Plan(self._capitalized(words.format(*nouns)), {}, (turn,), None)
+        return Plan(self._capitalized(words.format(*nouns)), {}, (turn,))
 
     def _capitalized(self, text: str) -> str:
         return text[0].upper() + text[1:] if self._rng.random() < 0.4 else text

@@ -7,12 +7,11 @@ arrows up to ``STOP``. Left and right are not the same here: pictures are never 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from rynn_brain_ros.values import Task
-from training.nano.lessons import ABSTENTION, Shot
+from training.nano.lessons import ABSTENTION
 from training.nano.rooms import ENDS, TARGET
 from training.nano.talks import Talk, TalkTurn
 from training.nano.truth import Truth
@@ -25,17 +24,10 @@ views only the pictures are left."""
 _MOST_OLDER = 3
 
 
-@dataclass(frozen=True)
 class Route(Talk):
-    """``before`` are old views of which it is not told what was done then."""
+    """Its older views are some of the way so far."""
 
     task = Task.NAVIGATE
-
-    before: tuple[Shot, ...] = ()
-
-    @property
-    def older(self) -> tuple[Shot, ...]:
-        return self.before
 
 
 class RouteTeacher:
@@ -55,17 +47,14 @@ class RouteTeacher:
         for number in shown:
             sights = [n for n in shown if n <= number and truths[n].number(TARGET) is not None]
             place = (sights[-1] - begin, TARGET) if sights else None
-            frames = ((first + number, False),)
             answer = ways[number] or f"I see no {noun}. {ABSTENTION}"
-            is_none = not ways[number]
-            missing = TARGET if is_none else None
-            turns.append(
-                TalkTurn(frames, answer, (), place, missing=missing, of_arrows=not is_none)
-            )
-        n_before = self._forgotten(len(turns))
-        before = tuple(frame for turn in turns[:n_before] for frame in turn.frames)
+            missing = None if ways[number] else TARGET
+            shot, of_arrows = (first + number, False), missing is None
+            turns.append(TalkTurn((shot,), answer, (), place, missing=missing, of_arrows=of_arrows))
+        n_older = self._forgotten(len(turns))
+        older = tuple(frame for turn in turns[:n_older] for frame in turn.frames)
         text = str(self._rng.choice(_WORDS)).format(noun)
-        return Route(text, {TARGET: (noun, kind)}, tuple(turns[n_before:]), before)
+        return Route(text, {TARGET: (noun, kind)}, tuple(turns[n_older:]), older)
 
     def _forgotten(self, n_turns: int) -> int:
         if n_turns < 2 or self._rng.random() > _FORGETS:

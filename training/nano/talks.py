@@ -29,18 +29,15 @@ class TalkTurn:
 
 @dataclass(frozen=True)
 class Talk:
-    """``nouns`` with their kinds by the number of their thing."""
+    """``nouns`` with their kinds by the number of their thing; ``older`` is shown before the first
+    turn, and it is not told what was done then."""
 
     task: ClassVar[Task]
 
     instruction: str
     nouns: Mapping[int, tuple[str, tuple[str, str]]]
     turns: tuple[TalkTurn, ...]
-
-    @property
-    def older(self) -> tuple[Shot, ...]:
-        """What is shown before the first turn."""
-        return ()
+    older: tuple[Shot, ...] = ()
 
     @property
     def wanted(self) -> int | None:

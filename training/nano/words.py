@@ -26,6 +26,7 @@ THINKING = ("I see", "I do not see it.", "#### <answer>", "</answer>", "<countin
 answers are so long that every other one goes wrong somewhere."""
 ARROWS = ("↑", "←", "→", "STOP")
 FURNITURE = ("door", "cabinet", "sofa", "chair", "shelf")
+"""Tables and boxes were words before."""
 MERGES = 1400
 
 CHAT_TEMPLATE = r"""{%- for message in messages -%}
