@@ -77,6 +77,10 @@ class ArmBody:
         """The declared stop, beside cancelling what is in flight."""
         return Publication(self._arm.stop_topic, STRING, {"data": "stop"})
 
+    def rivals(self, call: Call) -> tuple[str, ...]:
+        """Servers for whose goals it would be wrong: a hand may not open on another's way."""
+        return () if call.is_service else tuple(self.servers)
+
     def outlives_cancel(self, call: Call) -> bool:
         """MoveIt's execute_trajectory takes a cancel and carries on, on every distribution
         (execute_trajectory_action_capability.cpp); only the stop ends it."""

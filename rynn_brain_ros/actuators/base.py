@@ -72,6 +72,12 @@ class BaseBody:
         still = {"header": {"frame_id": self._base.base_frame}}
         return Publication(self._base.stop_topic, TWIST_STAMPED, still)
 
+    def rivals(self, call: Call) -> tuple[str, ...]:
+        """Servers whose goals drive the base as ``call`` would. Of the others the navigators' own
+        goals, for which they are a part of the way, would be told, too."""
+        navigators = (self._base.navigate_action, self._base.through_poses_action)
+        return tuple(dict.fromkeys((*navigators, call.server)))
+
     def outlives_cancel(self, call: Call) -> bool:
         """Nav2's servers stand still when they are cancelled."""
         return False

@@ -68,8 +68,9 @@ class Wire(Protocol):
     """The way to the servers. Nothing here blocks or raises because a server misbehaves.
 
     ``call`` is told by ``replies`` what becomes of it, in order, each reply once, as (id, reply).
-    ``cancel`` of a call that has not been accepted yet is kept until it is. ``lacks`` are the
-    fields of ``call``'s request that this distribution's interface does not have.
+    ``cancel`` of a call that has not been accepted yet is kept until it is. A ``server`` is taken
+    where it is at work on a goal that did not come from here. ``lacks`` are the fields of
+    ``call``'s request that this distribution's interface does not have.
     """
 
     def call(self, call_id: str, call: Call) -> None: ...
@@ -79,6 +80,8 @@ class Wire(Protocol):
     def replies(self) -> tuple[tuple[str, Reply], ...]: ...
 
     def is_there(self, call: Call) -> bool: ...
+
+    def is_taken(self, server: str) -> bool: ...
 
     def lacks(self, call: Call) -> tuple[str, ...]: ...
 

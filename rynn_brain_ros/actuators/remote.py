@@ -47,6 +47,8 @@ class Body(Protocol):
     @property
     def needs_stop(self) -> bool: ...
 
+    def rivals(self, call: Call) -> tuple[str, ...]: ...
+
     def outlives_cancel(self, call: Call) -> bool: ...
 
     def before(self, stage: MotionStage, motion: Motion) -> None: ...
@@ -207,6 +209,10 @@ class RemoteActuator:
             kind = "service" if call.is_service else "action"
             text = f"there is no {kind} server at {call.server} ({call.type}): is it running?"
             self._end(job, GoalEventKind.LOST, text)
+            return
+        if taken := [name for name in self._body.rivals(call) if self._wire.is_taken(name)]:
+            text = f"{taken[0]} carries out somebody else's goal: wait for its end, or cancel it"
+            self._end(job, GoalEventKind.PREEMPTED, text)
             return
         self._calls += 1
         job.call, job.call_id = call, f"{job.goal_id}/{self._calls}"

@@ -22,6 +22,7 @@ from rynn_brain_ros.values import (
     InputError,
     Query,
     Reading,
+    Task,
 )
 
 
@@ -46,13 +47,14 @@ class CaseResult:
 @dataclass(frozen=True)
 class EngineCheck:
     """All cases on one engine. ``spec`` is how it was named on the command line, ``unopened`` why
-    it could not be opened, ``None`` where it could."""
+    it could not be opened, ``None`` where it could, and ``tasks`` what the engine knows."""
 
     spec: str
     identity: EngineIdentity
     results: tuple[CaseResult, ...]
     limits: DriftLimits
     unopened: EngineError | InputError | None = None
+    tasks: frozenset[Task] = frozenset()
 
     @property
     def asked(self) -> tuple[CaseResult, ...]:
@@ -60,13 +62,17 @@ class EngineCheck:
 
     @property
     def not_asked(self) -> str:
-        """Which cases the verdict says nothing about; empty where all were asked."""
+        """What the verdict says nothing about: which cases, and plans, without which the gate lets
+        no arm move by it. Empty where it says all."""
+        told = []
         skipped = [result.case.query.task.value for result in self.results if result.skipped]
-        if not skipped:
-            return ""
-        tasks = sorted(set(skipped))
-        are = "is not this engine's task" if len(tasks) == 1 else "are not this engine's tasks"
-        return f"{len(skipped)} of {len(self.results)} not asked: {', '.join(tasks)} {are}"
+        if skipped:
+            tasks = sorted(set(skipped))
+            are = "is not this engine's task" if len(tasks) == 1 else "are not this engine's tasks"
+            told = [f"{len(skipped)} of {len(self.results)} not asked: {', '.join(tasks)} {are}"]
+        if Task.PLAN in self.tasks - {result.case.query.task for result in self.asked}:
+            told.append("no plan among the cases: an arm will carry out none of this engine's")
+        return "; ".join(told)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -172,7 +178,7 @@ def _checked(
         if first is not None
         else EngineIdentity(info.name, info.model, info.revision, info.quantization)
     )
-    return EngineCheck(spec, identity, tuple(results), limits)
+    return EngineCheck(spec, identity, tuple(results), limits, tasks=info.tasks)
 
 
 def _result(engine: Engine, case: Case, limits: DriftLimits) -> CaseResult:

@@ -209,6 +209,9 @@ class PilotedArm:
     def absent(self) -> Sequence[str]:
         return ()
 
+    def taken(self) -> Sequence[str]:
+        return ()
+
 
 class PolicyMover:
     """A `planning.moving.Moving` by the policy of ``driver`` on the arm of ``stage``. Of one

@@ -2,15 +2,92 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from action_msgs.msg import GoalStatus, GoalStatusArray
 from rclpy.action import ActionClient
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.qos import qos_profile_action_status_default
 from rosidl_runtime_py.utilities import get_action, get_service
+from unique_identifier_msgs.msg import UUID
+
+_KNOWN_S = 2.0
+"""A message may come before its sender is known; after so long it is."""
+_REMEMBERED = 64
+"""Goals that may still be told of: a server keeps those that have ended for a while."""
+
+
+class Goals:
+    """What an action server is at work on, by its status, and which of it was sent from here."""
+
+    def __init__(self, node: Node, server: str, group: CallbackGroup) -> None:
+        self._node = node
+        qos = qos_profile_action_status_default
+        topic = f"{server}/_action/status"
+        self._status = node.create_subscription(
+            GoalStatusArray, topic, self._hear, qos, callback_group=group
+        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._settling = node.create_timer(_KNOWN_S, self._settle, group, steady)
+        self._ours: tuple[bytes, ...] = ()
+        self.under_way: Mapping[bytes, frozenset[bytes] | None] = {}
+        """Goals, and the servers that were there when they were told: ``None`` before that is
+        known."""
+
+    def new_id(self) -> UUID:
+        """For a goal that is sent from here."""
+        goal_id = uuid.uuid4().bytes
+        self._ours = (*self._ours[1 - _REMEMBERED :], goal_id)
+        return UUID(uuid=list(goal_id))
+
+    @property
+    def are_others(self) -> bool:
+        """Whether one is under way that was not sent from here. One of a server that died since
+        does not count: the server in its place does not know it."""
+        others = [told_by for goal, told_by in self.under_way.items() if goal not in self._ours]
+        if not others:
+            return False
+        there = self._servers()
+        return any(told_by is None or not told_by.isdisjoint(there) for told_by in others)
+
+    def close(self) -> None:
+        self._node.destroy_subscription(self._status)
+        self._node.destroy_timer(self._settling)
+
+    def _hear(self, message: GoalStatusArray) -> None:
+        """A server tells all of its goals; where there are two, those of the other one stay."""
+        told = {bytes(each.goal_info.goal_id.uuid): each.status for each in message.status_list}
+        going = dict.fromkeys(goal for goal, status in told.items() if status in _UNDER_WAY)
+        before = self.under_way if len(self._servers()) > 1 else {}
+        self.under_way = {g: by for g, by in before.items() if g not in told} | going
+        self._settling.reset()
+
+    def _settle(self) -> None:
+        self._settling.cancel()
+        there = self._servers()
+        self.under_way = {
+            goal: told_by or there
+            for goal, told_by in self.under_way.items()
+            if told_by is None or not told_by.isdisjoint(there)
+        }
+
+    def _servers(self) -> frozenset[bytes]:
+        """Those that are there now."""
+        ends = self._node.get_publishers_info_by_topic(self._status.topic_name)
+        return frozenset(bytes(end.endpoint_gid) for end in ends)
+
+
+_UNDER_WAY = (
+    GoalStatus.STATUS_ACCEPTED,
+    GoalStatus.STATUS_EXECUTING,
+    GoalStatus.STATUS_CANCELING,
+)
 
 
 @dataclass(frozen=True)
@@ -23,8 +100,22 @@ class Server:
     is_there: Callable[[], bool]
 
     @property
+    def is_taken(self) -> bool:
+        """Whether it is at work for somebody else."""
+        return False
+
+    @property
     def fields(self) -> dict[str, str]:
         return dict(self.request.get_fields_and_field_types())
+
+
+@dataclass(frozen=True)
+class Action(Server):
+    goals: Goals
+
+    @property
+    def is_taken(self) -> bool:
+        return self.goals.are_others
 
 
 class Clients:
@@ -78,10 +169,11 @@ class Clients:
             package = type_.split("/", maxsplit=1)[0]
             self.problems.append(f"{name}: {type_} is not known here ({error}): install {package}")
 
-    def _action(self, name: str, type_: str) -> Server:
+    def _action(self, name: str, type_: str) -> Action:
         action = get_action(type_)
         client = ActionClient(self._node, action, name, callback_group=self._group)
-        return Server(type_, client, action.Goal, client.server_is_ready)
+        goals = Goals(self._node, name, self._group)
+        return Action(type_, client, action.Goal, client.server_is_ready, goals)
 
     def _service(self, name: str, type_: str) -> Server:
         service = get_service(type_)
@@ -91,7 +183,8 @@ class Clients:
     def _close(self, server: Server) -> None:
         """The executor may be about to look at it: an action's client is taken from it and left to
         be destroyed with its last use, since rclpy's own `destroy` would pull it away."""
-        if isinstance(server.client, ActionClient):
+        if isinstance(server, Action):
             self._node.remove_waitable(server.client)
+            server.goals.close()
         else:
             self._node.destroy_client(server.client)

@@ -77,6 +77,9 @@ class PolicyRobot:
     def absent(self) -> tuple[str, ...]:
         return tuple(self._wire.absent())
 
+    def taken(self) -> tuple[str, ...]:
+        return tuple(self._wire.taken())
+
     def settle(self) -> bool:
         """Waits for the end of what was cancelled; another thread has to spin. Whether it came."""
         deadline_s = time.monotonic() + _SETTLE_S

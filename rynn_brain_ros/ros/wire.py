@@ -15,7 +15,7 @@ from rosidl_runtime_py.utilities import get_message
 
 from rynn_brain_ros.actuators import Call, Publication, Reply
 from rynn_brain_ros.actuators.distributions import fitted, missing
-from rynn_brain_ros.ros.clients import Clients, Server
+from rynn_brain_ros.ros.clients import Action, Clients, Server
 from rynn_brain_ros.ros.conversion import to_ros
 from rynn_brain_ros.values import GoalEventKind, RynnBrainError
 
@@ -67,8 +67,10 @@ class RosWire:
         except (RynnBrainError, AssertionError, AttributeError, TypeError, ValueError) as error:
             self._hear(call_id, GoalEventKind.REJECTED, None, f"it cannot be sent: {error}")
             return
-        send = self._request if call.is_service else self._send
-        self._clients.post(lambda: send(call_id, server, request))
+        if isinstance(server, Action):
+            self._clients.post(lambda: self._send(call_id, server, request))
+        else:
+            self._clients.post(lambda: self._request(call_id, server, request))
 
     def cancel(self, call_id: str) -> None:
         self._clients.post(lambda: self._cancel(call_id))
@@ -82,6 +84,10 @@ class RosWire:
     def is_there(self, call: Call) -> bool:
         server = self._servers.get(call.server)
         return server is not None and server.is_there()
+
+    def is_taken(self, server: str) -> bool:
+        known = self._servers.get(server)
+        return known is not None and known.is_taken
 
     def lacks(self, call: Call) -> tuple[str, ...]:
         server = self._servers.get(call.server)
@@ -103,6 +109,10 @@ class RosWire:
         """Names of servers that are not there now."""
         return [name for name, server in self._servers.items() if not server.is_there()]
 
+    def taken(self) -> list[str]:
+        """Names of servers that are at work for somebody else."""
+        return [name for name, server in self._servers.items() if server.is_taken]
+
     # --- in the clients' own callback group ------------------------------------------------------
 
     def _request(self, call_id: str, server: Server, request: Any) -> None:
@@ -111,7 +121,7 @@ class RosWire:
             lambda done: self._hear(call_id, GoalEventKind.SUCCEEDED, done.result())
         )
 
-    def _send(self, call_id: str, server: Server, goal: Any) -> None:
+    def _send(self, call_id: str, server: Action, goal: Any) -> None:
         if self._closed or call_id in self._cancelled:
             self._hear(call_id, GoalEventKind.CANCELLED, None, "cancelled before it was sent")
             return
@@ -119,7 +129,7 @@ class RosWire:
         def feedback(message: Any) -> None:
             self._hear(call_id, GoalEventKind.FEEDBACK, message.feedback)
 
-        future = server.client.send_goal_async(goal, feedback)
+        future = server.client.send_goal_async(goal, feedback, server.goals.new_id())
         future.add_done_callback(
             lambda done: self._clients.post(lambda: self._taken(call_id, done.result()))
         )

@@ -66,6 +66,10 @@ class Robot(Protocol):
         """Servers that are not there now."""
         ...
 
+    def taken(self) -> Sequence[str]:
+        """Servers that carry out somebody else's goal now."""
+        ...
+
 
 class Pilot:
     """One robot, one policy. Of one thread; ``thread`` asks the policy.
@@ -172,9 +176,8 @@ class Pilot:
     def arm(self) -> str:
         """Why it cannot be armed; empty where it is now. Motion begins anew from where the robot
         is then, and failures before are forgotten."""
-        absent = () if self._config.dry_run else self._robot.absent()
-        if absent:
-            return f"no server at {', '.join(absent)}: start the robot's controllers first"
+        if not self._config.dry_run and (danger := self._danger()):
+            return danger
         if self._moving:
             self._arming.arm(self._now_ns())
             return ""
@@ -184,6 +187,13 @@ class Pilot:
         self.stopped_why = ""
         self._arming.arm(self._now_ns())
         self._moving = not self._config.dry_run
+        return ""
+
+    def _danger(self) -> str:
+        if absent := self._robot.absent():
+            return f"no server at {', '.join(absent)}: start the robot's controllers first"
+        if taken := self._robot.taken():
+            return f"{taken[0]} carries out somebody else's goal: wait for its end, or cancel it"
         return ""
 
     def disarm(self, why: str) -> None:

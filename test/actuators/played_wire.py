@@ -43,9 +43,11 @@ def straight_path(fraction: float = 1.0, code: int = 1, positions: float = 0.1) 
 
 @dataclass
 class PlayedWire:
-    """``there`` are the servers that run (``None``: all); ``said`` is all that was told to them."""
+    """``there`` are the servers that run (``None``: all), ``taken`` those at work for others;
+    ``said`` is all that was told to them."""
 
     there: set[str] | None = None
+    taken: tuple[str, ...] = ()
     absent_fields: tuple[str, ...] = ()
     calls: list[tuple[str, Call]] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
@@ -66,6 +68,9 @@ class PlayedWire:
 
     def is_there(self, call: Call) -> bool:
         return self.there is None or call.server in self.there
+
+    def is_taken(self, server: str) -> bool:
+        return server in self.taken
 
     def lacks(self, call: Call) -> tuple[str, ...]:
         return self.absent_fields if call.type == CARTESIAN_PATH else ()

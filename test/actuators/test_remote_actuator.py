@@ -14,10 +14,13 @@ from rynn_brain_ros.values import (
     Cause,
     DriveGoal,
     FollowGoal,
+    Goal,
     GoalEventKind,
+    GripGoal,
     NavigateGoal,
     PostureGoal,
     ReachGoal,
+    SpinGoal,
 )
 
 K = GoalEventKind
@@ -318,6 +321,40 @@ def test_a_server_that_never_takes_the_goal_times_out(arm: Played):
     pass_time(arm, tracker, 10)
     assert arm.end.cause is Cause.LOST_SERVER  # type: ignore[attr-defined]
     assert "did not take the goal" in arm.end.text  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("robot", "goal", "taken"),
+    [
+        ("franka_panda", REACH, "move_action"),
+        ("franka_panda", REACH, "execute_trajectory"),
+        ("franka_panda", REACH, "panda_hand_controller/gripper_cmd"),
+        ("franka_panda", GripGoal(0.08, 20.0), "panda_hand_controller/gripper_cmd"),
+        ("franka_panda", GripGoal(0.08, 20.0), "execute_trajectory"),
+        ("mobile_base", NavigateGoal(place()), "navigate_to_pose"),
+        ("mobile_base", SpinGoal(0.5), "navigate_to_pose"),
+        ("mobile_base", DriveGoal(-0.3), "backup"),
+    ],
+)
+def test_a_robot_that_carries_out_somebody_elses_goal_is_left_to_it(
+    robot: str, goal: Goal, taken: str
+):
+    played = Played(robot, taken=(taken,))
+    tracker = tracked(played)
+    tracker.start(goal, played.now_ns)
+    pass_time(played, tracker, 1)
+    assert played.end.cause is Cause.PREEMPTED  # type: ignore[attr-defined]
+    told = f"{taken} carries out somebody else's goal: wait for its end, or cancel it"
+    assert told in played.end.text  # type: ignore[attr-defined]
+    assert played.wire.calls == []
+
+
+def test_a_path_may_be_asked_for_while_somebody_else_moves_the_arm_and_does_not_begin(arm: Played):
+    arm.wire.taken = ("execute_trajectory",)
+    arm.send(STRAIGHT)
+    arm.wire.end(**straight_path())
+    assert arm.last().kind is K.PREEMPTED
+    assert arm.wire.servers == ["compute_cartesian_path"]
 
 
 def test_a_base_that_another_goal_took_is_preempted_and_left_to_it():

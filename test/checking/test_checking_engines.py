@@ -265,7 +265,8 @@ def test_cases_that_are_not_an_engines_task_are_told_wherever_the_verdict_is(
     file = tmp_path / "more.jsonl"
     save_cases(file, [first, second, third, *others])
     assert run(file, tmp_path / "check", "nano", more=(*FEW, *["--json"] * json_only)) == 1
-    told = "2 of 5 not asked: count, grasp are not this engine's tasks"
+    unplanned = "no plan among the cases: an arm will carry out none of this engine's"
+    told = f"2 of 5 not asked: count, grasp are not this engine's tasks; {unplanned}"
     assert told in capsys.readouterr().out
     assert verdict(tmp_path / "check")["engines"][0]["not_asked"] == told
     assert escape(told) in (tmp_path / "check" / "report.html").read_text()
@@ -289,6 +290,12 @@ def test_what_is_not_an_engines_task_is_skipped_and_does_not_count(cases: CaseSe
     assert result.not_asked == "3 of 3 not asked: affordance is not this engine's task"
 
 
+def test_a_check_without_plans_says_so_of_an_engine_that_plans(cases: CaseSet):
+    engine = ScriptedEngine(*(case.expected.text for case in cases.cases))
+    told = "no plan among the cases: an arm will carry out none of this engine's"
+    assert check("scripted", engine, cases, DriftLimits()).not_asked == told
+
+
 def test_an_engine_that_plans_another_deed_does_not_pass(cases: CaseSet):
     area = "<area> <frame 0>: (400, 500) </area>"
     planned = CaseSet(
@@ -301,7 +308,8 @@ def test_an_engine_that_plans_another_deed_does_not_pass(cases: CaseSet):
         ),
     )
     limits = DriftLimits(min_cases=3)
-    assert check("same", ScriptedEngine(f"Put it in {area}."), planned, limits).passed
+    same = check("same", ScriptedEngine(f"Put it in {area}."), planned, limits)
+    assert (same.passed, same.not_asked) == (True, "")
     other = check("other", ScriptedEngine(f"Push it next to {area}."), planned, limits)
     assert not other.passed
     assert other.results[0].failures == ("expected the order 'place into', got 'push next to'",)

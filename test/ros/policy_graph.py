@@ -51,6 +51,7 @@ class Robot(Node):
         self.goals: list[Any] = []
         self.grips: list[float] = []
         self.n_cancels, self._newest, self._ending = 0, None, threading.Event()
+        self._servers: list[ActionServer] = []
         self._joints = self.create_publisher(JointState, "/joint_states", 10)
         self._images = self.create_publisher(Image, "/wrist", qos_profile_sensor_data)
         self.create_subscription(JointState, "/commands", self.commands.append, _MANY)
@@ -59,7 +60,7 @@ class Robot(Node):
         self.create_timer(0.02, self._move)
 
     def serve(self) -> None:
-        ActionServer(
+        server = ActionServer(
             self,
             FollowJointTrajectory,
             "/arm/follow_joint_trajectory",
@@ -68,13 +69,22 @@ class Robot(Node):
             cancel_callback=self._cancel,
             callback_group=ReentrantCallbackGroup(),
         )
+        self._servers.append(server)
 
     def serve_hand(self, kind: str = "gripper_command") -> None:
         """Fingers that something keeps apart, told as franka_gripper or ros2_controllers do."""
-        if kind == "gripper_command":
-            ActionServer(self, GripperCommand, "/hand/gripper_action", self._grip)
-        else:
-            ActionServer(self, ParallelGripperCommand, "/hand/gripper_action", self._grip_parallel)
+        type_, grip = (
+            (GripperCommand, self._grip)
+            if kind == "gripper_command"
+            else (ParallelGripperCommand, self._grip_parallel)
+        )
+        self._servers.append(ActionServer(self, type_, "/hand/gripper_action", grip))
+
+    def destroy_node(self) -> None:
+        """With its servers, or who comes later is told of their goals."""
+        for server in self._servers:
+            server.destroy()
+        super().destroy_node()
 
     def _grip(self, handle: Any) -> Any:
         self.grips.append(handle.request.command.position)

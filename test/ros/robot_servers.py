@@ -146,6 +146,12 @@ class RobotServers(Node):
         self._ending.set()
         self.world.close()
 
+    def destroy_node(self) -> None:
+        """With its servers, or who comes later is told of their goals."""
+        for server in self.servers.values():
+            server.destroy()
+        super().destroy_node()
+
     def _serve(self, name: str, type_: Any) -> ActionServer:
         does = self.does[name]
 

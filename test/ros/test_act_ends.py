@@ -31,7 +31,9 @@ from builtin_interfaces.msg import Time  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
 from mortal import mortal_server  # noqa: E402
+from moveit_msgs.action import ExecuteTrajectory  # noqa: E402
 from played_robot import ScriptedEngine  # noqa: E402
+from rclpy.action import ActionClient  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
@@ -103,6 +105,21 @@ def test_a_path_that_is_not_whole_is_not_begun(graphs: Callable[..., Graph]) -> 
     graph.carry_out(max_turns=1)
     graph.wait_until(lambda: graph.plans and "only 50 %" in why(graph), "the plan")
     assert graph.robot.order.count("execute_trajectory") == 1, "the way to before the path"
+
+
+def test_an_arm_that_moves_for_somebody_else_is_left_to_them(graphs: Callable[..., Graph]) -> None:
+    """As by *Plan & Execute* in RViz."""
+    graph = graphs()
+    graph.robot.does["execute_trajectory"].name = "hang"
+    person = ActionClient(graph.user, ExecuteTrajectory, "execute_trajectory")
+    graph.wait_until(person.server_is_ready, "the server")
+    graph.result_of(person.send_goal_async(ExecuteTrajectory.Goal()))
+    graph.bring_up(first_pick(graph))
+    graph.arm()
+    result = graph.carry_out()
+    assert result.cause == "preempted"
+    assert "execute_trajectory carries out somebody else's goal" in result.message
+    assert graph.robot.order == ["execute_trajectory"]
 
 
 MORTAL = mortal_server("moveit_msgs/MoveGroup", "mortal/move_action")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,14 +15,15 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not importable")
 
 from asking import Asking  # noqa: E402
+from mortal import mortal_server  # noqa: E402
 from nav2_msgs.action import NavigateToPose, Spin  # noqa: E402
-from rclpy.action import ActionServer, CancelResponse, GoalResponse  # noqa: E402
+from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse  # noqa: E402
 from rclpy.callback_groups import ReentrantCallbackGroup  # noqa: E402
 from rclpy.executors import MultiThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 
 from rynn_brain_ros.actuators import Call  # noqa: E402
-from rynn_brain_ros.ros.clients import Clients  # noqa: E402
+from rynn_brain_ros.ros.clients import Action, Clients  # noqa: E402
 from rynn_brain_ros.ros.spinning import keep_spinning  # noqa: E402
 from rynn_brain_ros.ros.wire import RosWire  # noqa: E402
 from rynn_brain_ros.values import GoalEventKind  # noqa: E402
@@ -35,7 +40,7 @@ class Robot(Node):
         super().__init__("slow_to_take")
         events = (threading.Event() for _ in range(4))
         self.asked, self.may_take, self.cancelled, self.ending = events
-        ActionServer(
+        self.server = ActionServer(
             self,
             NavigateToPose,
             GO,
@@ -82,6 +87,7 @@ def graph() -> Iterator[Graph]:
     made.robot.may_take.set()
     made.robot.ending.set()
     made.executor.shutdown(5.0)
+    made.robot.server.destroy()  # or who comes later is told of its goals
     rclpy.shutdown()
 
 
@@ -119,6 +125,71 @@ def test_replies_to_an_earlier_wire_do_not_come_to_the_next_which_works(graph: G
     call_id, reply = heard[0]
     assert (call_id, reply.kind) == ("2", GoalEventKind.ACCEPTED)
     later.close()
+
+
+def goes_for(graph: Graph, action: str = GO) -> Any:
+    """Somebody else's goal, which is under way when this returns."""
+    client = ActionClient(graph.node, NavigateToPose, action)
+    graph.wait_until(client.server_is_ready, "the server")
+    handle = graph.result_of(
+        client.send_goal_async(NavigateToPose.Goal()), "the goal's being taken"
+    )
+    assert handle.accepted
+    return handle
+
+
+def test_a_server_that_works_for_somebody_else_is_taken_until_that_ends(graph: Graph) -> None:
+    graph.robot.may_take.set()
+    wire = graph.wire()
+    assert not wire.is_taken(GO)
+    handle = goes_for(graph)
+    graph.wait_until(lambda: wire.is_taken(GO), "word of the goal")
+    assert (wire.taken(), wire.is_taken(TURN)) == ([GO], False)
+    handle.cancel_goal_async()
+    graph.wait_until(lambda: not wire.is_taken(GO), "word of its end")
+
+
+def test_goals_of_before_are_told_to_who_connects_later(graph: Graph) -> None:
+    graph.robot.may_take.set()
+    goes_for(graph)
+    wire = graph.wire()
+    graph.wait_until(lambda: wire.is_taken(GO), "word of the goal")
+
+
+def test_a_server_that_works_for_this_node_is_not_taken(graph: Graph) -> None:
+    """Nor by what an earlier wire of it sent and gave up."""
+    graph.robot.may_take.set()
+    earlier, other = graph.wire(), graph.wire()
+    graph.wait_until(lambda: earlier.is_there(go()), "the server")
+    earlier.call("1", go())
+    graph.wait_until(earlier.replies, "its being taken")
+    known = graph.clients.connect(SERVERS)[GO]
+    assert isinstance(known, Action)
+    graph.wait_until(lambda: known.goals.under_way, "word of the goal")
+    assert not earlier.is_taken(GO)
+    assert not other.is_taken(GO)
+
+
+def test_what_a_server_was_at_work_on_when_it_died_does_not_count(graph: Graph) -> None:
+    wire = graph.wire(**{"wire/mortal": SERVERS[GO]})
+    with living("wire/mortal"):
+        goes_for(graph, "wire/mortal")
+        graph.wait_until(lambda: wire.is_taken("wire/mortal"), "word of the goal")
+        time.sleep(2.5)  # by then it is known who told it
+        assert wire.is_taken("wire/mortal")
+    with living("wire/mortal"):
+        graph.wait_until(lambda: not wire.is_taken("wire/mortal"), "its being forgotten")
+
+
+@contextmanager
+def living(server: str) -> Iterator[None]:
+    """A server that is killed at the end."""
+    command = [sys.executable, "-c", mortal_server("nav2_msgs/NavigateToPose", server)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def test_clients_that_are_wanted_again_are_the_same_and_others_are_let_go(graph: Graph) -> None:

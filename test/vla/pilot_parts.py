@@ -41,6 +41,7 @@ class KeptRobot:
         self.n_cancels = 0
         self.failing: list[str] = []
         self.missing: list[str] = []
+        self.busy: list[str] = []
 
     def send(self, message: Command) -> None:
         self.sent.append(message)
@@ -57,6 +58,9 @@ class KeptRobot:
 
     def absent(self) -> tuple[str, ...]:
         return tuple(self.missing)
+
+    def taken(self) -> tuple[str, ...]:
+        return tuple(self.busy)
 
 
 class Flight:

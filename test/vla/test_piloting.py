@@ -73,6 +73,14 @@ def test_arming_is_refused_while_the_robots_servers_are_not_there():
     assert not flight.arming.is_armed(flight.clock.ns)
 
 
+def test_arming_is_refused_while_a_controller_is_at_work_for_somebody_else():
+    flight = Flight(**GOALS)
+    flight.robot.busy = ["arm/follow_joint_trajectory"]
+    told = "arm/follow_joint_trajectory carries out somebody else's goal"
+    assert told in flight.pilot.arm()
+    assert not flight.arming.is_armed(flight.clock.ns)
+
+
 def test_disarming_sends_the_contracts_safe_action_once_and_then_nothing():
     flight = Flight().moving()
     last = at(flight.robot.sent[-1])
