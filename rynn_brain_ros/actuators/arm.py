@@ -73,13 +73,20 @@ class ArmBody:
         return {name: type_ for name, type_ in names.items() if name} | self._gripper.servers
 
     @property
+    def watched(self) -> dict[str, str]:
+        """None beside these."""
+        return {}
+
+    @property
     def stop(self) -> Publication:
         """The declared stop, beside cancelling what is in flight."""
         return Publication(self._arm.stop_topic, STRING, {"data": "stop"})
 
     def rivals(self, call: Call) -> tuple[str, ...]:
-        """Servers for whose goals it would be wrong: a hand may not open on another's way."""
-        return () if call.is_service else tuple(self.servers)
+        """Servers for whose goals it would be wrong: a hand may not open on another's way. While
+        somebody else moves the arm its own way may be planned."""
+        is_plan = call.is_service or call.type == moveit.MOVE_GROUP
+        return () if is_plan else tuple(self.servers)
 
     def outlives_cancel(self, call: Call) -> bool:
         """MoveIt's execute_trajectory takes a cancel and carries on, on every distribution

@@ -63,6 +63,11 @@ class BaseBody:
         }
 
     @property
+    def watched(self) -> dict[str, str]:
+        """Servers beside these whose goals drive the base, too."""
+        return {self._base.through_poses_action: nav2.THROUGH_POSES}
+
+    @property
     def stop(self) -> Publication | None:
         """The declared stop, beside cancelling what is in flight: standing still."""
         if not self._base.stop_topic:

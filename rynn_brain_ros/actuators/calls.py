@@ -95,6 +95,10 @@ def rejected(text: str, values: Values = ()) -> GoalFailed:
     return GoalFailed(GoalEventKind.REJECTED, text, values)
 
 
+def somebody_elses(server: str) -> str:
+    return f"{server} carries out somebody else's goal: wait for its end, or stop it"
+
+
 def finite(name: str, value: float) -> float:
     """Raises `GoalFailed` for NaN and infinity."""
     if not math.isfinite(value):

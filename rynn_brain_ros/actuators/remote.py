@@ -21,6 +21,7 @@ from rynn_brain_ros.actuators.calls import (
     Values,
     Wire,
     rejected,
+    somebody_elses,
 )
 from rynn_brain_ros.actuators.profile import RobotProfile
 from rynn_brain_ros.values import Goal, GoalEvent, GoalEventKind, Motion, MotionStage
@@ -40,6 +41,9 @@ class Body(Protocol):
 
     @property
     def servers(self) -> Mapping[str, str]: ...
+
+    @property
+    def watched(self) -> Mapping[str, str]: ...
 
     @property
     def stop(self) -> Publication | None: ...
@@ -211,8 +215,7 @@ class RemoteActuator:
             self._end(job, GoalEventKind.LOST, text)
             return
         if taken := [name for name in self._body.rivals(call) if self._wire.is_taken(name)]:
-            text = f"{taken[0]} carries out somebody else's goal: wait for its end, or cancel it"
-            self._end(job, GoalEventKind.PREEMPTED, text)
+            self._end(job, GoalEventKind.PREEMPTED, somebody_elses(taken[0]))
             return
         self._calls += 1
         job.call, job.call_id = call, f"{job.goal_id}/{self._calls}"

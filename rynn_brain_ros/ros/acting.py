@@ -114,7 +114,7 @@ class Acting:
         self.query_id, self.timings, self.failure = "", Timings(), ""
         self.wire = RosWire(clients)
         self.body: Body = body_of(profile, self.wire)
-        self.wire.connect(self.body.servers)
+        self.wire.connect(self.body.servers, self.body.watched)
         if self.body.stop is not None:
             self.wire.announce(self.body.stop)
         self._stopping = threading.Event()

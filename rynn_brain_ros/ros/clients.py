@@ -27,18 +27,17 @@ class Goals:
     """What an action server is at work on, by its status, and which of it was sent from here."""
 
     def __init__(self, node: Node, server: str, group: CallbackGroup) -> None:
-        self._node = node
-        qos = qos_profile_action_status_default
-        topic = f"{server}/_action/status"
-        self._status = node.create_subscription(
-            GoalStatusArray, topic, self._hear, qos, callback_group=group
-        )
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._settling = node.create_timer(_KNOWN_S, self._settle, group, steady)
+        self._node, self._topic = node, f"{node.resolve_topic_name(server)}/_action/status"
         self._ours: tuple[bytes, ...] = ()
         self.under_way: Mapping[bytes, frozenset[bytes] | None] = {}
         """Goals, and the servers that were there when they were told: ``None`` before that is
         known."""
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._settling = node.create_timer(_KNOWN_S, self._settle, group, steady)
+        qos = qos_profile_action_status_default
+        self._status = node.create_subscription(  # last: what is latched may come at once
+            GoalStatusArray, self._topic, self._hear, qos, callback_group=group
+        )
 
     def new_id(self) -> UUID:
         """For a goal that is sent from here."""
@@ -62,10 +61,12 @@ class Goals:
 
     def _hear(self, message: GoalStatusArray) -> None:
         """A server tells all of its goals; where there are two, those of the other one stay."""
+        there = self._servers()
         told = {bytes(each.goal_info.goal_id.uuid): each.status for each in message.status_list}
-        going = dict.fromkeys(goal for goal, status in told.items() if status in _UNDER_WAY)
-        before = self.under_way if len(self._servers()) > 1 else {}
-        self.under_way = {g: by for g, by in before.items() if g not in told} | going
+        going = (goal for goal, status in told.items() if status in _UNDER_WAY)
+        others = self.under_way.items() if len(there) > 1 else ()
+        kept = {goal: told_by for goal, told_by in others if goal not in told}
+        self.under_way = kept | dict.fromkeys(going, there or None)
         self._settling.reset()
 
     def _settle(self) -> None:
@@ -79,7 +80,7 @@ class Goals:
 
     def _servers(self) -> frozenset[bytes]:
         """Those that are there now."""
-        ends = self._node.get_publishers_info_by_topic(self._status.topic_name)
+        ends = self._node.get_publishers_info_by_topic(self._topic)
         return frozenset(bytes(end.endpoint_gid) for end in ends)
 
 

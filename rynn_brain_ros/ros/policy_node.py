@@ -41,7 +41,7 @@ from rynn_brain_ros.vla.chunks import Joining
 from rynn_brain_ros.vla.limits import HoldCause
 from rynn_brain_ros.vla.piloting import Pilot
 from rynn_brain_ros.vla.runner import RunnerConfig
-from rynn_brain_ros.vla.sending import servers_of
+from rynn_brain_ros.vla.sending import servers_of, watched_of
 from rynn_brain_ros.vla.settings import PolicyConfig
 
 _STATUS_PERIOD_S = 1.0
@@ -100,7 +100,7 @@ class PolicyNode(ManagedNode):
         self._contract, self._arming = contract, Arming(config.armed_s)
         self._client = _connected(config, self._runner)
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="policy")
-        self._robot = PolicyRobot(self._robot_clients, servers_of(config))
+        self._robot = PolicyRobot(self._robot_clients, servers_of(config), watched_of(config))
         self.pilot = Pilot(
             self._client,
             contract,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 
 from rynn_brain_ros.actuators import Call, Publication, Reply
+from rynn_brain_ros.actuators.calls import somebody_elses
 from rynn_brain_ros.actuators.grippers import why_unmoved
 from rynn_brain_ros.data.commands import Command as Message
 from rynn_brain_ros.ros.clients import Clients
@@ -27,12 +28,15 @@ _SETTLE_S = 2.0
 
 
 class PolicyRobot:
-    """A `vla.piloting.Robot` on ROS. ``servers`` are the actions that goals go to: types by name.
+    """A `vla.piloting.Robot` on ROS. ``servers`` are the actions that goals go to, ``watched``
+    those that move the same joints: types by name.
     ``problems`` says which of them this installation cannot talk to."""
 
-    def __init__(self, clients: Clients, servers: Mapping[str, str]) -> None:
+    def __init__(
+        self, clients: Clients, servers: Mapping[str, str], watched: Mapping[str, str]
+    ) -> None:
         self._wire = RosWire(clients)
-        self._wire.connect(servers)
+        self._wire.connect(servers, watched)
         self._types = dict(servers)
         self.problems = self._wire.problems
         self._numbers = itertools.count(1)
@@ -78,7 +82,7 @@ class PolicyRobot:
         return tuple(self._wire.absent())
 
     def taken(self) -> tuple[str, ...]:
-        return tuple(self._wire.taken())
+        return tuple(map(somebody_elses, self._wire.taken()))
 
     def settle(self) -> bool:
         """Waits for the end of what was cancelled; another thread has to spin. Whether it came."""

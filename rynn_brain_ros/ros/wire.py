@@ -34,6 +34,7 @@ class RosWire:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._servers: Mapping[str, Server] = {}
+        self._watched: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         self._inbox: deque[tuple[str, Reply]] = deque()
         self._goals: dict[str, Any] = {}
@@ -45,9 +46,11 @@ class RosWire:
         """Which servers this installation cannot talk to, and what is missing."""
         return tuple(self._clients.problems)
 
-    def connect(self, servers: Mapping[str, str]) -> None:
-        """``servers`` are types by name. Nobody is waited for."""
-        self._servers = self._clients.connect(servers)
+    def connect(self, servers: Mapping[str, str], watched: Mapping[str, str] | None = None) -> None:
+        """``servers`` are types by name; of those ``watched`` only who works for whom is wanted.
+        Nobody is waited for."""
+        self._servers = self._clients.connect({**(watched or {}), **servers})
+        self._watched = frozenset(self._servers).difference(servers)
 
     def announce(self, publication: Publication) -> None:
         """Who hears its topic meets this node now: what is published on a topic in the moment that
@@ -107,7 +110,8 @@ class RosWire:
 
     def absent(self) -> list[str]:
         """Names of servers that are not there now."""
-        return [name for name, server in self._servers.items() if not server.is_there()]
+        called = (item for item in self._servers.items() if item[0] not in self._watched)
+        return [name for name, server in called if not server.is_there()]
 
     def taken(self) -> list[str]:
         """Names of servers that are at work for somebody else."""

@@ -67,7 +67,7 @@ class Robot(Protocol):
         ...
 
     def taken(self) -> Sequence[str]:
-        """Servers that carry out somebody else's goal now."""
+        """One sentence for each server that carries out somebody else's goal now."""
         ...
 
 
@@ -192,9 +192,7 @@ class Pilot:
     def _danger(self) -> str:
         if absent := self._robot.absent():
             return f"no server at {', '.join(absent)}: start the robot's controllers first"
-        if taken := self._robot.taken():
-            return f"{taken[0]} carries out somebody else's goal: wait for its end, or cancel it"
-        return ""
+        return "; ".join(self._robot.taken())
 
     def disarm(self, why: str) -> None:
         if self._moving:

@@ -106,6 +106,12 @@ def servers_of(config: PolicyConfig) -> dict[str, str]:
     return {**({config.follow_action: FOLLOW} if is_goal else {}), **hand}
 
 
+def watched_of(config: PolicyConfig) -> dict[str, str]:
+    """Actions that move the same joints, though goals go to none of them."""
+    on_topic = config.output == Output.TOPIC.value
+    return {config.follow_action: FOLLOW} if on_topic else {}
+
+
 def sending_of(config: PolicyConfig, contract: Contract, spec: RuntimeSpec) -> Sending:
     """As ``config.output`` says. Raises `ConfigError`."""
     translator = Translator(contract, spec)

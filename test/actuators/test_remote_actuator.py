@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from interfaces import part
 from played_wire import ACCEPTED, PLANNED, SUCCESS, Played, place, straight_path, tcp
 
-from rynn_brain_ros.actuators import Reply
+from rynn_brain_ros.actuators import Call, Reply
 from rynn_brain_ros.planning.goals import GoalTimeouts, GoalTracker
 from rynn_brain_ros.values import (
     Cause,
@@ -326,13 +327,12 @@ def test_a_server_that_never_takes_the_goal_times_out(arm: Played):
 @pytest.mark.parametrize(
     ("robot", "goal", "taken"),
     [
-        ("franka_panda", REACH, "move_action"),
-        ("franka_panda", REACH, "execute_trajectory"),
-        ("franka_panda", REACH, "panda_hand_controller/gripper_cmd"),
+        ("franka_panda", GripGoal(0.08, 20.0), "move_action"),
         ("franka_panda", GripGoal(0.08, 20.0), "panda_hand_controller/gripper_cmd"),
         ("franka_panda", GripGoal(0.08, 20.0), "execute_trajectory"),
         ("mobile_base", NavigateGoal(place()), "navigate_to_pose"),
         ("mobile_base", SpinGoal(0.5), "navigate_to_pose"),
+        ("mobile_base", DriveGoal(0.3), "navigate_through_poses"),
         ("mobile_base", DriveGoal(-0.3), "backup"),
     ],
 )
@@ -344,17 +344,32 @@ def test_a_robot_that_carries_out_somebody_elses_goal_is_left_to_it(
     tracker.start(goal, played.now_ns)
     pass_time(played, tracker, 1)
     assert played.end.cause is Cause.PREEMPTED  # type: ignore[attr-defined]
-    told = f"{taken} carries out somebody else's goal: wait for its end, or cancel it"
+    told = f"{taken} carries out somebody else's goal: wait for its end, or stop it"
     assert told in played.end.text  # type: ignore[attr-defined]
     assert played.wire.calls == []
 
 
-def test_a_path_may_be_asked_for_while_somebody_else_moves_the_arm_and_does_not_begin(arm: Played):
-    arm.wire.taken = ("execute_trajectory",)
-    arm.send(STRAIGHT)
-    arm.wire.end(**straight_path())
+@pytest.mark.parametrize(("goal", "planned"), [(REACH, PLANNED), (STRAIGHT, straight_path())])
+@pytest.mark.parametrize(
+    "taken", ["move_action", "execute_trajectory", "panda_hand_controller/gripper_cmd"]
+)
+def test_a_way_may_be_planned_while_somebody_else_moves_the_arm_and_does_not_begin(
+    arm: Played, goal: Goal, planned: Any, taken: str
+):
+    arm.wire.taken = (taken,)
+    arm.send(goal)
+    arm.wire.say(ACCEPTED)
+    arm.wire.end(**planned)
     assert arm.last().kind is K.PREEMPTED
-    assert arm.wire.servers == ["compute_cartesian_path"]
+    assert len(arm.wire.calls) == 1
+
+
+@pytest.mark.parametrize("robot", ["franka_panda", "mobile_base"])
+def test_every_server_that_is_looked_at_is_known(robot: str):
+    played = Played(robot)
+    known = {**played.body.servers, **played.body.watched}
+    for name, type_ in played.body.servers.items():
+        assert set(played.body.rivals(Call(name, type_, {}))) <= set(known)
 
 
 def test_a_base_that_another_goal_took_is_preempted_and_left_to_it():

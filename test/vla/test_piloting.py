@@ -75,9 +75,8 @@ def test_arming_is_refused_while_the_robots_servers_are_not_there():
 
 def test_arming_is_refused_while_a_controller_is_at_work_for_somebody_else():
     flight = Flight(**GOALS)
-    flight.robot.busy = ["arm/follow_joint_trajectory"]
-    told = "arm/follow_joint_trajectory carries out somebody else's goal"
-    assert told in flight.pilot.arm()
+    flight.robot.busy = ["it carries out somebody else's goal"]
+    assert flight.pilot.arm() == "it carries out somebody else's goal"
     assert not flight.arming.is_armed(flight.clock.ns)
 
 
