@@ -220,7 +220,7 @@ def _rooms(found: Mapping[str, Mapping[str, float]]) -> str:
     if ROOM not in found:
         return ""
     room, routes = found[ROOM], found[ROUTES]
-    views = f"Furniture in {int(room['questions'])} views of rooms"
+    views = f"Nor does it know rooms: furniture in {int(room['questions'])} views of them"
     ways = f"{int(routes['ways'])} answers on the way to it, each with the true way before it"
     tables = (_table({"rooms": room}, _ROWS), _table({"ways": routes}, _WAY_ROWS))
     return f"{views}, and {ways}:\n\n{tables[0]}\n\n{tables[1]}\n\n"
